@@ -1,0 +1,150 @@
+"""Sums of Kronecker products and their unbiased reductions; knows no network.
+
+A sum of q products, sum_j left_j (x) right_j with left_j in R^F, is given here by its left factors (q, F)
+and the Gram matrix of its right factors, which may be large and never need to be decomposed. A reduction
+to r products answers with new left factors (r, F) and a mixing matrix T (r, q): the new right factors
+are T @ right.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class OptimalInfo(NamedTuple):
+    """What an optimal reduction did: the exact squared error of its draw is `variance`.
+
+    Attributes:
+        mixed: number of singular directions that were mixed; the others were kept exactly.
+        variance: s1^2/k - sum of d^2 over the mixed singular values d, with s1 their sum, k their slots.
+        share: the part of all singular mass that was mixed, s1 / sum of d.
+    """
+
+    mixed: Float[Array, ""]
+    variance: Float[Array, ""]
+    share: Float[Array, ""]
+
+
+def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]:
+    """Independent uniform signs -1, +1."""
+    return jax.random.rademacher(key, (count,), dtype)
+
+
+def reduce_by_signs(
+    key: PRNGKeyArray, left: Float[Array, "q F"], gram: Float[Array, "q q"]
+) -> tuple[Float[Array, "1 F"], Float[Array, "1 q"], Float[Array, " q"]]:
+    """Reduces q products to one with random signs c_j and scalings p_j = sqrt(|right_j| / |left_j|).
+
+    New left: sum_j c_j p_j left_j; new right: sum_j c_j right_j / p_j. Unbiased, and of least variance
+    among such scalings; for q = 2 the squared error has the mean 2 |l1||l2||r1||r2| + 2 <l1,l2><r1,r2>.
+
+    Returns:
+        New left factors, mixing matrix, and the scalings p (0 for a product that is zero).
+
+    Source: Mujika, Meier, Steger, NeurIPS 2018, Algorithm 1 (q = 2).
+    """
+    lengths = jnp.linalg.norm(left, axis=1)
+    widths = jnp.sqrt(jnp.diagonal(gram))
+    present = (lengths > 0) & (widths > 0)
+    scalings = jnp.sqrt(jnp.where(present, widths, 1) / jnp.where(present, lengths, 1))
+    signs = jnp.where(present, random_signs(key, left.shape[0], left.dtype), 0)
+    new_left = (signs * scalings)[None, :] @ left
+    return new_left, (signs / scalings)[None, :], jnp.where(present, scalings, 0)
+
+
+def reduce_optimally(
+    key: PRNGKeyArray, left: Float[Array, "q F"], gram: Float[Array, "q q"], rank: int
+) -> tuple[Float[Array, "{rank} F"], Float[Array, "{rank} q"], OptimalInfo]:
+    """Reduces q products to `rank` < q, unbiased, with the least variance any such reduction can have.
+
+    With Q the orthonormal and R the triangular factor of the left factors and L a Cholesky factor of
+    the Gram matrix, the sum is Q C P for the small matrix C = R L and P = L^-1 right:
+
+        C = V diag(d) W^T                                          (1) singular value decomposition
+        m = min{m : (rank - m) d_m <= s1 = d_m + d_m+1 + ..}       (2) the m largest are kept exactly
+        B_i = sqrt(d_i) e_i (i < m), else sqrt(s1 / k) eps_i Z_i   (3) k = rank - m, eps random signs
+        left' = Q V B,    right' = (W B)^T P                       (4) E[B B^T] = diag(d)
+
+    where the rows Z_i of a matrix with k orthonormal columns have squared norms k d_i / s1.
+
+    Exactness: unbiased whatever the rounding in C, since only V V^T = W W^T = 1 and (4) are used. Pairs
+    of new factors have equal norms; the new left factors are orthogonal.
+
+    Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix.
+
+    Source: Benzing et al., ICML 2019, Algorithms 1 to 3 (there q = rank + 1; general q is ours).
+    """
+    count = left.shape[0]
+    widths = jnp.sqrt(jnp.diagonal(gram))
+    scale = jnp.where(widths > 0, widths, 1)
+    inverse = jnp.where(widths > 0, 1 / scale, 0)
+    root = _cholesky(gram * inverse[:, None] * inverse[None, :])
+    orthonormal, triangular = jnp.linalg.qr(left.T)  # (F, min(F, q)), (min(F, q), q)
+    core = (triangular * widths[None, :]) @ root
+    v, d, wt = jnp.linalg.svd(core, full_matrices=False)  # (1)
+    # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
+    d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
+    empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
+    v, d, wt = jnp.pad(v, ((0, 0), (0, empty))), jnp.pad(d, (0, empty)), jnp.pad(wt, ((0, empty), (0, 0)))
+    tails = jnp.cumsum(d[::-1])[::-1]
+    slots = (rank - jnp.arange(d.size)).astype(d.dtype)
+    kept = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)
+    mass, free = tails[kept], (rank - kept).astype(d.dtype)
+    is_kept = jnp.arange(d.size) < kept
+    weights = jnp.where(is_kept, 1, free * d / jnp.where(mass > 0, mass, 1))
+    signs = random_signs(key, d.size, d.dtype)
+    heights = jnp.where(is_kept, jnp.sqrt(d), signs * jnp.sqrt(mass / free))
+    basis = heights[:, None] * frame(weights, rank)  # (3)
+    new_left = (orthonormal @ (v @ basis)).T  # (4)
+    mixing = jax.scipy.linalg.solve_triangular(root, wt.T @ basis, lower=True, trans=1).T
+    squares = jnp.sum(jnp.where(is_kept, 0, d) ** 2)
+    info = OptimalInfo(
+        mixed=jnp.sum(jnp.where(is_kept, 0, d) > 0).astype(d.dtype),
+        variance=jnp.maximum(mass**2 / free - squares, 0),
+        share=mass / jnp.where(tails[0] > 0, tails[0], 1),
+    )
+    return new_left, mixing * inverse[None, :], info
+
+
+def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
+    """A matrix with orthonormal columns whose row i has squared norm `weights[i]`.
+
+    The weights lie in [0, 1] and sum to `rank`. Row by row: the fractional row carried along is rotated
+    with the next unit vector, or with a zero row, so that one of the two gets the norm that is due.
+    """
+    eps = jnp.finfo(weights.dtype).eps
+
+    def row(carry, weight):
+        rest, size, used = carry  # the fractional row, its squared norm, unit vectors used so far
+        fresh = (weight >= size) & (used < rank)
+        unit = jnp.where(fresh, jax.nn.one_hot(used, rank, dtype=weights.dtype), 0)
+        gap = 1 - size
+        rising = jnp.where(gap > eps, (weight - size) / jnp.where(gap > eps, gap, 1), 1)
+        falling = 1 - weight / jnp.where(size > 0, size, 1)
+        cosine2 = jnp.clip(jnp.where(fresh, rising, falling), 0, 1)
+        cosine, sine = jnp.sqrt(cosine2), jnp.sqrt(1 - cosine2)
+        out, rest = cosine * unit + sine * rest, cosine * rest - sine * unit
+        return (rest, jnp.sum(rest**2), used + fresh.astype(int)), out
+
+    start = (jnp.zeros(rank, weights.dtype), jnp.zeros((), weights.dtype), jnp.zeros((), int))
+    return jax.lax.scan(row, start, weights)[1]
+
+
+def _cholesky(corr: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    """Lower Cholesky factor of a correlation matrix; pivots lost to rounding are raised to its level.
+
+    Any invertible factor keeps a reduction unbiased; a library Cholesky would answer with NaN.
+    """
+    count = corr.shape[0]
+    index = jnp.arange(count)
+    floor = count * jnp.finfo(corr.dtype).eps
+
+    def column(j, carry):
+        rest, root = carry
+        pivot = jnp.sqrt(jnp.maximum(rest[j, j], floor))
+        lower = jnp.where(index > j, rest[:, j] / pivot, jnp.where(index == j, pivot, 0))
+        return rest - lower[:, None] * lower[None, :], root.at[:, j].set(lower)
+
+    return jax.lax.fori_loop(0, count, column, (corr, jnp.zeros_like(corr)))[1]
