@@ -1,0 +1,144 @@
+"""Wrapping a plain function as a cell, and what the built-in cells share."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._types import Cell, Hidden, Input, Params
+
+
+def cell(
+    step: Callable[[Params, Hidden, Input], Hidden],
+    *,
+    init: Callable[[Any], Params],
+    hidden: Any,
+    inputs: Any,
+) -> Cell:
+    """Wraps a plain function of `(params, hidden, x)`, written for one example, as a cell.
+
+    Args:
+        step: `(params, hidden, x) -> hidden`, pure; returns what it was given in shape and dtype.
+        init: `(key) -> params`, a pytree of float arrays.
+        hidden: the size of a float32 vector that starts at zero, or the initial hidden state
+            itself, a pytree of arrays (a `jax.ShapeDtypeStruct` stands for zeros).
+        inputs: the size of a float32 vector, or an example input, a pytree likewise.
+
+    Returns:
+        The cell.
+
+    Raises:
+        TypeError: if a parameter is not a float array.
+        ValueError: if a size is below 1, or `step` does not fit `hidden` and `inputs`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, foretrace as ft
+        >>> def leaky(params, hidden, x):
+        ...     return 0.9 * hidden + 0.1 * jnp.tanh(params["w"] @ hidden + params["v"] @ x)
+        >>> def init(key):
+        ...     w, v = jax.random.split(key)
+        ...     return {"w": jax.random.normal(w, (8, 8)), "v": jax.random.normal(v, (8, 3))}
+        >>> cell = ft.cell(leaky, init=init, hidden=8, inputs=3)
+        >>> cell.step(cell.init(jax.random.key(0)), cell.initial_hidden(), jnp.ones(3)).shape
+        (8,)
+    """
+    wrapped = Cell(init, _example("hidden", hidden), step, _example("inputs", inputs))
+    params = jax.eval_shape(init, jax.random.key(0))
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(
+                f"every parameter must be a float array; got {leaf.dtype} at "
+                f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
+            )
+    before = jax.eval_shape(wrapped.initial_hidden)
+    try:
+        after = jax.eval_shape(step, params, before, jax.eval_shape(wrapped.example_input))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"step must accept params, hidden and inputs as declared; got {_first_line(error)!r}; "
+            f"compare its shapes with hidden={_describe(before)}, "
+            f"inputs={_describe(wrapped.example_input())}."
+        ) from error
+    if _signature(after) != _signature(before):
+        raise ValueError(
+            f"step must return a hidden state of the shape and dtype it was given, "
+            f"{_describe(before)}; got {_describe(after)}; declare hidden= as what step returns."
+        )
+    return wrapped
+
+
+def size(name: str, value: Any) -> int:
+    """Returns `value` as an int of at least 1, or says what is wrong with argument `name`."""
+    is_int = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not is_int or value < 1:
+        kind = ValueError if is_int else TypeError
+        raise kind(f"{name} must be an int >= 1; got {value!r}; give the number of units.")
+    return operator.index(value)
+
+
+def float_dtype(dtype: Any) -> jnp.dtype:
+    """Returns `dtype` as a floating dtype, or raises."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a float dtype; got {dtype!r}; use jnp.float32.")
+    return jnp.dtype(dtype)
+
+
+def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> dict[str, Any]:
+    """Glorot-uniform input weights, orthogonal recurrent weights per gate, zero bias.
+
+    Returns:
+        `input` (inputs, gates * hidden), `recurrent` (hidden, gates * hidden) and `bias`
+        (gates * hidden,).
+    """
+    input_key, recurrent_key = jax.random.split(key)
+    glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
+
+    # Drawn gate by gate: stacking must not change the scale that each gate sees.
+    def draw(initializer, key, rows):
+        keys = jax.random.split(key, gates)
+        return jnp.concatenate([initializer(k, (rows, hidden), dtype) for k in keys], axis=1)
+
+    return {
+        "input": draw(glorot, input_key, inputs),
+        "recurrent": draw(orthogonal, recurrent_key, hidden),
+        "bias": jnp.zeros(gates * hidden, dtype),
+    }
+
+
+def affine(params: dict[str, Any], hidden: Any, x: Any) -> Any:
+    """The pre-activation x @ input + hidden @ recurrent + bias."""
+    return x @ params["input"] + hidden @ params["recurrent"] + params["bias"]
+
+
+def _example(name: str, spec: Any) -> Callable[[], Any]:
+    if isinstance(spec, int):
+        number = size(name, spec)
+        return lambda: jnp.zeros(number, jnp.float32)
+    for leaf in jax.tree.leaves(spec):
+        if not hasattr(leaf, "shape"):
+            raise TypeError(
+                f"{name} must be an int or a pytree of arrays; got a {type(leaf).__name__} in it; "
+                f"wrap numbers in jnp.asarray."
+            )
+    return lambda: jax.tree.map(_concrete, spec)
+
+
+def _concrete(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jnp.zeros(leaf.shape, leaf.dtype)
+    return jnp.asarray(leaf)
+
+
+def _signature(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def _describe(tree: Any) -> str:
+    leaves = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+    return leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

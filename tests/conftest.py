@@ -1,0 +1,19 @@
+"""Types execute, dtypes and ranks never promote by accident, and no key is used twice."""
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+# Must run before any test module imports foretrace.
+install_import_hook("foretrace", "beartype.beartype")
+
+
+@pytest.fixture
+def x64():
+    """Runs one test in float64."""
+    with jax.enable_x64(True):
+        yield
