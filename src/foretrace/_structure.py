@@ -78,6 +78,7 @@ class Structure:
     Hidden states, tangents and credits are flat, (S,) with S = `state_size`.
     """
 
+    hidden: Any
     state_size: int
     dtype: Any
     treedef: Any
@@ -198,15 +199,11 @@ class _Program:
         return self._operand(env, trace.tangent_output)
 
     def _operand(self, env, v):
-        return env.get(v) if v in self._trace.tangents else _read(env, v)
+        return env.get(v) if self._trace.is_tangent(v) else _read(env, v)
 
     def _linear_step(self, e: Equation, values: list) -> list:
-        tangents = [
-            value
-            for v, value in zip(e.inputs, values, strict=True)
-            if isinstance(v, jex.Var) and v in self._trace.tangents
-        ]
-        present = [value for value in tangents if value is not None]
+        pairs = zip(e.inputs, values, strict=True)
+        present = [value for v, value in pairs if self._trace.is_tangent(v) and value is not None]
         if not present:
             return [None] * len(e.outputs)
         if e.primitive.name in ("add", "add_any") and len(present) == 1:
@@ -280,6 +277,9 @@ class _Trace:
             outer.update(zip(e.outvars, outputs, strict=True))
         return [rename(v) for v in jaxpr.outvars]
 
+    def is_tangent(self, v) -> bool:
+        return isinstance(v, jex.Var) and v in self.tangents
+
     def only_use(self, v) -> Equation | None:
         """The one linear equation that reads v, or None where there is none or more than one."""
         uses = self.uses.get(v, [])
@@ -300,7 +300,7 @@ class _Trace:
             contract, batch = e.params["dimension_numbers"]
             side = e.inputs.index(v)
             factor = e.inputs[1 - side]
-            if factor in self.tangents or any(batch[0]):
+            if self.is_tangent(factor) or any(batch[0]):
                 return "it is multiplied by something that is not one known vector"
             if math.prod(factor.aval.shape[i] for i in contract[1 - side]) != factor.aval.size:
                 return "it is multiplied by a matrix, not by a vector"
@@ -394,6 +394,7 @@ def find_structure(cell: Cell, params: Params) -> Structure:
         Group(tuple(members), z, sum(m.rows for m in members), z.aval.size) for z, members in found.items()
     )
     structure = Structure(
+        hidden=hidden,
         state_size=flat.size,
         dtype=flat.dtype,
         treedef=treedef,

@@ -31,10 +31,12 @@ class Phases(NamedTuple):
     """A learner's step taken apart, for loops that nest a scan over steps in a scan over blocks.
 
     `step` is `compress` when the block is full, then `extend`; a loop that calls the two itself
-    needs no `cond`, so it can be vmapped over seeds at full speed.
+    needs no `cond`, so that it can be vmapped over seeds at full speed.
 
     Attributes:
         length: steps per block.
+        place: `(state, index) -> state`, the same state told its place in the block, 0 to length - 1,
+            by a loop that knows it as an index of its own (and so not batched under `vmap`).
         extend: `(params, state, x) -> state`, one step inside a block.
         compress: `(params, state) -> (state, info)`, the end of a block.
         sweep: `(params, state, credits) -> gradient` at the end of a full block, for losses at all
@@ -42,6 +44,7 @@ class Phases(NamedTuple):
     """
 
     length: int
+    place: Callable[[State, Any], State]
     extend: Callable[[Params, State, Input], State]
     compress: Callable[[Params, State], tuple[State, Info]]
     sweep: Callable[[Params, State, Hidden], Params]

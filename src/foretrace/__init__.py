@@ -1,0 +1,26 @@
+"""Online training of recurrent networks, with gradients that are never truncated."""
+
+from foretrace import cells, learners
+from foretrace._types import Cell, Learner, Phases
+from foretrace.cells import cell
+from foretrace.learners import kf_rtrl, ok, rtrl, tbptt, uoro
+from foretrace.online import average, online, reset
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cell",
+    "Learner",
+    "Phases",
+    "average",
+    "cell",
+    "cells",
+    "kf_rtrl",
+    "learners",
+    "ok",
+    "online",
+    "reset",
+    "rtrl",
+    "tbptt",
+    "uoro",
+]

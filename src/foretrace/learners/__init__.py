@@ -1,0 +1,9 @@
+"""Learners: how credit at time t reaches the parameters used at all times <= t."""
+
+from foretrace.learners.kf_rtrl import KFInfo, kf_rtrl
+from foretrace.learners.ok import OKInfo, ok
+from foretrace.learners.rtrl import RTRLInfo, rtrl
+from foretrace.learners.tbptt import TBPTTInfo, tbptt
+from foretrace.learners.uoro import UOROInfo, uoro
+
+__all__ = ["KFInfo", "OKInfo", "RTRLInfo", "TBPTTInfo", "UOROInfo", "kf_rtrl", "ok", "rtrl", "tbptt", "uoro"]

@@ -1,0 +1,312 @@
+"""The engine under every learner: an exact recent window and a past that each method represents its way.
+
+Time is cut into blocks of `length` steps. Inside a block every step leaves its linearisation in the
+window and the past, which stands for the influence of the block's start, is left alone. Credit at step t
+runs backwards through the window, where it is exact, and what arrives at the block's start is read
+against the past:
+
+    gradient = sum over the window of input_factor (x) (credit . preact_jacobian)           (1)
+               + past.read(credit at the block's start)                                     (2)
+
+A full window is pushed into the past before the next step is taken, so that a gradient never contains the
+noise of its own block's reduction. With length 1 this is the recursion of the papers.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._structure import Structure, find_structure
+from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
+
+
+class EngineState(NamedTuple):
+    """All that continues. Everything but `hidden` has a lanes axis, of length 1 for a single stream.
+
+    Attributes:
+        hidden: hidden state, with a leading lanes axis if there are lanes.
+        past: the method's representation of the influence at the block's start, per lane.
+        window: residuals of the block's steps, leaves (length, lanes, ..).
+        phase: steps in the window, 0 to length, the same for all lanes.
+        start: (lanes,), step of this block at which the lane began; -1 if it has a past.
+        key: PRNG key.
+    """
+
+    hidden: Hidden
+    past: Any
+    window: tuple[jax.Array, ...]
+    phase: jax.Array
+    start: jax.Array
+    key: jax.Array
+
+
+class Sensitivity(NamedTuple):
+    """A gradient, in parts: per group a (F, Z) matrix or a sum of `Terms`, per dense leaf an array."""
+
+    groups: tuple[Any, ...]
+    dense: tuple[jax.Array, ...]
+
+
+class Terms(NamedTuple):
+    """The matrix left^T @ right: left (R, F), right (R, Z)."""
+
+    left: jax.Array
+    right: jax.Array
+
+
+class Past(NamedTuple):
+    """How a method represents the influence of everything before the block; for one lane.
+
+    Attributes:
+        empty: `() -> past`, of a lane without a past.
+        read: `(past, credit (S,)) -> Sensitivity`.
+        push: `(key, past, block) -> (past, info)`, the past at the end of a `Block`.
+    """
+
+    empty: Callable[[], Any]
+    read: Callable[[Any, jax.Array], Sensitivity]
+    push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
+
+
+class Block:
+    """A full window of one lane as one transition: its tangent, cotangent and matrix forms."""
+
+    def __init__(self, structure: Structure, params: Params, window: tuple, start: jax.Array):
+        self.structure, self._params, self._window, self._start = structure, params, window, start
+        self.length = window[0].shape[0]
+
+    def pushforward(self, tangent: jax.Array) -> jax.Array:
+        """Tangent (S,) at the block's start -> at its end, parameters fixed."""
+
+        def step(tangent, residuals):
+            return self.structure.pushforward(self._params, residuals, tangent), None
+
+        out = jax.lax.scan(step, tangent, self._window)[0]
+        return jnp.where(self._start < 0, out, 0)
+
+    def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
+        """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
+
+        def step(credit, inputs):
+            i, residuals = inputs
+            credit = jnp.where(i >= self._start, credit, 0)
+            credit, preacts, dense = self.structure.pullback(self._params, residuals, credit)
+            return credit, (preacts, dense)
+
+        steps = jnp.arange(self.length)
+        credit, (preacts, dense) = jax.lax.scan(step, credit, (steps, self._window), reverse=True)
+        groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
+        dense = tuple(jnp.sum(leaf, axis=0) for leaf in dense)
+        return jnp.where(self._start < 0, credit, 0), Sensitivity(groups, dense)
+
+    def factors(self) -> tuple[jax.Array, ...]:
+        """The input factors of every group, (length, F)."""
+        return jax.vmap(self.structure.factors)(self._window)
+
+    def matrices(self) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """The state Jacobian of the block and what its steps add to the influence at its end.
+
+        Returns:
+            Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
+            factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
+        """
+        last = jax.tree.map(lambda a: a[-1], self._window)
+        suffix = jnp.eye(self.structure.state_size, dtype=self.structure.dtype)
+        suffix, rights, dense = self._row_step(suffix, self.length - 1, last)
+        rights = tuple(right[None] for right in rights)
+        if self.length > 1:
+
+            def step(carry, inputs):
+                suffix, total = carry
+                suffix, rights, dense = self._row_step(suffix, *inputs)
+                return (suffix, [a + b for a, b in zip(total, dense, strict=True)]), rights
+
+            earlier = (jnp.arange(self.length - 1), jax.tree.map(lambda a: a[:-1], self._window))
+            (suffix, dense), more = jax.lax.scan(step, (suffix, dense), earlier, reverse=True)
+            rights = tuple(jnp.concatenate(pair) for pair in zip(more, rights, strict=True))
+        return jnp.where(self._start < 0, suffix, 0), rights, tuple(dense)
+
+    def _row_step(self, suffix, i, residuals):
+        suffix = jnp.where(i >= self._start, suffix, 0)
+        suffix, rights, dense = jax.vmap(self.structure.pullback, in_axes=(None, None, 0))(
+            self._params, residuals, suffix
+        )
+        return suffix, rights, [leaf.reshape(leaf.shape[0], -1) for leaf in dense]
+
+
+def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learner:
+    """Builds a learner from a method's `Past` and the length of its block.
+
+    Args:
+        cell: the dynamics.
+        past: the method, given the cell's structure.
+        length: steps per block.
+    """
+    known: dict = {}
+
+    def method(params: Params) -> tuple[Structure, Past]:
+        leaves, treedef = jax.tree.flatten(params)
+        shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
+        if shapes not in known:
+            structure = find_structure(cell, params)
+            known[shapes] = structure, past(structure)
+        return known[shapes]
+
+    def init(key, params, lanes=None):
+        if lanes is not None:
+            check_count("lanes", lanes, "for a single stream leave it out")
+        structure, way = method(params)
+        hidden = cell.initial_hidden()
+        _, residuals = jax.eval_shape(
+            structure.forward, params, structure.ravel(hidden), cell.example_input()
+        )
+        count = lanes or 1
+        return EngineState(
+            hidden=hidden if lanes is None else _repeat(hidden, lanes),
+            past=_repeat(way.empty(), count),
+            window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in residuals),
+            phase=jnp.zeros((), int),
+            start=jnp.full((count,), -1, int),
+            key=key,
+        )
+
+    def extend(params: Params, state: State, x: Input) -> State:
+        structure, _ = method(params)
+        hidden, x = _as_lanes(structure, state, (state.hidden, x))
+        flat = jax.vmap(structure.ravel)(hidden)
+        flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
+        window = tuple(
+            jax.lax.dynamic_update_index_in_dim(buffer, value, state.phase, 0)
+            for buffer, value in zip(state.window, residuals, strict=True)
+        )
+        hidden = jax.vmap(structure.unravel)(flat)
+        hidden = hidden if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], hidden)
+        return state._replace(hidden=hidden, window=window, phase=state.phase + 1)
+
+    def compress(params: Params, state: State) -> tuple[State, Info]:
+        structure, way = method(params)
+        key, subkey = jax.random.split(state.key)
+
+        def push(key, past, window, start):
+            return way.push(key, past, Block(structure, params, window, start))
+
+        keys = jax.random.split(subkey, state.start.size)
+        past, info = jax.vmap(push, in_axes=(0, 0, 1, 0))(keys, state.past, state.window, state.start)
+        info = info if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], info)
+        phase, start = jnp.zeros_like(state.phase), jnp.full_like(state.start, -1)
+        return state._replace(past=past, phase=phase, start=start, key=key), info
+
+    def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
+        def full(state):
+            return compress(params, state)
+
+        def skip(state):
+            _, info = jax.eval_shape(full, state)
+            return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
+
+        state, info = jax.lax.cond(state.phase == length, full, skip, state)
+        return extend(params, state, x), info
+
+    def grad(params: Params, state: State, credit: Hidden) -> Params:
+        structure, _ = method(params)
+        flat = jax.vmap(structure.ravel)(_as_lanes(structure, state, credit))
+        return _backward(params, state, flat, lambda i, credit: credit)
+
+    def sweep(params: Params, state: State, credits: Hidden) -> Params:
+        structure, _ = method(params)
+        credits = jax.vmap(lambda credit: _as_lanes(structure, state, credit))(credits)
+        flat = jax.vmap(jax.vmap(structure.ravel))(credits)
+        return _backward(params, state, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i])
+
+    def _backward(params, state, credit, receive) -> Params:
+        """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
+        structure, way = method(params)
+        count = state.start.size
+        pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
+
+        def step(j, carry):
+            credit, preacts, dense = carry
+            i = state.phase - 1 - j
+            residuals = tuple(jax.lax.dynamic_index_in_dim(a, i, 0, keepdims=False) for a in state.window)
+            credit = jnp.where((i >= state.start)[:, None], receive(i, credit), 0)
+            credit, new, leaves = pullback(params, residuals, credit)
+            preacts = tuple(
+                jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
+                for buffer, value in zip(preacts, new, strict=True)
+            )
+            return credit, preacts, tuple(
+                total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True)
+            )
+
+        preacts = tuple(
+            jnp.zeros((length, count, group.preact_size), structure.dtype) for group in structure.groups
+        )
+        carry = credit, preacts, no_dense(structure)
+        carry = step(0, carry) if length == 1 else jax.lax.fori_loop(0, state.phase, step, carry)
+        credit, preacts, dense = carry
+        credit = jnp.where((state.start < 0)[:, None], credit, 0)
+        before = jax.vmap(way.read)(state.past, credit)
+        factors = jax.vmap(jax.vmap(structure.factors))(state.window)
+        groups = [
+            _flatten(f).T @ _flatten(z) + _total(group)
+            for f, z, group in zip(factors, preacts, before.groups, strict=True)
+        ]
+        dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, before.dense, strict=True)]
+        return structure.gradient(groups, dense)
+
+    def place(state: State, index) -> State:
+        return state._replace(phase=jnp.asarray(index, state.phase.dtype))
+
+    return Learner(init, step, grad, Phases(length, place, extend, compress, sweep))
+
+
+def reset(cell: Cell, state: EngineState, restart: jax.Array) -> EngineState:
+    """See `foretrace.reset`."""
+    def begin(old, initial):
+        where = restart.reshape(restart.shape + (1,) * initial.ndim)
+        return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
+
+    hidden = jax.tree.map(begin, state.hidden, cell.initial_hidden())
+    start = jnp.where(restart.reshape(state.start.shape), state.phase, state.start)
+    return state._replace(hidden=hidden, start=start)
+
+
+def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
+    """A zero for every dense leaf."""
+    return tuple(jnp.zeros(structure.leaves[d.leaf].shape, structure.dtype) for d in structure.dense)
+
+
+def check_count(name: str, value: Any, remedy: str) -> int:
+    """Raises TypeError or ValueError unless `value` is an int >= 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int >= 1; got {value!r}; {remedy}.")
+    if int(value) < 1:
+        raise ValueError(f"{name} must be an int >= 1; got {value}; {remedy}.")
+    return int(value)
+
+
+def _total(group) -> jax.Array:
+    """Sum over lanes; of `Terms` as one matrix product."""
+    if isinstance(group, Terms):
+        return _flatten(group.left).T @ _flatten(group.right)
+    return jnp.sum(group, axis=0)
+
+
+def _flatten(a: jax.Array) -> jax.Array:
+    return a.reshape(-1, a.shape[-1])
+
+
+def _repeat(tree, count: int):
+    return jax.tree.map(lambda a: jnp.repeat(a[None], count, axis=0), tree)
+
+
+def _has_lanes(structure: Structure, state: State) -> bool:
+    leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(structure.hidden)[0]
+    return leaf.ndim > like.ndim
+
+
+def _as_lanes(structure: Structure, state: State, tree):
+    """Gives the arrays of a single stream a lanes axis of length one."""
+    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)

@@ -1,0 +1,89 @@
+"""The past as a sum of R Kronecker products per group, whatever way it is reduced to R products."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._structure import Structure
+from foretrace.learners._engine import Block, Past, Sensitivity, Terms, no_dense
+
+_DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still cheap to track exactly
+
+
+class Factors(NamedTuple):
+    """sum_r left_r (x) right_r: left (R, F), right (R, S, Z)."""
+
+    left: jax.Array
+    right: jax.Array
+
+
+class FactoredPast(NamedTuple):
+    """Per group its `Factors`; per dense leaf its exact influence (S, size)."""
+
+    groups: tuple[Factors, ...]
+    dense: tuple[jax.Array, ...]
+
+
+def factored_past(
+    structure: Structure,
+    name: str,
+    rank: int,
+    reduce: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, Any]],
+    summarise: Callable[[list], Any],
+) -> Past:
+    """A past that `reduce(key, left, gram) -> (left, mixing, info)` brings back to R products.
+
+    Raises:
+        ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
+    """
+    size = structure.state_size
+    for leaf in structure.dense:
+        if leaf.size > _DENSE_PER_STATE * size:
+            raise ValueError(
+                f"{name} needs every weight of the cell to factorise; got {leaf.path!r}, of which "
+                f"{leaf.reason}; multiply it once with one vector in cell.step, or use rtrl(cell) or "
+                "uoro(cell)."
+            )
+
+    def empty():
+        groups = tuple(
+            Factors(
+                jnp.zeros((rank, group.factor_size), structure.dtype),
+                jnp.zeros((rank, size, group.preact_size), structure.dtype),
+            )
+            for group in structure.groups
+        )
+        return FactoredPast(groups, tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense))
+
+    def read(past, credit):
+        groups = tuple(Terms(g.left, (credit[None, None, :] @ g.right)[:, 0]) for g in past.groups)
+        dense = tuple(
+            (credit @ influence).reshape(zero.shape)
+            for influence, zero in zip(past.dense, no_dense(structure), strict=True)
+        )
+        return Sensitivity(groups, dense)
+
+    def push(key, past, block: Block):
+        jacobian, rights, dense = block.matrices()
+        groups, infos = [], []
+        keys = jax.random.split(key, len(past.groups))
+        for key, old, left, new in zip(keys, past.groups, block.factors(), rights, strict=True):
+            moved = jacobian[None] @ old.right
+            flat, fresh = moved.reshape(rank, -1), new.reshape(block.length, -1)
+            across = flat @ fresh.T
+            gram = jnp.block([[flat @ flat.T, across], [across.T, fresh @ fresh.T]])
+            left, mixing, info = reduce(key, jnp.concatenate([old.left, left]), gram)
+            right = mixing[:, :rank] @ flat + mixing[:, rank:] @ fresh
+            groups.append(Factors(left, right.reshape(old.right.shape)))
+            infos.append(info)
+        dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
+        return FactoredPast(tuple(groups), dense), summarise(infos)
+
+    return Past(empty, read, push)
+
+
+def stack_groups(infos: list):
+    """Info records of all groups as one, with a last axis over groups."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=-1), *infos)
