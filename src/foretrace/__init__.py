@@ -4,6 +4,7 @@ from foretrace import cells, learners
 from foretrace._types import Cell, Learner, Phases
 from foretrace.cells import cell
 from foretrace.learners import kf_rtrl, ok, rtrl, tbptt, uoro
+from foretrace.measure import explain
 from foretrace.online import average, online, reset
 
 __version__ = "0.1.0"
@@ -15,6 +16,7 @@ __all__ = [
     "average",
     "cell",
     "cells",
+    "explain",
     "kf_rtrl",
     "learners",
     "ok",

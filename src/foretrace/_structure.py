@@ -40,6 +40,7 @@ class Member(NamedTuple):
         leaf: position among the leaves of the parameters.
         path: the leaf's name, such as `['recurrent']`.
         factor: the variable that multiplies it, or None where that is 1 (a bias).
+        origin: what the factor is: "hidden", "input", "computed" or "1".
         rows: how many rows of the matrix are this leaf's.
         sign: -1 where the product is subtracted.
         matrix: leaf -> (rows, Z), a permutation of its entries.
@@ -48,6 +49,7 @@ class Member(NamedTuple):
     leaf: int
     path: str
     factor: Any
+    origin: str
     rows: int
     sign: int
     matrix: Callable[[Any], Any]
@@ -93,6 +95,11 @@ class Structure:
     def forward(self, params: Params, hidden: jax.Array, x: Input) -> tuple[jax.Array, tuple]:
         """(params, hidden (S,), x) -> (hidden' (S,), residuals)."""
         return self._program.forward(jax.tree.leaves(params), hidden, jax.tree.leaves(x))
+
+    @property
+    def residual_shapes(self) -> tuple:
+        """What one step of one lane leaves in the window: objects with a shape and a dtype."""
+        return tuple(v.aval for v in self._program.residuals)
 
     def factors(self, residuals: tuple) -> tuple[jax.Array, ...]:
         """The input factor f (F,) of every group."""
@@ -285,6 +292,12 @@ class _Trace:
         uses = self.uses.get(v, [])
         return uses[0] if len(uses) == 1 else None
 
+    def _origin(self, v) -> str:
+        made = {out: e for e in self.known for out in e.outputs}
+        while v in made and made[v].primitive.name in (*_LAYOUT, "slice", "split"):
+            v = made[v].inputs[0]
+        return {None: "1", self.hidden: "hidden"}.get(v, "input" if v in self.x else "computed")
+
     def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
         """(z, member) of a leaf that factorises, or the reason why it does not."""
         v, layout = self.param_tangents[leaf], []
@@ -325,7 +338,7 @@ class _Trace:
             w = w if axes is None else w.transpose(axes)
             return w.reshape(rows, -1)
 
-        return z, Member(leaf, path, factor, rows, sign, matrix)
+        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix)
 
 
 def _same_size(e: Equation) -> bool:
@@ -364,7 +377,7 @@ def find_structure(cell: Cell, params: Params) -> Structure:
         TypeError: parameters or hidden state are not floats, or not shaped like the cell's own.
         ValueError: the cell changes the shape of its state, or does not match its parameters.
     """
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), params)
+    shapes = jax.eval_shape(lambda tree: tree, params)
     hidden, x = jax.eval_shape(cell.initial_hidden), jax.eval_shape(cell.example_input)
     _check_shapes(cell, shapes, hidden, x)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), hidden)

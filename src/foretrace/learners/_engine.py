@@ -159,14 +159,11 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             check_count("lanes", lanes, "for a single stream leave it out")
         structure, way = method(params)
         hidden = cell.initial_hidden()
-        _, residuals = jax.eval_shape(
-            structure.forward, params, structure.ravel(hidden), cell.example_input()
-        )
         count = lanes or 1
         return EngineState(
             hidden=hidden if lanes is None else _repeat(hidden, lanes),
             past=_repeat(way.empty(), count),
-            window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in residuals),
+            window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
             phase=jnp.zeros((), int),
             start=jnp.full((count,), -1, int),
             key=key,

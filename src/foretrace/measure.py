@@ -1,0 +1,153 @@
+"""What a cell's structure is and what a learner costs on it: groups, bytes, operations."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from foretrace._structure import Structure, find_structure
+from foretrace._types import Cell, Params
+
+
+class Cost(NamedTuple):
+    """What one learner needs on one cell.
+
+    Attributes:
+        bytes: of its influence and window, all lanes.
+        operations: floating-point operations per step, all lanes, averaged over a block: forward pass,
+            gradient and influence, leading terms.
+    """
+
+    bytes: int
+    operations: int
+
+
+class Explanation:
+    """A cell's structure as a table; `str()` prints it.
+
+    Attributes:
+        structure: what was found.
+        parameters: number of parameters, P.
+        groups: number of Kronecker groups.
+    """
+
+    def __init__(self, structure: Structure):
+        self.structure = structure
+        self.parameters = sum(math.prod(leaf.shape) for leaf in structure.leaves)
+        self.groups = len(structure.groups)
+
+    def cost(
+        self, learner: str, *, rank: int = 1, block: int = 1, window: int = 1, lanes: int = 1
+    ) -> Cost:
+        """Memory and time of a learner on this cell.
+
+        Args:
+            learner: "rtrl", "uoro", "kf_rtrl", "ok" or "tbptt".
+            rank: of `ok`.
+            block: steps per block; for `tbptt` see `window`.
+            window: of `tbptt`.
+            lanes: number of streams.
+
+        Raises:
+            ValueError: the learner is not one of these.
+        """
+        known = ("rtrl", "uoro", "kf_rtrl", "ok", "tbptt")
+        if learner not in known:
+            raise ValueError(f"learner must be one of {', '.join(known)}; got {learner!r}; choose one.")
+        k = window if learner == "tbptt" else block
+        r = {"ok": rank, "kf_rtrl": 1}.get(learner, 0)
+        size = self.structure.state_size
+        params = [(g.factor_size, g.preact_size) for g in self.structure.groups]
+        weights = sum(f * z for f, z in params)
+        width = sum(z for _, z in params)
+        exact = sum(leaf.size for leaf in self.structure.dense)
+        # forward pass; the backward pass through half a block on average: credit, then outer products
+        operations = 2 * weights + (k + 1) / 2 * 4 * weights
+        numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
+        transport = 2 * size * size * width  # one step's Jacobian, or its product with the block's
+        if learner == "rtrl":
+            numbers += size * (weights + exact)
+            operations += transport + 2 * size * (weights + exact) * (size / k + 2)
+        elif learner == "uoro":
+            numbers += size + weights + exact
+            operations += 8 * weights
+        elif r:
+            numbers += sum(r * (f + size * z) for f, z in params) + size * exact
+            move, read = 2 * r * size * size * width / k, 2 * r * size * width
+            gram, mix = 2 * (r + k) ** 2 * size * width / k, 2 * r * (r + k) * size * width / k
+            operations += transport + move + read + gram + mix + 2 * size * size * exact / k
+        item = self.structure.dtype.itemsize
+        return Cost(int(lanes * numbers * item), int(lanes * operations))
+
+    def __str__(self) -> str:
+        structure = self.structure
+        rows = [("parameter", "shape", "group", "input factor")]
+        for i, group in enumerate(structure.groups, start=1):
+            for m in group.members:
+                rows.append((m.path, _shape(structure.leaves[m.leaf]), str(i), f"{m.origin} ({m.rows})"))
+        for leaf in structure.dense:
+            rows.append((leaf.path, _shape(structure.leaves[leaf.leaf]), "-", f"none: {leaf.reason}"))
+        rows += [(path, "", "-", "none: unused") for path in structure.unused]
+        lines = [
+            f"state {structure.state_size}, parameters {self.parameters}, groups {self.groups}",
+            "",
+            *_table(rows),
+            "",
+        ]
+        costs = [("learner", "kB per lane", "kFLOP per step")]
+        choices: list[tuple[str, str, dict]] = [
+            ("rtrl", "rtrl", {}),
+            ("ok:8", "ok", {"rank": 8}),
+            ("ok:8, block 8", "ok", {"rank": 8, "block": 8}),
+            ("kf_rtrl", "kf_rtrl", {}),
+            ("uoro", "uoro", {}),
+            ("tbptt:25", "tbptt", {"window": 25}),
+        ]
+        for label, name, options in choices:
+            cost = self.cost(name, **options)
+            costs.append((label, f"{cost.bytes / 1e3:,.1f}", f"{cost.operations / 1e3:,.1f}"))
+        return "\n".join(lines + _table(costs, right=True))
+
+
+def describe(cell: Cell, params: Params | None = None) -> Explanation:
+    """The structure of a cell, without printing it; see `explain`."""
+    if params is None:
+        params = jax.eval_shape(cell.init, jax.random.key(0))
+    return Explanation(find_structure(cell, params))
+
+
+def explain(cell: Cell, params: Params | None = None) -> Explanation:
+    """Prints and returns which parameters of a cell factorise, and what each learner costs on it.
+
+    Args:
+        cell: the cell.
+        params: its parameters, only their shapes are read; those of `cell.init` by default.
+
+    Returns:
+        An `Explanation`.
+
+    Example:
+        >>> import foretrace as ft
+        >>> table = ft.explain(ft.cells.rnn(hidden=4, inputs=2))  # doctest: +ELLIPSIS
+        state 4, parameters 28, groups 1
+        ...
+        >>> table.groups
+        1
+    """
+    explanation = describe(cell, params)
+    print(explanation)
+    return explanation
+
+
+def _shape(leaf) -> str:
+    return " x ".join(str(n) for n in leaf.shape) or "scalar"
+
+
+def _table(rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    align = [">" if right and i else "<" for i in range(len(widths))]
+    rows = [rows[0], tuple("-" * w for w in widths), *rows[1:]]
+    return [
+        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True)).rstrip()
+        for row in rows
+    ]
