@@ -43,7 +43,9 @@ def highway(*, hidden: int, inputs: int, depth: int = 1, dtype: Any = jnp.float3
 
     def init(key):
         first, *others = jax.random.split(key, depth)
-        params = _normal(first, {"input": (m, 2 * n), "recurrent": (n, 2 * n), "bias": (2 * n,)})
+        params: dict[str, Any] = _normal(
+            first, {"input": (m, 2 * n), "recurrent": (n, 2 * n), "bias": (2 * n,)}
+        )
         if others:
             shapes = {"recurrent": (n, 2 * n), "bias": (2 * n,)}
             params["deeper"] = tuple(_normal(key, shapes) for key in others)

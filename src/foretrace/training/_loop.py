@@ -1,0 +1,286 @@
+"""The training loop: a scan over steps in a scan over blocks, no cond, one dispatch a chunk."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from foretrace._types import Cell, Hidden, Learner, Phases
+from foretrace.online import reset
+from foretrace.tasks import Task
+
+
+class Streams(NamedTuple):
+    """What runs on from step to step: the learner's state and the task's."""
+
+    learner: Any
+    task: Any
+
+
+class Carry(NamedTuple):
+    """All that training needs to continue: parameters, optimiser state and streams.
+
+    `params` has `cell`, the cell's parameters, and `readout`, with `kernel` (n, outputs) and `bias`
+    (outputs,).
+    """
+
+    params: dict[str, Any]
+    optimizer: Any
+    streams: Streams
+
+
+class Metrics(NamedTuple):
+    """What one chunk of training shows.
+
+    Attributes:
+        bits: loss in bits per character, mean over steps and lanes.
+        gradient_norm: global norm of the gradient before clipping, mean over updates.
+        task: the task's metrics, each with one value per period.
+        info: the learner's info, mean over lanes and blocks.
+    """
+
+    bits: Any
+    gradient_norm: Any
+    task: dict[str, Any]
+    info: dict[str, Any]
+
+
+class Trainer(NamedTuple):
+    """Training as two pure functions, for `jax.jit` and, over seeds, `jax.vmap`.
+
+    Attributes:
+        init: `(key) -> carry`.
+        chunk: `(carry) -> (carry, metrics)`, many steps in one dispatch.
+        steps: time steps of a chunk.
+        period: time steps after which both a block and an update end.
+    """
+
+    init: Callable[[Any], Carry]
+    chunk: Callable[[Carry], tuple[Carry, Metrics]]
+    steps: int
+    period: int
+
+
+def trainer(
+    cell: Cell,
+    learner: Learner,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    *,
+    lanes: int,
+    steps: int,
+    update_every: int = 1,
+    clip: float | None = None,
+    features: Callable[[Hidden], Any] = lambda hidden: hidden,
+) -> Trainer:
+    """Trains `cell` and a linear readout on `task` with the gradients of `learner`.
+
+    At each step the loss is the softmax cross-entropy of the readout, mean over lanes. The
+    readout's gradient is the exact instantaneous one; the cell's is the learner's answer to the
+    credit, dL/dhidden. Lanes that start a sequence first get a fresh hidden state and lose their
+    past.
+
+    Args:
+        cell: the cell that `learner` was made for.
+        learner: gives the gradient of the cell's parameters.
+        task: the stream.
+        optimizer: any optax optimiser.
+        lanes: number of streams side by side.
+        steps: time steps per chunk, a multiple of the period (see `period`).
+        update_every: time steps per update, with the mean of their gradients; 1 is fully online.
+            Where whole blocks lie between updates, each costs one sweep through its window.
+        clip: global norm to which the gradient of all parameters is clipped; None for no clipping.
+        features: the vector (n,) of one lane's hidden state that the readout sees.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        ValueError: if a number is out of range or does not fit the learner's block.
+    """
+    for name, value in {"lanes": lanes, "update_every": update_every, "steps": steps}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be an int >= 1; got {value}; 1 is the least.")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be a number > 0; got {clip}; leave it out for no clipping.")
+    spacing = period(learner, update_every)
+    if steps % spacing:
+        raise ValueError(
+            f"steps must be a multiple of {spacing}, where a block and an update end together; "
+            f"got {steps}; use {math.ceil(steps / spacing) * spacing}."
+        )
+    if clip is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
+    phases = learner.phases or _one_step(learner)
+    parts = _Parts(cell, learner, phases, task, optimizer, update_every, features)
+    turn = _updates_in_a_block if update_every < phases.length else _blocks_in_an_update
+
+    def chunk(carry):
+        def one(carry, _):
+            carry, seen = turn(parts, carry)
+            return carry, (*seen, task.metrics(carry.streams.task))
+
+        carry, (bits, norm, info, watched) = jax.lax.scan(one, carry, length=steps // spacing)
+        info = {} if info is None else info._asdict()
+        means = {name: jnp.mean(value.astype(bits.dtype)) for name, value in info.items()}
+        return carry, Metrics(jnp.mean(bits), jnp.mean(norm), watched, means)
+
+    return Trainer(lambda key: _init(parts, key, lanes), chunk, steps, spacing)
+
+
+def period(learner: Learner, update_every: int) -> int:
+    """The number of time steps after which both a block and an update end.
+
+    Raises:
+        ValueError: if neither is a multiple of the other.
+    """
+    length = learner.phases.length if learner.phases else 1
+    if update_every % length and length % update_every:
+        raise ValueError(
+            f"update_every must divide the block length {length} or be a multiple of it; "
+            f"got {update_every}; use {max(1, update_every // length) * length}."
+        )
+    return max(length, update_every)
+
+
+class _Parts(NamedTuple):
+    cell: Cell
+    learner: Learner
+    phases: Phases
+    task: Task
+    optimizer: optax.GradientTransformation
+    update_every: int
+    features: Callable[[Hidden], Any]
+
+
+def _init(parts, key, lanes):
+    cell, task = parts.cell, parts.task
+    cell_key, kernel_key, bias_key, learner_key, task_key = jax.random.split(key, 5)
+    units = jax.eval_shape(lambda: parts.features(cell.initial_hidden()))
+    shape, dtype = (*units.shape, task.outputs), units.dtype
+    readout = {
+        "kernel": 0.01 * jax.random.normal(kernel_key, shape, dtype),
+        "bias": 0.01 * jax.random.normal(bias_key, shape[1:], dtype),
+    }
+    params = {"cell": cell.init(cell_key), "readout": readout}
+    state = parts.learner.init(learner_key, params["cell"], lanes=lanes)
+    return Carry(params, parts.optimizer.init(params), Streams(state, task.init(task_key, lanes)))
+
+
+def _loss(parts, readout, hidden, targets):
+    """Cross-entropy in nats, mean over lanes."""
+
+    def lane(hidden, target):
+        logits = parts.features(hidden) @ readout["kernel"] + readout["bias"]
+        hit = jax.nn.one_hot(target, parts.task.outputs, dtype=logits.dtype)
+        return -jax.nn.log_softmax(logits) @ hit
+
+    return jnp.mean(jax.vmap(lane)(hidden, targets))
+
+
+def _advance(parts, params, streams, phase):
+    """One time step: streams, loss in bits, the readout's gradient and the credit."""
+    task, example = parts.task.sample(streams.task)
+    # The scan's own index is the same for all seeds: under vmap over seeds the window is then
+    # written at one place, instead of being scattered into.
+    state = parts.phases.place(streams.learner, phase)
+    state = reset(parts.cell, state, example.restart)
+    state = parts.phases.extend(params["cell"], state, example.x)
+    nats, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
+        params["readout"], state.hidden, example.target
+    )
+    bits = nats / math.log(2)
+    return Streams(state, parts.task.feedback(task, bits)), bits, readout, credit
+
+
+def _each_step(parts, params, streams, indices):
+    """Steps of one block, each with its own gradient: streams, gradients summed, mean bits."""
+
+    def step(carry, phase):
+        streams, total = carry
+        streams, bits, readout, credit = _advance(parts, params, streams, phase)
+        gradient = parts.learner.grad(params["cell"], streams.learner, credit)
+        return (streams, _add(total, {"cell": gradient, "readout": readout})), bits
+
+    (streams, total), bits = jax.lax.scan(step, (streams, _zeros(params)), indices)
+    return streams, total, jnp.mean(bits)
+
+
+def _swept(parts, params, streams, indices):
+    """One whole block with one sweep at its end: streams, gradients summed, mean bits."""
+
+    def step(streams, phase):
+        streams, *seen = _advance(parts, params, streams, phase)
+        return streams, seen
+
+    streams, (bits, readout, credits) = jax.lax.scan(step, streams, indices)
+    gradient = parts.phases.sweep(params["cell"], streams.learner, credits)
+    readout = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), readout)
+    return streams, {"cell": gradient, "readout": readout}, jnp.mean(bits)
+
+
+def _update(parts, carry, streams, total):
+    gradient = jax.tree.map(lambda leaf: leaf / parts.update_every, total)
+    changes, optimizer = parts.optimizer.update(gradient, carry.optimizer, carry.params)
+    params: Any = optax.apply_updates(carry.params, changes)
+    return Carry(params, optimizer, streams), optax.tree.norm(gradient)
+
+
+def _compress(parts, params, streams):
+    state, info = parts.phases.compress(params["cell"], streams.learner)
+    return streams._replace(learner=state), info
+
+
+def _updates_in_a_block(parts, carry):
+    """One block with several updates: carry, and bits, gradient norms and info."""
+
+    def segment(carry, indices):
+        streams, total, bits = _each_step(parts, carry.params, carry.streams, indices)
+        carry, norm = _update(parts, carry, streams, total)
+        return carry, (bits, norm)
+
+    indices = jnp.arange(parts.phases.length).reshape(-1, parts.update_every)
+    carry, (bits, norm) = jax.lax.scan(segment, carry, indices)
+    streams, info = _compress(parts, carry.params, carry.streams)
+    return carry._replace(streams=streams), (bits, norm, info)
+
+
+def _blocks_in_an_update(parts, carry):
+    """One update after one or more blocks: carry, and bits, the gradient norm and info."""
+    length = parts.phases.length
+    run = _swept if length > 1 else _each_step
+
+    def block(inner, _):
+        streams, total = inner
+        streams, gradient, bits = run(parts, carry.params, streams, jnp.arange(length))
+        streams, info = _compress(parts, carry.params, streams)
+        return (streams, _add(total, gradient)), (bits, info)
+
+    start = (carry.streams, _zeros(carry.params))
+    blocks = parts.update_every // length
+    (streams, total), (bits, info) = jax.lax.scan(block, start, length=blocks)
+    carry, norm = _update(parts, carry, streams, total)
+    return carry, (bits, norm, info)
+
+
+def _one_step(learner: Learner) -> Phases:
+    """A learner that cannot be taken apart, as blocks of one whole step."""
+    return Phases(
+        length=1,
+        place=lambda state, index: state,
+        extend=lambda params, state, x: learner.step(params, state, x)[0],
+        compress=lambda params, state: (state, None),
+        sweep=learner.grad,
+    )
+
+
+def _zeros(tree: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _add(left: Any, right: Any) -> Any:
+    return jax.tree.map(jnp.add, left, right)
