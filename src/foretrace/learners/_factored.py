@@ -13,7 +13,10 @@ _DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still ch
 
 
 class Factors(NamedTuple):
-    """sum_r left_r (x) right_r: left (R, F), right (R, S, Z)."""
+    """sum_r left_r (x) right_r: left (R, F), right (S, Z, R).
+
+    With the rank last, moving, reading, comparing and mixing are matrix products without a transpose.
+    """
 
     left: jax.Array
     right: jax.Array
@@ -51,14 +54,16 @@ def factored_past(
         groups = tuple(
             Factors(
                 jnp.zeros((rank, group.factor_size), structure.dtype),
-                jnp.zeros((rank, size, group.preact_size), structure.dtype),
+                jnp.zeros((size, group.preact_size, rank), structure.dtype),
             )
             for group in structure.groups
         )
         return FactoredPast(groups, tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense))
 
     def read(past, credit):
-        groups = tuple(Terms(g.left, (credit[None, None, :] @ g.right)[:, 0]) for g in past.groups)
+        groups = tuple(
+            Terms(g.left, (credit @ g.right.reshape(size, -1)).reshape(-1, rank).T) for g in past.groups
+        )
         dense = tuple(
             (credit @ influence).reshape(zero.shape)
             for influence, zero in zip(past.dense, no_dense(structure), strict=True)
@@ -70,13 +75,10 @@ def factored_past(
         groups, infos = [], []
         keys = jax.random.split(key, len(past.groups))
         for key, old, left, new in zip(keys, past.groups, block.factors(), rights, strict=True):
-            moved = jacobian[None] @ old.right
-            flat, fresh = moved.reshape(rank, -1), new.reshape(block.length, -1)
-            across = flat @ fresh.T
-            gram = jnp.block([[flat @ flat.T, across], [across.T, fresh @ fresh.T]])
-            left, mixing, info = reduce(key, jnp.concatenate([old.left, left]), gram)
-            right = mixing[:, :rank] @ flat + mixing[:, rank:] @ fresh
-            groups.append(Factors(left, right.reshape(old.right.shape)))
+            moved = (jacobian @ old.right.reshape(size, -1)).reshape(-1, rank)
+            terms = jnp.concatenate([moved, new.reshape(block.length, -1).T], axis=1)
+            left, mixing, info = reduce(key, jnp.concatenate([old.left, left]), terms.T @ terms)
+            groups.append(Factors(left, (terms @ mixing.T).reshape(old.right.shape)))
             infos.append(info)
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
         return FactoredPast(tuple(groups), dense), summarise(infos)

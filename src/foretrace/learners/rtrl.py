@@ -13,7 +13,7 @@ class RTRLInfo(NamedTuple):
 
 
 class RTRLPast(NamedTuple):
-    """Exact influence: per group (F, S, Z), per dense leaf (S, size)."""
+    """Exact influence: per group (S, Z, F), per dense leaf (S, size)."""
 
     groups: tuple[jax.Array, ...]
     dense: tuple[jax.Array, ...]
@@ -65,14 +65,17 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
         def empty():
             return RTRLPast(
                 tuple(
-                    jnp.zeros((g.factor_size, size, g.preact_size), structure.dtype)
+                    jnp.zeros((size, g.preact_size, g.factor_size), structure.dtype)
                     for g in structure.groups
                 ),
                 tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense),
             )
 
         def read(past, credit):  # (2)
-            groups = tuple((credit[None, None, :] @ influence)[:, 0] for influence in past.groups)
+            groups = tuple(
+                (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]).T
+                for influence in past.groups
+            )
             dense = tuple(
                 (credit @ influence).reshape(zero.shape)
                 for influence, zero in zip(past.dense, no_dense(structure), strict=True)
@@ -82,8 +85,8 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
         def push(key, past, block):  # (3)
             jacobian, rights, dense = block.matrices()
             groups = tuple(
-                jacobian[None] @ influence
-                + (f.T @ right.reshape(block.length, -1)).reshape(influence.shape)
+                (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
+                + (right.reshape(block.length, -1).T @ f).reshape(influence.shape)
                 for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
             )
             dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
