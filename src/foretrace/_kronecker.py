@@ -87,7 +87,11 @@ def reduce_optimally(
     # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
     d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
-    v, d, wt = jnp.pad(v, ((0, 0), (0, empty))), jnp.pad(d, (0, empty)), jnp.pad(wt, ((0, empty), (0, 0)))
+    v, d, wt = (
+        jnp.pad(v, ((0, 0), (0, empty))),
+        jnp.pad(d, (0, empty)),
+        jnp.pad(wt, ((0, empty), (0, 0))),
+    )
     tails = jnp.cumsum(d[::-1])[::-1]
     slots = (rank - jnp.arange(d.size)).astype(d.dtype)
     kept = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)

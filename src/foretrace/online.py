@@ -69,7 +69,7 @@ class AverageState(NamedTuple):
 
 
 def average(learner: Learner, n: int) -> Learner:
-    """n independent copies of a learner, whose gradients are averaged: the variance falls by n.
+    """N independent copies of a learner, whose gradients are averaged: the variance falls by n.
 
     `average(uoro(cell), n)` is rank-n UORO, `average(kf_rtrl(cell), n)` the papers' n-KF-RTRL-AVG.
 
@@ -133,7 +133,7 @@ def average(learner: Learner, n: int) -> Learner:
 
 
 def _shared(state: State):
-    """vmap axes of a state's members: the place in the block is one for all, so that its end stays one branch."""
+    """Axes of a state's members under `vmap`; the place in the block is common, its end one branch."""
     return _engine.EngineState(0, 0, 0, None, 0, 0) if isinstance(state, _engine.EngineState) else 0
 
 

@@ -6,4 +6,15 @@ from foretrace.learners.rtrl import RTRLInfo, rtrl
 from foretrace.learners.tbptt import TBPTTInfo, tbptt
 from foretrace.learners.uoro import UOROInfo, uoro
 
-__all__ = ["KFInfo", "OKInfo", "RTRLInfo", "TBPTTInfo", "UOROInfo", "kf_rtrl", "ok", "rtrl", "tbptt", "uoro"]
+__all__ = [
+    "KFInfo",
+    "OKInfo",
+    "RTRLInfo",
+    "TBPTTInfo",
+    "UOROInfo",
+    "kf_rtrl",
+    "ok",
+    "rtrl",
+    "tbptt",
+    "uoro",
+]

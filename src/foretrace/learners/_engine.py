@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from foretrace._jacobian import Transport, transport
 from foretrace._structure import Structure, find_structure
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
 
@@ -73,8 +74,16 @@ class Past(NamedTuple):
 class Block:
     """A full window of one lane as one transition: its tangent, cotangent and matrix forms."""
 
-    def __init__(self, structure: Structure, params: Params, window: tuple, start: jax.Array):
-        self.structure, self._params, self._window, self._start = structure, params, window, start
+    def __init__(
+        self,
+        structure: Structure,
+        transport: Transport,
+        params: Params,
+        window: tuple,
+        start: jax.Array,
+    ):
+        self.structure, self._transport = structure, transport
+        self._params, self._window, self._start = params, window, start
         self.length = window[0].shape[0]
 
     def pushforward(self, tangent: jax.Array) -> jax.Array:
@@ -112,28 +121,25 @@ class Block:
             Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
-        last = jax.tree.map(lambda a: a[-1], self._window)
-        suffix = jnp.eye(self.structure.state_size, dtype=self.structure.dtype)
-        suffix, rights, dense = self._row_step(suffix, self.length - 1, last)
+        last = self.length - 1
+        suffix, rights, dense = self._row_step(None, last, jax.tree.map(lambda a: a[last], self._window))
         rights = tuple(right[None] for right in rights)
         if self.length > 1:
 
             def step(carry, inputs):
                 suffix, total = carry
                 suffix, rights, dense = self._row_step(suffix, *inputs)
-                return (suffix, [a + b for a, b in zip(total, dense, strict=True)]), rights
+                return (suffix, tuple(a + b for a, b in zip(total, dense, strict=True))), rights
 
-            earlier = (jnp.arange(self.length - 1), jax.tree.map(lambda a: a[:-1], self._window))
+            earlier = (jnp.arange(last), jax.tree.map(lambda a: a[:last], self._window))
             (suffix, dense), more = jax.lax.scan(step, (suffix, dense), earlier, reverse=True)
             rights = tuple(jnp.concatenate(pair) for pair in zip(more, rights, strict=True))
-        return jnp.where(self._start < 0, suffix, 0), rights, tuple(dense)
+        return jnp.where(self._start < 0, suffix, 0), rights, dense
 
     def _row_step(self, suffix, i, residuals):
-        suffix = jnp.where(i >= self._start, suffix, 0)
-        suffix, rights, dense = jax.vmap(self.structure.pullback, in_axes=(None, None, 0))(
-            self._params, residuals, suffix
-        )
-        return suffix, rights, [leaf.reshape(leaf.shape[0], -1) for leaf in dense]
+        products = self._transport(self._params, residuals, suffix)
+        # A lane that began after this step must not see it.
+        return jax.tree.map(lambda a: jnp.where(i >= self._start, a, 0), products)
 
 
 def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learner:
@@ -146,18 +152,18 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
     """
     known: dict = {}
 
-    def method(params: Params) -> tuple[Structure, Past]:
+    def method(params: Params) -> tuple[Structure, Past, Transport]:
         leaves, treedef = jax.tree.flatten(params)
         shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
         if shapes not in known:
             structure = find_structure(cell, params)
-            known[shapes] = structure, past(structure)
+            known[shapes] = structure, past(structure), transport(structure, cell)
         return known[shapes]
 
     def init(key, params, lanes=None):
         if lanes is not None:
             check_count("lanes", lanes, "for a single stream leave it out")
-        structure, way = method(params)
+        structure, way, _ = method(params)
         hidden = cell.initial_hidden()
         count = lanes or 1
         return EngineState(
@@ -170,7 +176,7 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         )
 
     def extend(params: Params, state: State, x: Input) -> State:
-        structure, _ = method(params)
+        structure, _, _ = method(params)
         hidden, x = _as_lanes(structure, state, (state.hidden, x))
         flat = jax.vmap(structure.ravel)(hidden)
         flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
@@ -183,11 +189,11 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         return state._replace(hidden=hidden, window=window, phase=state.phase + 1)
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
-        structure, way = method(params)
+        structure, way, products = method(params)
         key, subkey = jax.random.split(state.key)
 
         def push(key, past, window, start):
-            return way.push(key, past, Block(structure, params, window, start))
+            return way.push(key, past, Block(structure, products, params, window, start))
 
         keys = jax.random.split(subkey, state.start.size)
         past, info = jax.vmap(push, in_axes=(0, 0, 1, 0))(keys, state.past, state.window, state.start)
@@ -207,19 +213,19 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         return extend(params, state, x), info
 
     def grad(params: Params, state: State, credit: Hidden) -> Params:
-        structure, _ = method(params)
+        structure, _, _ = method(params)
         flat = jax.vmap(structure.ravel)(_as_lanes(structure, state, credit))
         return _backward(params, state, flat, lambda i, credit: credit)
 
     def sweep(params: Params, state: State, credits: Hidden) -> Params:
-        structure, _ = method(params)
+        structure, _, _ = method(params)
         credits = jax.vmap(lambda credit: _as_lanes(structure, state, credit))(credits)
         flat = jax.vmap(jax.vmap(structure.ravel))(credits)
         return _backward(params, state, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i])
 
     def _backward(params, state, credit, receive) -> Params:
         """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
-        structure, way = method(params)
+        structure, way, _ = method(params)
         count = state.start.size
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
@@ -233,8 +239,10 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
                 jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
                 for buffer, value in zip(preacts, new, strict=True)
             )
-            return credit, preacts, tuple(
-                total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True)
+            return (
+                credit,
+                preacts,
+                tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True)),
             )
 
         preacts = tuple(
@@ -261,6 +269,7 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
 
 def reset(cell: Cell, state: EngineState, restart: jax.Array) -> EngineState:
     """See `foretrace.reset`."""
+
     def begin(old, initial):
         where = restart.reshape(restart.shape + (1,) * initial.ndim)
         return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)

@@ -58,7 +58,9 @@ def factored_past(
             )
             for group in structure.groups
         )
-        return FactoredPast(groups, tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense))
+        return FactoredPast(
+            groups, tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense)
+        )
 
     def read(past, credit):
         groups = tuple(

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array, Float
 
 from foretrace._kronecker import reduce_optimally
@@ -34,8 +33,8 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         influence = sum_r u_r (x) Q_0 A_r + sum_i f_i (x) Q_i D_i                  (1) rank + k products
         u, A <- the unbiased reduction of (1) to `rank` products, of least variance         (2)
 
-    Exactness: unbiased for fixed parameters; exact while at most `rank` steps lie in the past. Every draw of
-    one reduction has the squared error `info.variance`.
+    Exactness: unbiased for fixed parameters; exact while at most `rank` steps lie in the past. Every draw
+    of one reduction has the squared error `info.variance`.
 
     Cost: memory rank (F + S Z) per lane and group; time per step (S^3 + rank S^2 Z / block) and the mixing,
     (rank + block) rank S Z / block.
@@ -72,8 +71,6 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         def reduce(key, left, gram):
             return reduce_optimally(key, left, gram, rank)
 
-        return factored_past(
-            structure, "ok", rank, reduce, lambda infos: OKInfo(*stack_groups(infos))
-        )
+        return factored_past(structure, "ok", rank, reduce, lambda infos: OKInfo(*stack_groups(infos)))
 
     return engine(cell, past, block)

@@ -1,8 +1,9 @@
 """Exact real-time recurrent learning."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from typing import NamedTuple
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import Past, Sensitivity, check_count, engine, no_dense

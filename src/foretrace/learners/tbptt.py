@@ -23,13 +23,13 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
 
         gradient = sum over the window's steps up to now of f (x) (credit . D)                (1)
 
-    so it sees 1 step at a window's first step and `window` at its last. The sum of a window's gradients, for
-    one update per window, is block TBPTT as it is always used.
+    so it sees 1 step at a window's first step and `window` at its last. The sum of a window's gradients,
+    for one update per window, is block TBPTT as it is always used.
 
     Exactness: biased, unless the window reaches back to the start of the stream.
 
-    Cost: memory `window` steps per lane; time of a forward pass and of a backward pass to the window's start
-    per gradient, one backward pass per window when there is one update per window.
+    Cost: memory `window` steps per lane; time of a forward pass and of a backward pass to the window's
+    start per gradient, one backward pass per window when there is one update per window.
 
     Args:
         cell: the dynamics, any differentiable cell.

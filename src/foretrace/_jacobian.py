@@ -1,0 +1,210 @@
+"""Jacobians of a cell's step as matrices, at the price of their non-zeros where these have fixed places.
+
+In the papers' cells z acts elementwise on the state. With C_g the Jacobian of hidden' at the pre-activation
+z_g, E its Jacobian at hidden beside the z, and V_m that of the m-th input factor, all sparse, and W_m the
+weights of that factor,
+
+    preact_jacobian = C_g,    state_jacobian = E + sum_g C_g sum_m W_m^T V_m .
+
+The places of the non-zeros are found once; their values come from a few tangents: columns that share no row
+share one (Curtis, Powell, Reid 1974). Any other cell gets its Jacobians row by row, by pulling back.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from foretrace._structure import Structure
+from foretrace._types import Cell, Params
+
+_COLOURS = 8  # more tangents than this and a dense product is as cheap
+
+Jacobians = tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]
+Transport = Callable[[Params, tuple, jax.Array | None], Jacobians]
+
+
+class Pattern(NamedTuple):
+    """Places of the non-zeros of a matrix, and its columns in colours that share no row.
+
+    Attributes:
+        seeds: (colours, columns), the 0/1 tangent of each colour.
+        columns: (colours, rows), the column that a colour has in a row, -1 for none.
+        rows: (entries, columns), the rows that a column has, -1 for none.
+        colour: (columns,).
+    """
+
+    seeds: np.ndarray
+    columns: np.ndarray
+    rows: np.ndarray
+    colour: np.ndarray
+
+
+def transport(structure: Structure, cell: Cell) -> Transport:
+    """The map from rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
+
+    Returns:
+        `(params, residuals, Q) -> (Q state_jacobian (N, S), per group Q preact_jacobian (N, Z), per dense
+        leaf Q immediate_jacobian (N, size))`.
+    """
+    with jax.ensure_compile_time_eval():
+        patterns = _patterns(structure, cell)
+    return _by_rows(structure) if patterns is None else _by_entries(structure, *patterns)
+
+
+def _by_rows(structure: Structure) -> Transport:
+    pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
+
+    def multiply(params, residuals, rows):
+        rows = jnp.eye(structure.state_size, dtype=structure.dtype) if rows is None else rows
+        state, preacts, dense = pullback(params, residuals, rows)
+        return state, preacts, tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
+
+    return multiply
+
+
+def _by_entries(
+    structure: Structure, direct: Pattern, factors: Sequence[Pattern | None], preacts: Sequence[Pattern]
+) -> Transport:
+    size, dtype = structure.state_size, structure.dtype
+
+    def tangents(params, residuals, pattern, wrt, pick):
+        """(colours, rows) of what `pick` takes from the outputs of the cut program."""
+        seeds = jnp.asarray(pattern.seeds, dtype)
+        return jnp.stack([pick(structure.cut(params, residuals, wrt(seed))) for seed in seeds])
+
+    def multiply(params, residuals, rows):
+        eye = jnp.eye(size, dtype=dtype)
+        jacobian = jnp.zeros((size, size), dtype)
+        if direct.seeds.size:
+            values = tangents(params, residuals, direct, lambda seed: (seed, None), lambda out: out[0])
+            jacobian = _left(direct, values, eye)
+        rights = []
+        slopes = _slopes(structure, params, residuals, factors, tangents)
+        for i, (pattern, slope) in enumerate(zip(preacts, slopes, strict=True)):
+            wrt = lambda seed, i=i: (None, {i: seed})  # noqa: E731
+            values = tangents(params, residuals, pattern, wrt, lambda out: out[0])
+            rights.append(_right(pattern, values, eye if rows is None else rows))
+            if slope is not None:
+                jacobian = jacobian + _left(pattern, values, slope)
+        return jacobian if rows is None else rows @ jacobian, tuple(rights), ()
+
+    return multiply
+
+
+def _slopes(structure, params, residuals, factors, tangents) -> list[jax.Array | None]:
+    """D z_g / d hidden (Z, S) of every group: the weights, their columns moved and scaled by V."""
+    slopes: list = []
+    index = 0
+    for group, matrix in zip(structure.groups, structure.matrices(params), strict=True):
+        slope, start = None, 0
+        for member in group.members:
+            weights = member.sign * matrix[start : start + member.rows]
+            start += member.rows
+            if member.transport is None:
+                continue
+            pattern = factors[index]
+            if pattern is not None:
+                pick = lambda out, index=index: out[1][index].ravel()  # noqa: E731
+                values = tangents(params, residuals, pattern, lambda seed: (seed, None), pick)
+                part = _right(pattern, values, weights.T)
+                slope = part if slope is None else slope + part
+            index += 1
+        slopes.append(slope)
+    return slopes
+
+
+def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows @ M for the matrix M with this pattern and these values."""
+    out = 0
+    for entry in pattern.rows:
+        weight = _take(values.reshape(-1), pattern.colour * values.shape[1] + entry, 0, entry >= 0)
+        out = out + _take(rows, entry, 1, entry >= 0) * weight[None, :]
+    return out
+
+
+def _left(pattern: Pattern, values: jax.Array, columns: jax.Array) -> jax.Array:
+    """M @ columns for the matrix M with this pattern and these values."""
+    out = 0
+    for place, value in zip(pattern.columns, values, strict=True):
+        value = jnp.where(place >= 0, value, 0)
+        out = out + _take(columns, place, 0, place >= 0) * value[:, None]
+    return out
+
+
+def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.Array:
+    """Entries of `a` along `axis`, as slices where the index runs on: a gather is slow on every device."""
+    index = np.where(valid, index, 0)
+    cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), len(index)]
+    if len(cuts) > 16:
+        return jnp.take(a, index, axis=axis)
+    runs = [(index[i], index[j - 1] + 1) for i, j in itertools.pairwise(cuts)]
+    out = [jax.lax.slice_in_dim(a, int(i), int(j), axis=axis) for i, j in runs]
+    out = out[0] if len(out) == 1 else jnp.concatenate(out, axis=axis)
+    if valid.all():
+        return out
+    return jnp.where(np.expand_dims(valid, [i for i in range(a.ndim) if i != axis]), out, 0)
+
+
+def _patterns(structure: Structure, cell: Cell):
+    """Patterns of E, of every V and of every C, or None where some z feeds another or too many are dense.
+
+    A not-a-number at one input turns up at every output that depends on it, zero times it included.
+    """
+    if not structure.is_elementwise:
+        return None
+    params = cell.init(jax.random.key(0))
+    hidden = structure.ravel(cell.initial_hidden())
+    _, residuals = structure.forward(params, hidden, cell.example_input())
+
+    def reach(size, wrt):
+        probes = jnp.where(jnp.eye(size, dtype=bool), jnp.nan, jnp.zeros((), structure.dtype))
+        tangents = jax.vmap(lambda probe: structure.cut(params, residuals, wrt(probe), every_branch=True))
+        return jax.tree.map(lambda a: np.isnan(np.asarray(a)).reshape(size, -1).T, tangents(probes))
+
+    def none(places):
+        return places is None or not places.any()
+
+    output, factors, rests = reach(structure.state_size, lambda probe: (probe, None))
+    if not all(none(rest) for rest in rests):
+        return None
+    columns = []
+    for i, group in enumerate(structure.groups):
+        out, chained, rests = reach(group.preact_size, lambda probe, i=i: (None, {i: probe}))
+        if not all(none(a) for a in (*chained, *rests)):
+            return None
+        columns.append(out)
+    found = [
+        _pattern(output),
+        [None if none(a) else _pattern(a) for a in factors],
+        [_pattern(a) for a in columns],
+    ]
+    flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
+    return found if all(len(p.seeds) <= _COLOURS for p in flat) else None
+
+
+def _pattern(places: np.ndarray) -> Pattern:
+    """Colours the columns of a boolean matrix greedily."""
+    rows, columns = places.shape
+    used = np.zeros((0, rows), bool)
+    colour = np.zeros(columns, int)
+    for j in range(columns):
+        free = ~(used & places[:, j]).any(axis=1)
+        if not free.any():
+            used, free = np.vstack([used, np.zeros((1, rows), bool)]), np.append(free, True)
+        colour[j] = np.argmax(free)
+        used[colour[j]] |= places[:, j]
+    count = len(used)
+    seeds = np.stack([colour == i for i in range(count)]) if count else np.zeros((0, columns))
+    owners = np.full((count, rows), -1)
+    for i, j in np.argwhere(places):
+        owners[colour[j], i] = j
+    depth = int(places.sum(axis=0).max(initial=0))
+    entries = np.full((depth, columns), -1)
+    for j in range(columns):
+        (where,) = np.nonzero(places[:, j])
+        entries[: len(where), j] = where
+    return Pattern(seeds, owners, entries, colour)

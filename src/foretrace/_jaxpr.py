@@ -1,0 +1,331 @@
+"""Reads jaxprs, the only file that does: a cell's traced derivative, cut into a known and a linear part."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+_LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
+_SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
+_MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
+_ELEMENTWISE = _LAYOUT | _SUMS | _MOVES
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    primitive: Any
+    params: dict
+    inputs: tuple
+    outputs: tuple
+
+
+class Member(NamedTuple):
+    """One leaf of a group: its rows of the group's (F, Z) matrix.
+
+    Attributes:
+        leaf: position among the leaves of the parameters.
+        path: the leaf's name, such as `['recurrent']`.
+        factor: the variable that multiplies it, or None where that is 1 (a bias).
+        origin: what the factor is: "hidden", "input", "computed" or "1".
+        rows: how many rows of the matrix are this leaf's.
+        sign: -1 where the product is subtracted.
+        matrix: leaf -> (rows, Z), a permutation of its entries.
+        transport: the linear equation that multiplies the leaf by the tangent of its factor, or None
+            where the factor has none.
+    """
+
+    leaf: int
+    path: str
+    factor: Any
+    origin: str
+    rows: int
+    sign: int
+    matrix: Callable[[Any], Any]
+    transport: Equation | None
+
+
+class Group(NamedTuple):
+    """Leaves summed into one pre-activation z: F = `factor_size` rows, Z = `preact_size` columns."""
+
+    members: tuple[Member, ...]
+    preact: Any
+    factor_size: int
+    preact_size: int
+
+
+class DenseLeaf(NamedTuple):
+    """A leaf that does not factorise, and why."""
+
+    leaf: int
+    path: str
+    size: int
+    reason: str
+
+
+class Trace:
+    """The equations of `jax.jvp` of a cell's step in (params, hidden), inlined and without dead code."""
+
+    def __init__(self, function: Callable, params: list, hidden: Any, x: list):
+        def jvp(params, hidden, x, param_tangents, hidden_tangent):
+            step = lambda p, h: function(p, h, x)  # noqa: E731
+            return jax.jvp(step, (params, hidden), (param_tangents, hidden_tangent))
+
+        closed = jax.make_jaxpr(jvp)(params, hidden, x, params, hidden)
+        self.consts = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        if any(isinstance(value, jax.core.Tracer) for value in closed.consts):
+            raise TypeError(
+                "cell.step must not close over a traced value; pass it as a parameter or as an input."
+            )
+        inputs = iter(closed.jaxpr.invars)
+        self.params = [next(inputs) for _ in params]
+        self.hidden = next(inputs)
+        self.x = [next(inputs) for _ in x]
+        self.param_tangents = [next(inputs) for _ in params]
+        self.hidden_tangent = next(inputs)
+
+        equations: list[Equation] = []
+        self.output, self.tangent_output = self._inline(closed.jaxpr, {}, equations)
+        live = set(_variables([self.output, self.tangent_output]))
+        kept = []
+        for e in reversed(equations):
+            if not live.isdisjoint(e.outputs):
+                kept.append(e)
+                live.update(_variables(e.inputs))
+        self.tangents = {*self.param_tangents, self.hidden_tangent}
+        self.known, self.linear = [], []
+        for e in reversed(kept):
+            linear = not self.tangents.isdisjoint(_variables(e.inputs))
+            (self.linear if linear else self.known).append(e)
+            if linear:
+                self.tangents.update(e.outputs)
+        self._made = {v: e for e in self.known for v in e.outputs}
+        self.uses: dict[Any, list[Equation | None]] = {}
+        for e in self.linear:
+            for v in _variables(e.inputs):
+                self.uses.setdefault(v, []).append(e)
+        self.uses.setdefault(self.tangent_output, []).append(None)
+
+    def _inline(self, jaxpr, outer: dict, equations: list[Equation]) -> list:
+        def rename(v):
+            return v if isinstance(v, jex.Literal) else outer.get(v, v)
+
+        for e in jaxpr.eqns:
+            inputs = tuple(rename(v) for v in e.invars)
+            if e.primitive.name not in _CALLS:
+                # A jaxpr may be called twice, so its variables need names of their own at each call.
+                fresh = tuple(jex.Var(v.aval) for v in e.outvars)
+                equations.append(Equation(e.primitive, e.params, inputs, fresh))
+                outer.update(zip(e.outvars, fresh, strict=True))
+                continue
+            inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
+            if isinstance(inner, jex.ClosedJaxpr):
+                self.consts.update(zip(inner.jaxpr.constvars, inner.consts, strict=True))
+                inner = inner.jaxpr
+            outputs = self._inline(inner, dict(zip(inner.invars, inputs, strict=True)), equations)
+            outer.update(zip(e.outvars, outputs, strict=True))
+        return [rename(v) for v in jaxpr.outvars]
+
+    def is_tangent(self, v) -> bool:
+        return isinstance(v, jex.Var) and v in self.tangents
+
+    def only_use(self, v) -> Equation | None:
+        """The one linear equation that reads v, or None where there is none or more than one."""
+        uses = self.uses.get(v, [])
+        return uses[0] if len(uses) == 1 else None
+
+    def _sum_of(self, v) -> tuple[Any, int]:
+        """The last of the single-use sums that v enters, and the sign with which it does."""
+        sign = 1
+        while (e := self.only_use(v)) and e.primitive.name in _SUMS and _same_size(e):
+            if e.primitive.name == "neg" or (e.primitive.name == "sub" and e.inputs[1] is v):
+                sign = -sign
+            (v,) = e.outputs
+        return v, sign
+
+    def _source(self, v, through):
+        """What v is, up to equations named in `through`."""
+        while v in self._made and self._made[v].primitive.name in through:
+            v = self._made[v].inputs[0]
+        return v
+
+    def _origin(self, factor) -> str:
+        v = self._source(factor, (*_LAYOUT, "slice", "split"))
+        return {None: "1", self.hidden: "hidden"}.get(v, "input" if v in self.x else "computed")
+
+    def _transport(self, leaf: int, product: Equation, side: int) -> Equation | None:
+        for e in self.linear:
+            if e.primitive.name == "dot_general" and e.params == product.params and e is not product:
+                weight = self._source(e.inputs[side], _LAYOUT)
+                if weight is self.params[leaf] and self._sum_of(e.outputs[0]) == self._sum_of(
+                    product.outputs[0]
+                ):
+                    return e
+        return None
+
+    def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
+        """(z, member) of a leaf that factorises, or the reason why it does not."""
+        v, layout = self.param_tangents[leaf], []
+        while (e := self.only_use(v)) and e.primitive.name in _LAYOUT and _same_size(e):
+            layout.append(e)
+            (v,) = e.outputs
+        if v not in self.uses:
+            return "unused"
+        if e is None:
+            return f"it is used {len(self.uses[v])} times"
+        factor, axes, transport = None, None, None
+        if e.primitive.name == "dot_general":
+            contract, batch = e.params["dimension_numbers"]
+            side = e.inputs.index(v)
+            factor = e.inputs[1 - side]
+            if self.is_tangent(factor) or any(batch[0]):
+                return "it is multiplied by something that is not one known vector"
+            if math.prod(factor.aval.shape[i] for i in contract[1 - side]) != factor.aval.size:
+                return "it is multiplied by a matrix, not by a vector"
+            pairs = sorted(zip(contract[1 - side], contract[side], strict=True))
+            axes = [i for _, i in pairs]
+            axes += [i for i in range(v.aval.ndim) if i not in axes]
+            rows = factor.aval.size
+            z = e.outputs[0]
+            transport = self._transport(leaf, e, side)
+        elif e.primitive.name in _SUMS and _same_size(e):
+            rows, z = 1, v
+        else:
+            return f"it enters through '{e.primitive.name}', not through a product with a vector"
+        z, sign = self._sum_of(z)
+
+        def matrix(w):
+            for step in layout:
+                (w,) = _evaluate(step, [w])
+            w = w if axes is None else w.transpose(axes)
+            return w.reshape(rows, -1)
+
+        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, transport)
+
+
+class Program:
+    """The traced jvp, cut into a known and a linear part."""
+
+    def __init__(self, trace: Trace, groups: Sequence[Group], dense: Sequence[DenseLeaf]):
+        self._trace = trace
+        self._preacts = {group.preact: i for i, group in enumerate(groups)}
+        self._dense = [trace.param_tangents[leaf.leaf] for leaf in dense]
+        stepwise = {trace.hidden, *trace.x}
+        for e in trace.known:
+            if not stepwise.isdisjoint(_variables(e.inputs)):
+                stepwise.update(e.outputs)
+        # What depends on the parameters alone is recomputed, not stored: it is the same for all lanes.
+        self._fixed = [e for e in trace.known if stepwise.isdisjoint(e.outputs)]
+        reads = [v for e in trace.linear for v in _variables(e.inputs) if v in stepwise]
+        factors = [m.factor for group in groups for m in group.members if m.factor is not None]
+        self.residuals = tuple(dict.fromkeys(factors + reads))
+        members = [m for group in groups for m in group.members]
+        self.transports = [m.transport for m in members if m.transport is not None]
+        # Where every other equation only scales, adds or moves entries, non-zeros have fixed places.
+        reached, self.is_elementwise = {trace.hidden_tangent, *self._preacts}, not dense
+        for e in trace.linear:
+            if not reached.isdisjoint(_variables(e.inputs)):
+                reached.update(e.outputs)
+                self.is_elementwise &= e.primitive.name in _ELEMENTWISE or e in self.transports
+
+    def forward(self, params: list, hidden: jax.Array, x: list) -> tuple[jax.Array, tuple]:
+        trace = self._trace
+        env = trace.consts | dict(zip(trace.params, params, strict=True))
+        env |= dict(zip(trace.x, x, strict=True)) | {trace.hidden: hidden}
+        for e in trace.known:
+            env.update(zip(e.outputs, _evaluate(e, [_read(env, v) for v in e.inputs]), strict=True))
+        return _read(env, trace.output), tuple(env[v] for v in self.residuals)
+
+    def tangent(self, params: list, residuals: tuple, hidden, preacts, dense) -> jax.Array | None:
+        """Tangent of the new hidden state; tangents that are zero are written None."""
+        env = self._known_values(params, residuals)
+        env[self._trace.hidden_tangent] = hidden
+        env.update(zip(self._dense, dense, strict=True))
+        for e in self._trace.linear:
+            outputs = self._linear_step(e, [self._operand(env, v) for v in e.inputs])
+            for v, value in zip(e.outputs, outputs, strict=True):
+                if v in self._preacts:
+                    value = _plus(value, preacts[self._preacts[v]], v.aval)
+                env[v] = value
+        return self._operand(env, self._trace.tangent_output)
+
+    def cut(self, params: list, residuals: tuple, hidden, preacts, every_branch: bool = False):
+        """The linear part with every z an input and no product with a leaf.
+
+        Returns:
+            Tangents of the new hidden state, of the factor of every transport (by its equation's index in
+            `transports`), and what reaches each z beside those products. With `every_branch` a selection
+            answers with the sum of its branches, so that non-zeros show whatever the selection is.
+        """
+        env = self._known_values(params, residuals)
+        env[self._trace.hidden_tangent] = hidden
+        factors: list = [None] * len(self.transports)
+        rests: list = [None] * len(self._preacts)
+        for e in self._trace.linear:
+            values = [self._operand(env, v) for v in e.inputs]
+            if e in self.transports:
+                factors[self.transports.index(e)] = next(
+                    value for v, value in zip(e.inputs, values, strict=True) if self._trace.is_tangent(v)
+                )
+                outputs = [None]
+            elif every_branch and e.primitive.name == "select_n":
+                branches = [value for value in values[1:] if value is not None]
+                outputs = [sum(branches[1:], start=branches[0]) if branches else None]
+            else:
+                outputs = self._linear_step(e, values)
+            for v, value in zip(e.outputs, outputs, strict=True):
+                if v in self._preacts:
+                    i = self._preacts[v]
+                    rests[i], value = value, _plus(None, preacts[i], v.aval)
+                env[v] = value
+        return self._operand(env, self._trace.tangent_output), factors, rests
+
+    def _known_values(self, params: list, residuals: tuple) -> dict:
+        env = self._trace.consts | dict(zip(self._trace.params, params, strict=True))
+        for e in self._fixed:
+            env.update(zip(e.outputs, _evaluate(e, [_read(env, v) for v in e.inputs]), strict=True))
+        return env | dict(zip(self.residuals, residuals, strict=True))
+
+    def _operand(self, env, v):
+        return env.get(v) if self._trace.is_tangent(v) else _read(env, v)
+
+    def _linear_step(self, e: Equation, values: list) -> list:
+        pairs = zip(e.inputs, values, strict=True)
+        present = [value for v, value in pairs if self._trace.is_tangent(v) and value is not None]
+        if not present:
+            return [None] * len(e.outputs)
+        if e.primitive.name in ("add", "add_any") and len(present) == 1:
+            return present
+        filled = [
+            jnp.zeros(v.aval.shape, v.aval.dtype) if value is None else value
+            for v, value in zip(e.inputs, values, strict=True)
+        ]
+        return _evaluate(e, filled)
+
+
+def _plus(value, shift, like):
+    if shift is None:
+        return value
+    shift = shift.reshape(like.shape).astype(like.dtype)
+    return shift if value is None else value + shift
+
+
+def _same_size(e: Equation) -> bool:
+    return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
+
+
+def _variables(operands) -> list:
+    return [v for v in operands if isinstance(v, jex.Var)]
+
+
+def _read(env: dict, v):
+    return v.val if isinstance(v, jex.Literal) else env[v]
+
+
+def _evaluate(e: Equation, values: list) -> list:
+    out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
+    return list(out) if e.primitive.multiple_results else [out]
