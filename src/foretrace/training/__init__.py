@@ -1,5 +1,31 @@
-"""Training: the jitted loop, run folders and progress."""
+"""Training: the jitted loop, runs and their folders, progress."""
 
+from foretrace.training._job import Job, Optional, Settings, job
 from foretrace.training._loop import Carry, Metrics, Streams, Trainer, period, trainer
+from foretrace.training._progress import Reporter
+from foretrace.training._run import (
+    append_json,
+    chunks_for,
+    create_folder,
+    run,
+    write_json,
+)
 
-__all__ = ["Carry", "Metrics", "Streams", "Trainer", "period", "trainer"]
+__all__ = [
+    "Carry",
+    "Job",
+    "Metrics",
+    "Optional",
+    "Reporter",
+    "Settings",
+    "Streams",
+    "Trainer",
+    "append_json",
+    "chunks_for",
+    "create_folder",
+    "job",
+    "period",
+    "run",
+    "trainer",
+    "write_json",
+]

@@ -1,0 +1,156 @@
+"""From options to a trainer: everything that can refuse them happens here, before a run begins."""
+
+import dataclasses
+import re
+from typing import Annotated, Literal, NamedTuple
+
+import optax
+import tyro
+
+from foretrace import cells, learners, measure
+from foretrace._types import Cell, Learner
+from foretrace.tasks import copy
+from foretrace.training._loop import Trainer, period, trainer
+from foretrace.training._run import chunks_for
+
+Optional = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+
+_MAKE = {
+    "ok": lambda cell, n, block: learners.ok(cell, rank=n, block=block),
+    "kf_rtrl": lambda cell, n, block: learners.kf_rtrl(cell, block=block),
+    "uoro": lambda cell, n, block: learners.uoro(cell, block=block),
+    "rtrl": lambda cell, n, block: learners.rtrl(cell, block=block),
+    "tbptt": lambda cell, n, block: learners.tbptt(cell, window=n),
+}
+_NUMBERS = {"ok": ("rank", 8), "tbptt": ("window", 25)}  # what N in NAME:N means, and its default
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every run of the copy task has in common."""
+
+    cell: Literal["highway", "rnn", "gru", "lstm"] = "highway"
+    """Recurrent cell."""
+    hidden: int = 32
+    """Units of the cell."""
+    lanes: int = 16
+    """Independent streams trained side by side."""
+    block: int = 16
+    """Steps that are kept exactly before they join the compressed past; 1 is the papers' algorithm,
+    more is faster and less noisy. The block of tbptt is its window."""
+    update_every: Optional = None
+    """Steps per update; 1 unless given, for tbptt its window."""
+    learning_rate: float = 3e-3
+    """Learning rate of Adam."""
+    clip: float = 1.0
+    """Global norm to which gradients are clipped."""
+    steps: int = 120_000
+    """Time steps, rounded up to whole blocks."""
+    chunk: int = 500
+    """About how many steps run between two lines of metrics."""
+
+
+class Job(NamedTuple):
+    """One learner, ready to train; nothing has been written yet.
+
+    Attributes:
+        label: its name, with its number if it has one.
+        explanation: the structure of the cell.
+        cost: what the learner needs on it, all lanes.
+        trainer: the training loop.
+        chunks: number of chunks to run.
+        update_every: steps per update.
+        block: steps per block; the window of tbptt.
+    """
+
+    label: str
+    explanation: measure.Explanation
+    cost: measure.Cost
+    trainer: Trainer
+    chunks: int
+    update_every: int
+    block: int
+
+    @property
+    def steps(self) -> int:
+        """Time steps of the whole run."""
+        return self.chunks * self.trainer.steps
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the options came to."""
+        return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
+
+
+def job(options: Settings, text: str, **given: int | None) -> Job:
+    """Builds the learner that `text` names, and what trains it.
+
+    Args:
+        options: the settings of the run.
+        text: NAME or NAME:N.
+        given: `rank` and `window`, where they were given on their own.
+
+    Raises:
+        ValueError: if any option is out of range or does not fit the others.
+    """
+    name, number = _choice(text, **given)
+    for option in ("learning_rate", "clip"):
+        value = getattr(options, option)
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{option} must be a number > 0; got {value}; the default is usual.")
+    for option in ("steps", "chunk"):
+        if getattr(options, option) < 1:
+            raise ValueError(
+                f"{option} must be an int >= 1; got {getattr(options, option)}; leave it out for "
+                f"the default."
+            )
+    task = copy()
+    cell: Cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=task.inputs)
+    learner: Learner = _MAKE[name](cell, number, options.block)
+    update_every = options.update_every
+    if update_every is None:
+        update_every = number if name == "tbptt" else 1
+    if update_every < 1:
+        raise ValueError(f"update_every must be an int >= 1; got {update_every}; 1 is online.")
+    spacing = period(learner, update_every)
+    steps, chunks = chunks_for(options.steps, spacing, options.chunk)
+    made = trainer(
+        cell,
+        learner,
+        task,
+        optax.adam(options.learning_rate),
+        lanes=options.lanes,
+        steps=steps,
+        update_every=update_every,
+        clip=options.clip,
+        features=lambda hidden: getattr(hidden, "h", hidden),  # of an LSTM, the readout sees h
+    )
+    explanation = measure.describe(cell)
+    sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
+    cost = explanation.cost(name, block=options.block, lanes=options.lanes, **sizes)
+    label = f"{name}:{number}" if name in _NUMBERS else name
+    block = learner.phases.length if learner.phases else 1
+    return Job(label, explanation, cost, made, chunks, update_every, block)
+
+
+def _choice(text: str, **given: int | None) -> tuple[str, int]:
+    """Learner and number from NAME or NAME:N and the options `rank` and `window`."""
+    name, colon, digits = text.partition(":")
+    if name not in _MAKE:
+        raise ValueError(f"learner must be one of {', '.join(_MAKE)}; got {text!r}; choose one of them.")
+    option, number = _NUMBERS.get(name, (None, 1))
+    values = {other: value for other, value in given.items() if value is not None}
+    for other, value in values.items():
+        if other != option:
+            raise ValueError(f"{other} must be left out for {name}; got {value}; drop --{other}.")
+    if colon:
+        if option is None or not re.fullmatch(r"-?\d+", digits):
+            remedy = f"{name}:{number}" if option else name
+            raise ValueError(
+                f"learner must be NAME or, for {' and '.join(_NUMBERS)}, NAME:N with an int N; "
+                f"got {text!r}; write {remedy}."
+            )
+        if values.get(option, int(digits)) != int(digits):
+            raise ValueError(f"{option} must be given once; got {text!r} and {values[option]}; drop one.")
+        return name, int(digits)
+    return name, values.get(option, number) if option else number
