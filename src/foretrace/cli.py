@@ -239,7 +239,9 @@ def _parse(options: type[_T], words: list[str], prog: str) -> _T:
     except SystemExit as stop:
         if not stop.code:
             raise
-        body = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
-        text = re.split(r"Got errors|─{3}", " ".join(body))[0].strip().rstrip(".")
+        # Tyro draws a box, in Unicode or in ASCII; what matters stands between its first two rules.
+        body = re.split(r"(?m)^.*(?:─{3}|-{3}).*$", said.getvalue())[1]
+        text = " ".join(line.strip("│ ") for line in body.splitlines()).strip()
+        text = text.split("Got errors")[0].strip().rstrip(".")
         text = re.sub(r"no type matching .* could be instantiated from", "it must be an int, got", text)
         raise ValueError(f"{text}; see {prog} --help.") from None

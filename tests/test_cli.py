@@ -1,0 +1,157 @@
+"""The installed command, as a user runs it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).parent / "foretrace"
+SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def foretrace(*words, cwd):
+    return subprocess.run(
+        [COMMAND, *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"COLUMNS": "120"},
+    )
+
+
+def test_version():
+    shown = foretrace("--version", cwd=".")
+    assert re.fullmatch(r"foretrace \d+\.\d+\.\d+\n", shown.stdout)
+    assert shown.returncode == 0
+
+
+@pytest.mark.parametrize("words", ["--help", "train copy --help", "compare copy --help"])
+def test_help_shows_how_to_call(words):
+    shown = foretrace(*words.split(), cwd=".")
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    assert "foretrace compare copy" in shown.stdout or "foretrace train copy" in shown.stdout
+
+
+def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
+    shown = foretrace("train", "copy", *SMALL, "--rank", 2, "--out", "runs/one", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    plan = shown.stdout.splitlines()[:5]
+    assert plan[1].startswith("highway, 4 units: 72 parameters in 1 Kronecker group")
+    assert re.match(r"ok:2, block 4: \S+ k?B of influence and window, \S+ kFLOP per step", plan[2])
+    assert "T = 1 in 40 steps" in shown.stdout
+    folder = tmp_path / "runs" / "one"
+    assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.jsonl", "curve.png"}
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["learner"], config["hidden"], config["update_every"]) == ("ok:2", 4, 1)
+    assert set(config["versions"]) == {"foretrace", "jax", "optax", "python", "device"}
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [20, 40]
+    assert set(records[0]) >= {"bits", "T", "raised", "gradient_norm", "seconds", "info"}
+    assert 0 < records[0]["bits"] < 2.1
+    assert (folder / "curve.png").read_bytes().startswith(PNG)
+
+    full = foretrace("train", "copy", *SMALL, "--out", "runs/one", cwd=tmp_path)
+    assert_refused(full, "out must be a folder without a run; got 'runs/one'")
+
+    foretrace("train", "copy", *SMALL, "--rank", 2, "--out", "runs/two", cwd=tmp_path)
+    lines = (tmp_path / "runs" / "two" / "metrics.jsonl").read_text().splitlines()
+    again = [json.loads(line) for line in lines]
+    assert [record["bits"] for record in again] == [record["bits"] for record in records]
+
+
+def test_compare_leaves_a_table_and_a_picture(tmp_path):
+    learners = ["--learner", "ok:2", "--learner", "tbptt:4", "--cell", "lstm"]
+    words = ["compare", "copy", *SMALL, *learners, "--seeds", 2, "--out", "cmp"]
+    shown = foretrace(*words, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"ok:2 .*1\.0 ± 0\.0", shown.stdout)
+    assert re.search(r"tbptt:4 .*1\.0 ± 0\.0", shown.stdout)
+    results = json.loads((tmp_path / "cmp" / "results.json").read_text())
+    assert list(results) == ["ok:2", "tbptt:4"]
+    assert len(results["ok:2"]["bits"]) == len(results["ok:2"]["T"]) == 2
+    assert (tmp_path / "cmp" / "comparison.png").read_bytes().startswith(PNG)
+
+
+def assert_refused(shown, message):
+    """Exit code 2 and one line on stderr."""
+    assert shown.returncode == 2
+    assert shown.stderr.startswith(f"foretrace: {message}")
+    assert shown.stderr.count("\n") == 1
+    assert shown.stderr.endswith(".\n")
+
+
+BAD_INPUT = {
+    "train copy --learner nosuch": "learner must be one of ok, kf_rtrl, uoro, rtrl, tbptt; got 'no",
+    "train copy --rank 0": "rank must be an int >= 1; got 0",
+    "train copy --rank two": "Error parsing --rank",
+    "train copy --learner ok:two": "learner must be NAME or",
+    "train copy --learner rtrl:3": "learner must be NAME or",
+    "train copy --learner ok:4 --rank 3": "rank must be given once; got 'ok:4' and 3",
+    "train copy --learner kf_rtrl --rank 3": "rank must be left out for kf_rtrl; got 3",
+    "train copy --learner tbptt --window 0": "window must be an int >= 1; got 0",
+    "train copy --lanes 0": "lanes must be an int >= 1; got 0",
+    "train copy --lanes many": "Error parsing --lanes",
+    "train copy --steps 0": "steps must be an int >= 1; got 0",
+    "train copy --chunk 0": "chunk must be an int >= 1; got 0",
+    "train copy --hidden 0": "hidden must be an int >= 1; got 0",
+    "train copy --block 0": "block must be an int >= 1; got 0",
+    "train copy --update-every 0": "update_every must be an int >= 1; got 0",
+    "train copy --block 4 --update-every 3": "update_every must divide the block length 4",
+    "train copy --learning-rate nan": "learning_rate must be a number > 0; got nan",
+    "train copy --clip 0": "clip must be a number > 0; got 0.0",
+    "train copy --seed -1": "seed must be an int from 0",
+    "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
+    "train copy --nosuch 3": "Unrecognized options",
+    "train nosuch": "task must be copy; got 'nosuch'",
+    "nosuch": "command must be train or compare; got 'nosuch'",
+    "compare copy --seeds 0": "seeds must be an int from 1",
+    "compare copy --learner ok:2 --learner nosuch": "learner must be one of",
+}
+
+
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    # In this process: the command has been shown to run, and starting it thirty times is slow.
+    from foretrace.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for words, message in BAD_INPUT.items():
+        code = main(words.split())
+        out, err = capsys.readouterr()
+        assert_refused(subprocess.CompletedProcess(words, code, out, err), message)
+        assert out == "", words
+        assert list(tmp_path.iterdir()) == [], words
+
+
+def test_bad_input_leaves_no_traceback_in_the_installed_command(tmp_path):
+    shown = foretrace("train", "copy", "--rank", 0, cwd=tmp_path)
+    assert_refused(shown, "rank must be an int >= 1; got 0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    shown = foretrace("train", "copy", *SMALL, "--out", "file/run", cwd=tmp_path)
+    assert_refused(shown, "out must be a folder that can be written; got 'file/run'")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_keyboard_stops_a_run_with_exit_code_130(tmp_path):
+    words = ["train", "copy", *SMALL, "--learner", "tbptt:4", "--steps", "100000000", "--out", "run"]
+    with subprocess.Popen(
+        [COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "foretrace: stopped by the keyboard.\n"
