@@ -1,9 +1,9 @@
 """Sums of Kronecker products and their unbiased reductions; knows no network.
 
 A sum of q products, sum_j left_j (x) right_j with left_j in R^F, is given here by its left factors (q, F)
-and the Gram matrix of its right factors, which may be large and never need to be decomposed. A reduction
-to r products answers with new left factors (r, F) and a mixing matrix T (r, q): the new right factors
-are T @ right.
+and by the norms or inner products of its right factors, which may be large and are never decomposed. A
+reduction to r products answers with new left factors (r, F) and a mixing matrix T (r, q): the new right
+factors are T @ right.
 """
 
 from typing import NamedTuple
@@ -33,25 +33,29 @@ def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]
 
 
 def reduce_by_signs(
-    key: PRNGKeyArray, left: Float[Array, "q F"], gram: Float[Array, "q q"]
-) -> tuple[Float[Array, "1 F"], Float[Array, "1 q"], Float[Array, " q"]]:
+    key: PRNGKeyArray, left: Float[Array, "q F"], widths: Float[Array, " q"]
+) -> tuple[Float[Array, " F"], Float[Array, " q"], Float[Array, " q"]]:
     """Reduces q products to one with random signs c_j and scalings p_j = sqrt(|right_j| / |left_j|).
 
     New left: sum_j c_j p_j left_j; new right: sum_j c_j right_j / p_j. Unbiased, and of least variance
-    among such scalings; for q = 2 the squared error has the mean 2 |l1||l2||r1||r2| + 2 <l1,l2><r1,r2>.
+    among such scalings; for q = 2 the squared error is 2 |l1||l2||r1||r2| + 2 <l1,l2><r1,r2> in the mean.
+
+    Args:
+        key: for the signs.
+        left: left factors.
+        widths: norms of the right factors.
 
     Returns:
-        New left factors, mixing matrix, and the scalings p (0 for a product that is zero).
+        New left factor, weights of the right factors in the new one, and the scalings p (0 for a product
+        that is zero).
 
     Source: Mujika, Meier, Steger, NeurIPS 2018, Algorithm 1 (q = 2).
     """
     lengths = jnp.linalg.norm(left, axis=1)
-    widths = jnp.sqrt(jnp.diagonal(gram))
     present = (lengths > 0) & (widths > 0)
     scalings = jnp.sqrt(jnp.where(present, widths, 1) / jnp.where(present, lengths, 1))
     signs = jnp.where(present, random_signs(key, left.shape[0], left.dtype), 0)
-    new_left = (signs * scalings)[None, :] @ left
-    return new_left, (signs / scalings)[None, :], jnp.where(present, scalings, 0)
+    return (signs * scalings) @ left, signs / scalings, jnp.where(present, scalings, 0)
 
 
 def reduce_optimally(

@@ -33,10 +33,18 @@ def factored_past(
     structure: Structure,
     name: str,
     rank: int,
-    reduce: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, Any]],
+    compress: Callable[[jax.Array, Factors, Factors], tuple[Factors, Any]],
     summarise: Callable[[list], Any],
 ) -> Past:
-    """A past that `reduce(key, left, gram) -> (left, mixing, info)` brings back to R products.
+    """A past of `rank` products per group, which a block's new ones join and `compress` brings back.
+
+    Args:
+        structure: of the cell.
+        name: the learner's, for messages.
+        rank: number of products, R.
+        compress: `(key, old, new) -> (factors, info)`. `old` is the past moved to the block's end, with its
+            right factors as (S Z, R); `new` has left (k, F) and right (k, S Z). The answer is like `old`.
+        summarise: the groups' infos as the learner's.
 
     Raises:
         ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
@@ -76,11 +84,11 @@ def factored_past(
         jacobian, rights, dense = block.matrices()
         groups, infos = [], []
         keys = jax.random.split(key, len(past.groups))
-        for key, old, left, new in zip(keys, past.groups, block.factors(), rights, strict=True):
+        for key, old, left, fresh in zip(keys, past.groups, block.factors(), rights, strict=True):
             moved = (jacobian @ old.right.reshape(size, -1)).reshape(-1, rank)
-            terms = jnp.concatenate([moved, new.reshape(block.length, -1).T], axis=1)
-            left, mixing, info = reduce(key, jnp.concatenate([old.left, left]), terms.T @ terms)
-            groups.append(Factors(left, (terms @ mixing.T).reshape(old.right.shape)))
+            new = Factors(left, fresh.reshape(block.length, -1))
+            factors, info = compress(key, Factors(old.left, moved), new)
+            groups.append(Factors(factors.left, factors.right.reshape(old.right.shape)))
             infos.append(info)
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
         return FactoredPast(tuple(groups), dense), summarise(infos)

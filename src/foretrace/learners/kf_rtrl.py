@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from foretrace._kronecker import reduce_by_signs
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import factored_past, stack_groups
+from foretrace.learners._factored import Factors, factored_past, stack_groups
 
 
 class KFInfo(NamedTuple):
@@ -61,9 +62,14 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
+    def compress(key, old, new):  # (1), (2)
+        left = jnp.concatenate([old.left, new.left])
+        widths = jnp.append(jnp.linalg.norm(old.right), jnp.linalg.norm(new.right, axis=1))
+        left, mixing, info = reduce_by_signs(key, left, widths)
+        right = mixing[0] * old.right[:, 0] + mixing[1:] @ new.right
+        return Factors(left[None], right[:, None]), info
+
     def past(structure):
-        return factored_past(
-            structure, "kf_rtrl", 1, reduce_by_signs, lambda infos: KFInfo(stack_groups(infos))
-        )
+        return factored_past(structure, "kf_rtrl", 1, compress, lambda infos: KFInfo(stack_groups(infos)))
 
     return engine(cell, past, block)

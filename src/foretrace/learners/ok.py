@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from foretrace._kronecker import reduce_optimally
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import factored_past, stack_groups
+from foretrace.learners._factored import Factors, factored_past, stack_groups
 
 
 class OKInfo(NamedTuple):
@@ -67,10 +69,15 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_count("block", block, "1 is the papers' algorithm")
 
-    def past(structure):
-        def reduce(key, left, gram):
-            return reduce_optimally(key, left, gram, rank)
+    def compress(key, old, new):  # (2)
+        # Transposed once, since products that contract over rows are several times faster.
+        fresh = jax.lax.optimization_barrier(new.right.T)
+        across = old.right.T @ fresh
+        gram = jnp.block([[old.right.T @ old.right, across], [across.T, fresh.T @ fresh]])
+        left, mixing, info = reduce_optimally(key, jnp.concatenate([old.left, new.left]), gram, rank)
+        return Factors(left, old.right @ mixing[:, :rank].T + fresh @ mixing[:, rank:].T), info
 
-        return factored_past(structure, "ok", rank, reduce, lambda infos: OKInfo(*stack_groups(infos)))
+    def past(structure):
+        return factored_past(structure, "ok", rank, compress, lambda infos: OKInfo(*stack_groups(infos)))
 
     return engine(cell, past, block)
