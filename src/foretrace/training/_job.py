@@ -44,7 +44,7 @@ class Settings:
     """Learning rate of Adam."""
     clip: float = 1.0
     """Global norm to which gradients are clipped."""
-    steps: int = 120_000
+    steps: int = 150_000
     """Time steps, rounded up to whole blocks."""
     chunk: int = 500
     """About how many steps run between two lines of metrics."""
