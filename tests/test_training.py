@@ -37,7 +37,7 @@ def python_loop(learner, optimizer, carry, steps, update_every):
     bits = []
     for i in range(steps):
         stream, example = sample(stream)
-        state = ft.reset(CELL, state, example.restart)
+        state = learner.reset(state, example.restart)
         state, _ = step(params["cell"], state, example.x)
         loss, (readout, credit) = value_and_grads(params["readout"], state.hidden, example.target)
         gradient = {"cell": grad(params["cell"], state, credit), "readout": readout}

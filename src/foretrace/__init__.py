@@ -5,7 +5,7 @@ from foretrace._types import Cell, Learner, Phases
 from foretrace.cells import cell
 from foretrace.learners import kf_rtrl, ok, rtrl, tbptt, uoro
 from foretrace.measure import explain
-from foretrace.online import average, online, reset
+from foretrace.online import average, online
 
 __version__ = "0.1.0"
 
@@ -21,7 +21,6 @@ __all__ = [
     "learners",
     "ok",
     "online",
-    "reset",
     "rtrl",
     "tbptt",
     "uoro",

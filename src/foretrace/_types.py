@@ -59,10 +59,13 @@ class Learner(NamedTuple):
         step: `(params, state, x) -> (state, info)`; `state.hidden` is the new hidden state.
         grad: `(params, state, credit) -> gradient`, shaped like `params`, summed over lanes;
             `credit` is dL_t/dh_t, shaped like `state.hidden`.
+        reset: `(state, restart) -> state`: lanes where `restart` is true begin again, with the cell's
+            initial hidden state and no past; a bool array (lanes,), or () for a single stream.
         phases: the same step taken apart, or None where a learner has no such parts.
     """
 
     init: Callable[..., State]
     step: Callable[[Params, State, Input], tuple[State, Info]]
     grad: Callable[[Params, State, Hidden], Params]
+    reset: Callable[[State, Any], State]
     phases: Phases | None = None

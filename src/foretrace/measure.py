@@ -36,9 +36,7 @@ class Explanation:
         self.parameters = sum(math.prod(leaf.shape) for leaf in structure.leaves)
         self.groups = len(structure.groups)
 
-    def cost(
-        self, learner: str, *, rank: int = 1, block: int = 1, window: int = 1, lanes: int = 1
-    ) -> Cost:
+    def cost(self, learner: str, *, rank: int = 1, block: int = 1, window: int = 1, lanes: int = 1) -> Cost:
         """Memory and time of a learner on this cell.
 
         Args:

@@ -1,4 +1,4 @@
-"""The step that `jax.grad` differentiates, averages of learners, and restarting lanes."""
+"""The step that `jax.grad` differentiates, and averages of learners."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._types import Cell, Hidden, Input, Learner, Params, Phases, State
+from foretrace._types import Hidden, Input, Learner, Params, Phases, State
 from foretrace.learners import _engine
 
 
@@ -34,7 +34,7 @@ def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, S
         ...     hidden, state = step(params, state, x)
         ...     return (hidden**2).sum(), state
         >>> grads, state = jax.grad(loss, has_aux=True)(params, state, jax.numpy.ones(3))
-        >>> grads["recurrent_reset"].shape
+        >>> grads["reset"]["recurrent"].shape
         (8, 8)
     """
 
@@ -107,8 +107,13 @@ def average(learner: Learner, n: int) -> Learner:
         read = jax.vmap(learner.grad, in_axes=(None, _shared(state.members), None))
         return mean(read(params, state.members, credit))
 
+    def reset(state, restart):
+        shared = _shared(state.members)
+        begin = jax.vmap(learner.reset, in_axes=(shared, None), out_axes=shared)
+        return collect(begin(state.members, restart))
+
     if learner.phases is None:
-        return Learner(init, step, grad)
+        return Learner(init, step, grad, reset)
     length, place, one_extend, one_compress, one_sweep = learner.phases
 
     def extend(params, state, x):
@@ -129,33 +134,9 @@ def average(learner: Learner, n: int) -> Learner:
     def placed(state, index):
         return state._replace(members=place(state.members, index))
 
-    return Learner(init, step, grad, Phases(length, placed, extend, compress, sweep))
+    return Learner(init, step, grad, reset, Phases(length, placed, extend, compress, sweep))
 
 
 def _shared(state: State):
     """Axes of a state's members under `vmap`; the place in the block is common, its end one branch."""
     return _engine.EngineState(0, 0, 0, None, 0, 0) if isinstance(state, _engine.EngineState) else 0
-
-
-def reset(cell: Cell, state: State, restart: jax.Array) -> State:
-    """Lanes where `restart` is true begin again: initial hidden state, no past.
-
-    Args:
-        cell: the learner's cell.
-        state: the state of a learner of this package.
-        restart: bool, (lanes,), or () for a single stream.
-
-    Raises:
-        TypeError: the state is not one of this package's.
-    """
-    if isinstance(state, AverageState):
-        shared = _shared(state.members)
-        again = jax.vmap(lambda member: reset(cell, member, restart), in_axes=(shared,), out_axes=shared)
-        members = again(state.members)
-        return AverageState(jax.tree.map(lambda a: a[0], members.hidden), members)
-    if not isinstance(state, _engine.EngineState):
-        raise TypeError(
-            f"state must come from a learner of foretrace; got {type(state).__name__}; "
-            "restart the lanes of your own learner yourself."
-        )
-    return _engine.reset(cell, state, restart)

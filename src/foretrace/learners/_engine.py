@@ -9,7 +9,8 @@ against the past:
                + past.read(credit at the block's start)                                     (2)
 
 A full window is pushed into the past before the next step is taken, so that a gradient never contains the
-noise of its own block's reduction. With length 1 this is the recursion of the papers.
+noise of its own block's reduction. With length 1 this is the recursion of the papers. A push multiplies by
+the weights it is given, those of the moment; what else it needs was stored by each step.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class EngineState(NamedTuple):
         past: the method's representation of the influence at the block's start, per lane.
         window: residuals of the block's steps, leaves (length, lanes, ..).
         phase: steps in the window, 0 to length, the same for all lanes.
-        start: (lanes,), step of this block at which the lane began; -1 if it has a past.
+        cuts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
         key: PRNG key.
     """
 
@@ -39,7 +40,7 @@ class EngineState(NamedTuple):
     past: Any
     window: tuple[jax.Array, ...]
     phase: jax.Array
-    start: jax.Array
+    cuts: jax.Array
     key: jax.Array
 
 
@@ -80,11 +81,12 @@ class Block:
         transport: Transport,
         params: Params,
         window: tuple,
-        start: jax.Array,
+        cuts: jax.Array,
     ):
         self.structure, self._transport = structure, transport
-        self._params, self._window, self._start = params, window, start
+        self._params, self._window, self._cuts = params, window, cuts
         self.length = window[0].shape[0]
+        self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
 
     def pushforward(self, tangent: jax.Array) -> jax.Array:
         """Tangent (S,) at the block's start -> at its end, parameters fixed."""
@@ -92,23 +94,21 @@ class Block:
         def step(tangent, residuals):
             return self.structure.pushforward(self._params, residuals, tangent), None
 
-        out = jax.lax.scan(step, tangent, self._window)[0]
-        return jnp.where(self._start < 0, out, 0)
+        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._window)[0], 0)
 
     def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
         """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
 
         def step(credit, inputs):
-            i, residuals = inputs
-            credit = jnp.where(i >= self._start, credit, 0)
+            cut, residuals = inputs
             credit, preacts, dense = self.structure.pullback(self._params, residuals, credit)
-            return credit, (preacts, dense)
+            return jnp.where(cut, 0, credit), (preacts, dense)
 
-        steps = jnp.arange(self.length)
-        credit, (preacts, dense) = jax.lax.scan(step, credit, (steps, self._window), reverse=True)
+        credit = jnp.where(self._cuts[-1], 0, credit)
+        steps = self._cuts[:-1], self._window
+        credit, (preacts, dense) = jax.lax.scan(step, credit, steps, reverse=True)
         groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
-        dense = tuple(jnp.sum(leaf, axis=0) for leaf in dense)
-        return jnp.where(self._start < 0, credit, 0), Sensitivity(groups, dense)
+        return credit, Sensitivity(groups, tuple(jnp.sum(leaf, axis=0) for leaf in dense))
 
     def factors(self) -> tuple[jax.Array, ...]:
         """The input factors of every group, (length, F)."""
@@ -121,25 +121,24 @@ class Block:
             Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
-        last = self.length - 1
-        suffix, rights, dense = self._row_step(None, last, jax.tree.map(lambda a: a[last], self._window))
-        rights = tuple(right[None] for right in rights)
-        if self.length > 1:
+        if self.length == 1:  # the identity needs no product
+            products = self._transport(self._params, jax.tree.map(lambda a: a[0], self._window), None)
+            suffix, rights, dense = jax.tree.map(lambda a: jnp.where(self._cuts[1], 0, a), products)
+            return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
 
-            def step(carry, inputs):
-                suffix, total = carry
-                suffix, rights, dense = self._row_step(suffix, *inputs)
-                return (suffix, tuple(a + b for a, b in zip(total, dense, strict=True))), rights
+        def step(carry, inputs):
+            suffix, total = carry
+            cut, residuals = inputs
+            suffix, rights, dense = self._transport(self._params, residuals, suffix)
+            total = tuple(a + b for a, b in zip(total, dense, strict=True))
+            return (jnp.where(cut, 0, suffix), total), rights
 
-            earlier = (jnp.arange(last), jax.tree.map(lambda a: a[:last], self._window))
-            (suffix, dense), more = jax.lax.scan(step, (suffix, dense), earlier, reverse=True)
-            rights = tuple(jnp.concatenate(pair) for pair in zip(more, rights, strict=True))
-        return jnp.where(self._start < 0, suffix, 0), rights, dense
-
-    def _row_step(self, suffix, i, residuals):
-        products = self._transport(self._params, residuals, suffix)
-        # A lane that began after this step must not see it.
-        return jax.tree.map(lambda a: jnp.where(i >= self._start, a, 0), products)
+        size, dtype = self.structure.state_size, self.structure.dtype
+        zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
+        start = jnp.where(self._cuts[-1], 0, jnp.eye(size, dtype=dtype)), zeros
+        steps = self._cuts[:-1], self._window
+        (suffix, dense), rights = jax.lax.scan(step, start, steps, reverse=True)
+        return suffix, rights, dense
 
 
 def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learner:
@@ -171,7 +170,7 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             past=_repeat(way.empty(), count),
             window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
             phase=jnp.zeros((), int),
-            start=jnp.full((count,), -1, int),
+            cuts=jnp.zeros((length + 1, count), bool),
             key=key,
         )
 
@@ -192,14 +191,14 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         structure, way, products = method(params)
         key, subkey = jax.random.split(state.key)
 
-        def push(key, past, window, start):
-            return way.push(key, past, Block(structure, products, params, window, start))
+        def push(key, past, window, cuts):
+            return way.push(key, past, Block(structure, products, params, window, cuts))
 
-        keys = jax.random.split(subkey, state.start.size)
-        past, info = jax.vmap(push, in_axes=(0, 0, 1, 0))(keys, state.past, state.window, state.start)
+        keys = jax.random.split(subkey, state.cuts.shape[1])
+        past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys, state.past, state.window, state.cuts)
         info = info if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], info)
-        phase, start = jnp.zeros_like(state.phase), jnp.full_like(state.start, -1)
-        return state._replace(past=past, phase=phase, start=start, key=key), info
+        phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
+        return state._replace(past=past, phase=phase, cuts=cuts, key=key), info
 
     def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
         def full(state):
@@ -226,32 +225,33 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
     def _backward(params, state, credit, receive) -> Params:
         """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
         structure, way, _ = method(params)
-        count = state.start.size
+        count = state.cuts.shape[1]
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
+
+        def at(buffer, i):
+            return jax.lax.dynamic_index_in_dim(buffer, i, 0, keepdims=False)
+
+        def cut(i, credit):
+            return jnp.where(at(state.cuts, i)[:, None], 0, credit)
 
         def step(j, carry):
             credit, preacts, dense = carry
             i = state.phase - 1 - j
-            residuals = tuple(jax.lax.dynamic_index_in_dim(a, i, 0, keepdims=False) for a in state.window)
-            credit = jnp.where((i >= state.start)[:, None], receive(i, credit), 0)
-            credit, new, leaves = pullback(params, residuals, credit)
+            residuals = tuple(at(buffer, i) for buffer in state.window)
+            credit, new, leaves = pullback(params, residuals, receive(i, credit))
             preacts = tuple(
                 jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
                 for buffer, value in zip(preacts, new, strict=True)
             )
-            return (
-                credit,
-                preacts,
-                tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True)),
-            )
+            dense = tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True))
+            return cut(i, credit), preacts, dense
 
         preacts = tuple(
             jnp.zeros((length, count, group.preact_size), structure.dtype) for group in structure.groups
         )
-        carry = credit, preacts, no_dense(structure)
+        carry = cut(state.phase, credit), preacts, no_dense(structure)
         carry = step(0, carry) if length == 1 else jax.lax.fori_loop(0, state.phase, step, carry)
         credit, preacts, dense = carry
-        credit = jnp.where((state.start < 0)[:, None], credit, 0)
         before = jax.vmap(way.read)(state.past, credit)
         factors = jax.vmap(jax.vmap(structure.factors))(state.window)
         groups = [
@@ -261,22 +261,21 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, before.dense, strict=True)]
         return structure.gradient(groups, dense)
 
+    def reset(state: State, restart: jax.Array) -> State:
+        def begin(old, initial):
+            where = restart.reshape(restart.shape + (1,) * initial.ndim)
+            return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
+
+        hidden = jax.tree.map(begin, state.hidden, cell.initial_hidden())
+        cut = jax.lax.dynamic_index_in_dim(state.cuts, state.phase, 0, keepdims=False)
+        cut = cut | restart.reshape(cut.shape)
+        cuts = jax.lax.dynamic_update_index_in_dim(state.cuts, cut, state.phase, 0)
+        return state._replace(hidden=hidden, cuts=cuts)
+
     def place(state: State, index) -> State:
         return state._replace(phase=jnp.asarray(index, state.phase.dtype))
 
-    return Learner(init, step, grad, Phases(length, place, extend, compress, sweep))
-
-
-def reset(cell: Cell, state: EngineState, restart: jax.Array) -> EngineState:
-    """See `foretrace.reset`."""
-
-    def begin(old, initial):
-        where = restart.reshape(restart.shape + (1,) * initial.ndim)
-        return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
-
-    hidden = jax.tree.map(begin, state.hidden, cell.initial_hidden())
-    start = jnp.where(restart.reshape(state.start.shape), state.phase, state.start)
-    return state._replace(hidden=hidden, start=start)
+    return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
 
 
 def no_dense(structure: Structure) -> tuple[jax.Array, ...]:

@@ -87,7 +87,7 @@ def factored_past(
         for key, old, left, fresh in zip(keys, past.groups, block.factors(), rights, strict=True):
             moved = (jacobian @ old.right.reshape(size, -1)).reshape(-1, rank)
             new = Factors(left, fresh.reshape(block.length, -1))
-            factors, info = compress(key, Factors(old.left, moved), new)
+            factors, info = compress(key, Factors(jnp.where(block.alive, old.left, 0), moved), new)
             groups.append(Factors(factors.left, factors.right.reshape(old.right.shape)))
             infos.append(info)
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))

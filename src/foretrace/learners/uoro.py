@@ -97,6 +97,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         def push(key, past, block):
             s, w, epsilon = past
             nu = random_signs(key, structure.state_size, structure.dtype)
+            w = jax.tree.map(lambda a: jnp.where(block.alive, a, 0), w)
             moved = block.pushforward(s)  # (1)
             _, g = block.pullback(nu)
             g = Sensitivity(tuple(_matrix(terms) for terms in g.groups), g.dense)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 
 from foretrace._types import Cell, Hidden, Learner, Phases
-from foretrace.online import reset
 from foretrace.tasks import Task
 
 
@@ -188,7 +187,7 @@ def _advance(parts, params, streams, phase):
     # The scan's own index is the same for all seeds: under vmap over seeds the window is then
     # written at one place, instead of being scattered into.
     state = parts.phases.place(streams.learner, phase)
-    state = reset(parts.cell, state, example.restart)
+    state = parts.learner.reset(state, example.restart)
     state = parts.phases.extend(params["cell"], state, example.x)
     nats, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
         params["readout"], state.hidden, example.target
