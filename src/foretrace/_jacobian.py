@@ -118,11 +118,17 @@ def _slopes(structure, params, residuals, factors, tangents) -> list[jax.Array |
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows @ M for the matrix M with this pattern and these values."""
-    out = 0
+    """rows @ M for the matrix M with this pattern and these values."""
+    out = jnp.zeros((), values.dtype)
     for entry in pattern.rows:
         weight = _take(values.reshape(-1), pattern.colour * values.shape[1] + entry, 0, entry >= 0)
-        out = out + _take(rows, entry, 1, entry >= 0) * weight[None, :]
+        first = entry[: int(entry.max()) + 1]
+        if len(entry) % len(first) == 0 and (entry.reshape(-1, len(first)) == np.arange(len(first))).all():
+            # Gates: the same rows once per gate, which a broadcast repeats without a copy.
+            block = rows[:, None, : len(first)] * weight.reshape(1, -1, len(first))
+            out = out + block.reshape(rows.shape[0], -1)
+        else:
+            out = out + _take(rows, entry, 1, entry >= 0) * weight[None, :]
     return out
 
 
