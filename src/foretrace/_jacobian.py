@@ -118,7 +118,7 @@ def _slopes(structure, params, residuals, factors, tangents) -> list[jax.Array |
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
-    """rows @ M for the matrix M with this pattern and these values."""
+    """The product rows @ M for the matrix M with this pattern and these values."""
     out = jnp.zeros((), values.dtype)
     for entry in pattern.rows:
         weight = _take(values.reshape(-1), pattern.colour * values.shape[1] + entry, 0, entry >= 0)
@@ -134,7 +134,7 @@ def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
 
 def _left(pattern: Pattern, values: jax.Array, columns: jax.Array) -> jax.Array:
     """M @ columns for the matrix M with this pattern and these values."""
-    out = 0
+    out = jnp.zeros((), values.dtype)
     for place, value in zip(pattern.columns, values, strict=True):
         value = jnp.where(place >= 0, value, 0)
         out = out + _take(columns, place, 0, place >= 0) * value[:, None]

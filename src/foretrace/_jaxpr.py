@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend import core as jex
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
@@ -77,7 +78,7 @@ class Trace:
 
         closed = jax.make_jaxpr(jvp)(params, hidden, x, params, hidden)
         self.consts = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-        if any(isinstance(value, jax.core.Tracer) for value in closed.consts):
+        if any(isinstance(value, Tracer) for value in closed.consts):
             raise TypeError(
                 "cell.step must not close over a traced value; pass it as a parameter or as an input."
             )

@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -256,13 +256,3 @@ def _spread(taken: np.ndarray) -> dict[str, float]:
 
 def _bytes(state: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-
-def main(names: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Times the named settings, or all of them, and returns the record."""
-    unknown = [name for name in names if name not in SETTINGS]
-    if unknown:
-        raise ValueError(
-            f"setting must be one of {', '.join(SETTINGS)}; got {unknown[0]!r}; leave it out for all."
-        )
-    return {**environment(), "settings": [measure_setting(name, repeats) for name in names or SETTINGS]}

@@ -1,13 +1,14 @@
-"""The command line: `foretrace train copy` and `foretrace compare copy`."""
+"""The command line: `foretrace train copy`, `foretrace compare copy` and `foretrace bench`."""
 
 import contextlib
 import dataclasses
 import io
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -16,15 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 import foretrace
+from foretrace import bench as timing
 from foretrace import plotting, training
 
 _EXAMPLES = """\
 usage: foretrace {train,compare} copy [OPTIONS]
+       foretrace bench [SETTING ...] [OPTIONS]
 
 Train recurrent networks online, with gradients that are never truncated.
 
   foretrace train copy      train one network with one learner
   foretrace compare copy    train with several learners and seeds, side by side
+  foretrace bench           time every learner's step beside the matrix product it stands on
   foretrace --version
 
 examples:
@@ -32,7 +36,9 @@ examples:
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
 
-All options: foretrace train copy --help, foretrace compare copy --help.
+  foretrace bench highway-128 --out highway.json
+
+All options: foretrace train copy --help, foretrace compare copy --help, foretrace bench --help.
 """
 _T = TypeVar("_T")
 
@@ -81,6 +87,28 @@ class CompareCopy(training.Settings):
     """Folder, created; it must not hold a run yet."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time one step of every learner at named, permanent settings, beside the products it needs.
+
+    Examples:
+      foretrace bench
+      foretrace bench highway-128 rtrl-64 --out now.json
+      foretrace bench --compare before.json now.json
+    """
+
+    settings: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of settings; all of them unless given."""
+    repeats: int = 7
+    """Runs of every loop, in turns; median, least and largest are shown."""
+    device: Literal["cpu", "gpu"] | None = None
+    """Where to run; the default device of JAX unless given."""
+    out: Path | None = None
+    """JSON file to write; it must not exist yet."""
+    compare: tuple[Path, Path] | None = None
+    """Two JSON files: show the ratios of their times, and time nothing."""
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     words = list(sys.argv[1:] if args is None else args)
@@ -92,8 +120,13 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"foretrace {foretrace.__version__}")
         return 0
     try:
+        if words[0] == "bench":
+            bench(_parse(Bench, words[1:], "foretrace bench"))
+            return 0
         if words[0] not in commands:
-            raise ValueError(f"command must be train or compare; got {words[0]!r}; see foretrace --help.")
+            raise ValueError(
+                f"command must be train, compare or bench; got {words[0]!r}; see foretrace --help."
+            )
         if words[1:2] == ["--help"] or words[1:2] == ["-h"]:
             words[1:2] = ["copy", "--help"]
         if words[1:2] != ["copy"]:
@@ -154,6 +187,54 @@ def compare(options: CompareCopy) -> None:
     plotting.plot_comparison(curves, title, options.out / "comparison.png")
     console.print(_table(results))
     _say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
+
+
+def bench(options: Bench) -> None:
+    """Times the learners, as `foretrace bench`."""
+    if options.compare:
+        old, new = (_record(path) for path in options.compare)
+        for setting, learner, before, after, ratio in timing.compare_records(old, new):
+            print(f"{setting:12} {learner:10} {before:10.1f} us {after:10.1f} us {ratio:6.2f} x")
+        return
+    if not 1 <= options.repeats <= 1000:
+        raise ValueError(f"repeats must be an int from 1 to 1000; got {options.repeats}; use 7.")
+    unknown = [name for name in options.settings if name not in timing.SETTINGS]
+    if unknown:
+        known = ", ".join(timing.SETTINGS)
+        raise ValueError(f"setting must be one of {known}; got {unknown[0]!r}; leave it out for all.")
+    if options.out and (options.out.exists() or not options.out.parent.is_dir()):
+        raise ValueError(
+            f"out must be a new file in a folder that exists; got {options.out}; choose another."
+        )
+    if options.device:
+        _choose_device(options.device)
+    record: dict[str, Any] = timing.environment()
+    print(", ".join(f"{key} {value}" for key, value in record.items()))
+    names = options.settings or tuple(timing.SETTINGS)
+    record["settings"] = [timing.measure_setting(name, options.repeats) for name in names]
+    if options.out:
+        training.write_json(options.out, record)
+
+
+def _choose_device(device: str) -> None:
+    try:
+        jax.config.update("jax_default_device", jax.devices(device)[0])
+    except RuntimeError:
+        raise ValueError(
+            f"device must be one that JAX has here; got {device!r}; install JAX for it, or leave it out."
+        ) from None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+        if record["settings"][0]["rows"][0]["us"] > 0:
+            return record
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise ValueError(
+        f"compare must name two files that foretrace bench wrote; got {path}; make it with --out."
+    )
 
 
 def _compete(console: Console, options: CompareCopy, job: training.Job) -> tuple[dict, tuple]:

@@ -8,6 +8,19 @@ import jax
 from foretrace._structure import Structure, find_structure
 from foretrace._types import Cell, Params
 
+_LEARNERS = ("rtrl", "uoro", "kf_rtrl", "ok", "tbptt")
+# Time per operation beside a large matrix product: thin products wait for memory, small ones for calls.
+_WEIGHTS = {
+    "forward": 2,
+    "backward": 2,
+    "transport": 1,
+    "move": 1,
+    "read": 4,
+    "gram": 2,
+    "mix": 4,
+    "decompose": 200,
+}
+
 
 class Cost(NamedTuple):
     """What one learner needs on one cell.
@@ -49,33 +62,68 @@ class Explanation:
         Raises:
             ValueError: the learner is not one of these.
         """
-        known = ("rtrl", "uoro", "kf_rtrl", "ok", "tbptt")
-        if learner not in known:
-            raise ValueError(f"learner must be one of {', '.join(known)}; got {learner!r}; choose one.")
         k = window if learner == "tbptt" else block
         r = {"ok": rank, "kf_rtrl": 1}.get(learner, 0)
-        size = self.structure.state_size
-        params = [(g.factor_size, g.preact_size) for g in self.structure.groups]
-        weights = sum(f * z for f, z in params)
-        width = sum(z for _, z in params)
-        exact = sum(leaf.size for leaf in self.structure.dense)
-        # forward pass; the backward pass through half a block on average: credit, then outer products
-        operations = 2 * weights + (k + 1) / 2 * 4 * weights
+        size, sizes, exact = self.structure.state_size, self._sizes, self._exact
         numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
-        transport = 2 * size * size * width  # one step's Jacobian, or its product with the block's
-        if learner == "rtrl":
-            numbers += size * (weights + exact)
-            operations += transport + 2 * size * (weights + exact) * (size / k + 2)
-        elif learner == "uoro":
-            numbers += size + weights + exact
-            operations += 8 * weights
+        if learner in ("rtrl", "uoro"):
+            numbers += (sum(f * z for f, z in sizes) + exact) * (size if learner == "rtrl" else 1)
+            numbers += size * (learner == "uoro")
         elif r:
-            numbers += sum(r * (f + size * z) for f, z in params) + size * exact
-            move, read = 2 * r * size * size * width / k, 2 * r * size * width
-            gram, mix = 2 * (r + k) ** 2 * size * width / k, 2 * r * (r + k) * size * width / k
-            operations += transport + move + read + gram + mix + 2 * size * size * exact / k
-        item = self.structure.dtype.itemsize
-        return Cost(int(lanes * numbers * item), int(lanes * operations))
+            numbers += sum(r * (f + size * z) for f, z in sizes) + size * exact
+        operations = sum(self._operations(learner, r, k).values())
+        return Cost(int(lanes * numbers * self.structure.dtype.itemsize), int(lanes * operations))
+
+    def best_block(self, learner: str, *, rank: int = 1) -> int:
+        """The block, a power of two up to 64, at which a step should take the least time.
+
+        A longer block spreads moving, comparing and mixing the past over more steps, but brings more terms
+        to each reduction and a longer way back to each gradient. Operations are weighed by what they took
+        beside a large matrix product where this was measured.
+
+        Args:
+            learner: as in `cost`.
+            rank: of `ok`.
+        """
+        r = {"ok": rank, "kf_rtrl": 1}.get(learner, 0)
+
+        def time(k):
+            return sum(_WEIGHTS[name] * n for name, n in self._operations(learner, r, k).items())
+
+        return min((2**i for i in range(7)), key=time)
+
+    @property
+    def _sizes(self) -> list[tuple[int, int]]:
+        return [(g.factor_size, g.preact_size) for g in self.structure.groups]
+
+    @property
+    def _exact(self) -> int:
+        return sum(leaf.size for leaf in self.structure.dense)
+
+    def _operations(self, learner: str, r: int, k: int) -> dict[str, float]:
+        """Floating-point operations of one lane's step, by kind."""
+        if learner not in _LEARNERS:
+            raise ValueError(f"learner must be one of {', '.join(_LEARNERS)}; got {learner!r}; choose one.")
+        size, exact = self.structure.state_size, self._exact
+        weights = sum(f * z for f, z in self._sizes)
+        area = size * sum(z for _, z in self._sizes)
+        if learner == "tbptt":  # one update per window: one sweep
+            return {"forward": 2 * weights, "backward": 4 * weights}
+        # A gradient runs back through half a block in the mean: credit, then outer products.
+        counts = {"forward": 2 * weights, "backward": (k + 1) / 2 * 4 * weights}
+        if learner == "uoro":
+            return counts | {"read": 2 * weights, "mix": 8 * weights / k, "transport": 4 * weights}
+        counts["transport"] = 2 * size * area
+        if learner == "rtrl":
+            whole = size * (weights + exact)
+            return counts | {"move": 2 * size * whole / k, "read": 2 * whole, "mix": 2 * size * weights}
+        return counts | {
+            "move": 2 * size * (r * area + size * exact) / k,
+            "read": 2 * r * area,
+            "gram": 2 * (r + k) ** 2 * area / k if learner == "ok" else 2 * (r + k) * area / k,
+            "mix": 2 * r * (r + k) * area / k,
+            "decompose": (1e4 + (r + k) ** 3) / k if learner == "ok" else 0,
+        }
 
     def __str__(self) -> str:
         structure = self.structure

@@ -139,4 +139,7 @@ def average(learner: Learner, n: int) -> Learner:
 
 def _shared(state: State):
     """Axes of a state's members under `vmap`; the place in the block is common, its end one branch."""
-    return _engine.EngineState(0, 0, 0, None, 0, 0) if isinstance(state, _engine.EngineState) else 0
+    if not isinstance(state, _engine.EngineState):
+        return 0
+    axes: Any = {name: None if name == "phase" else 0 for name in state._fields}
+    return _engine.EngineState(**axes)

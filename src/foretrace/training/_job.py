@@ -35,9 +35,9 @@ class Settings:
     """Units of the cell."""
     lanes: int = 16
     """Independent streams trained side by side."""
-    block: int = 16
+    block: int | Literal["auto"] = "auto"
     """Steps that are kept exactly before they join the compressed past; 1 is the papers' algorithm,
-    more is faster and less noisy. The block of tbptt is its window."""
+    more is faster and less noisy, auto the fastest for these sizes. The block of tbptt is its window."""
     update_every: Optional = None
     """Steps per update; 1 unless given, for tbptt its window."""
     learning_rate: float = 3e-3
@@ -106,12 +106,19 @@ def job(options: Settings, text: str, **given: int | None) -> Job:
             )
     task = copy()
     cell: Cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=task.inputs)
-    learner: Learner = _MAKE[name](cell, number, options.block)
+    explanation = measure.describe(cell)
+    sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
     update_every = options.update_every
     if update_every is None:
         update_every = number if name == "tbptt" else 1
     if update_every < 1:
         raise ValueError(f"update_every must be an int >= 1; got {update_every}; 1 is online.")
+    block = options.block
+    if block == "auto":
+        block = explanation.best_block(name, rank=sizes.get("rank", 1))
+        # Where updates come at another rhythm, a block between two of them is what fits.
+        block = block if block % update_every == 0 or update_every % block == 0 else update_every
+    learner: Learner = _MAKE[name](cell, number, block)
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
     made = trainer(
@@ -125,12 +132,10 @@ def job(options: Settings, text: str, **given: int | None) -> Job:
         clip=options.clip,
         features=lambda hidden: getattr(hidden, "h", hidden),  # of an LSTM, the readout sees h
     )
-    explanation = measure.describe(cell)
-    sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
-    cost = explanation.cost(name, block=options.block, lanes=options.lanes, **sizes)
+    cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
     label = f"{name}:{number}" if name in _NUMBERS else name
-    block = learner.phases.length if learner.phases else 1
-    return Job(label, explanation, cost, made, chunks, update_every, block)
+    length = learner.phases.length if learner.phases else 1
+    return Job(label, explanation, cost, made, chunks, update_every, length)
 
 
 def _choice(text: str, **given: int | None) -> tuple[str, int]:
