@@ -30,6 +30,7 @@ class Structure:
     """
 
     hidden: Any
+    x: Any
     state_size: int
     dtype: Any
     treedef: Any
@@ -181,6 +182,7 @@ def find_structure(cell: Cell, params: Params) -> Structure:
     )
     structure = Structure(
         hidden=hidden,
+        x=x,
         state_size=flat.size,
         dtype=flat.dtype,
         treedef=treedef,
@@ -206,26 +208,27 @@ def _check_shapes(cell: Cell, params, hidden, x) -> None:
     if len({leaf.dtype for leaf in jax.tree.leaves(hidden)}) != 1:
         raise TypeError("hidden must have leaves of one dtype; convert them to one, such as float32.")
     expected = jax.eval_shape(cell.init, jax.random.key(0))
-    if _describe(expected) != _describe(params):
+    if shapes_of(expected) != shapes_of(params):
         raise ValueError(
-            f"params must be shaped like cell.init(key), {_describe(expected)}; got {_describe(params)}; "
+            f"params must be shaped like cell.init(key), {shapes_of(expected)}; got {shapes_of(params)}; "
             "make them with cell.init or build the cell with the sizes of these parameters."
         )
     try:
         new = jax.eval_shape(cell.step, params, hidden, x)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"cell.step must accept params {_describe(params)}, hidden {_describe(hidden)} and input "
-            f"{_describe(x)}; it failed with: {str(error).splitlines()[0]}; make their sizes agree."
+            f"cell.step must accept params {shapes_of(params)}, hidden {shapes_of(hidden)} and input "
+            f"{shapes_of(x)}; it failed with: {str(error).splitlines()[0]}; make their sizes agree."
         ) from error
-    if _describe(new) != _describe(hidden):
+    if shapes_of(new) != shapes_of(hidden):
         raise ValueError(
-            f"cell.step must return a hidden state like the one it gets, {_describe(hidden)}; got "
-            f"{_describe(new)}; keep its structure, shapes and dtypes the same at every step."
+            f"cell.step must return a hidden state like the one it gets, {shapes_of(hidden)}; got "
+            f"{shapes_of(new)}; keep its structure, shapes and dtypes the same at every step."
         )
 
 
-def _describe(tree) -> str:
+def shapes_of(tree) -> str:
+    """Paths, dtypes and shapes of a pytree's leaves, for messages."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     parts = [
         f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}".strip() for path, leaf in leaves

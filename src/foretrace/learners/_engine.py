@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._jacobian import Transport, transport
-from foretrace._structure import Structure, find_structure
+from foretrace._structure import Structure, shapes_of, find_structure
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
 
 
@@ -177,6 +177,12 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
     def extend(params: Params, state: State, x: Input) -> State:
         structure, _, _ = method(params)
         hidden, x = _as_lanes(structure, state, (state.hidden, x))
+        given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
+        if shapes_of(given) != shapes_of(structure.x):
+            raise ValueError(
+                f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
+                f"{shapes_of(given)}; convert it or build the cell for it."
+            )
         flat = jax.vmap(structure.ravel)(hidden)
         flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
         window = tuple(

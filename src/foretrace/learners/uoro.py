@@ -97,24 +97,33 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         def push(key, past, block):
             s, w, epsilon = past
             nu = random_signs(key, structure.state_size, structure.dtype)
-            w = jax.tree.map(lambda a: jnp.where(block.alive, a, 0), w)
             moved = block.pushforward(s)  # (1)
             _, g = block.pullback(nu)
-            g = Sensitivity(tuple(_matrix(terms) for terms in g.groups), g.dense)
-            rho0 = jnp.sqrt((_norm(w) + epsilon) / (_norm(moved) + epsilon))  # (2)
+            size = jnp.where(block.alive, _norm(w), 0)
+            rho0 = jnp.sqrt((size + epsilon) / (_norm(moved) + epsilon))  # (2)
             rho1 = jnp.sqrt((_norm(g) + epsilon) / (_norm(nu) + epsilon))
             s = rho0 * moved + rho1 * nu  # (3)
-            w = jax.tree.map(lambda a, b: a / rho0 + b / rho1, w, g)
-            return UOROPast(s, w, epsilon), UOROInfo(rho0, rho1)
+            keep = jnp.where(block.alive, 1 / rho0, 0)
+            groups = tuple(
+                keep * old + new.left.T @ (new.right / rho1)
+                for old, new in zip(w.groups, g.groups, strict=True)
+            )
+            dense = jax.tree.map(lambda old, new: keep * old + new / rho1, w.dense, g.dense)
+            return UOROPast(s, Sensitivity(groups, dense), epsilon), UOROInfo(rho0, rho1)
 
         return Past(empty, read, push)
 
     return engine(cell, past, block)
 
 
-def _matrix(terms: Terms) -> jax.Array:
-    return terms.left.T @ terms.right
-
-
 def _norm(tree) -> jax.Array:
-    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+    """Euclidean norm of a pytree; of `Terms`, that of the matrix, which is never formed."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, Terms))
+    return jnp.sqrt(jnp.sum(jnp.stack([_square(part) for part in parts])))
+
+
+def _square(part) -> jax.Array:
+    if isinstance(part, Terms):
+        square = jnp.sum((part.left @ part.left.T) * (part.right @ part.right.T))
+        return jnp.maximum(square, 0)  # rounding may leave a zero below zero
+    return jnp.sum(part**2)
