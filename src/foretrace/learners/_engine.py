@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._jacobian import Transport, transport
-from foretrace._structure import Structure, shapes_of, find_structure
+from foretrace._structure import Structure, find_structure, shapes_of
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
 
 
