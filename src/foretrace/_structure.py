@@ -107,7 +107,8 @@ class Structure:
             tuple(jnp.zeros(self.leaves[d.leaf].shape, self.leaves[d.leaf].dtype) for d in self.dense),
         )
         _, transpose = jax.vjp(lambda t, z, w: self.pushforward(params, residuals, t, z, w), *zeros)
-        return transpose(credit)
+        hidden, preacts, dense = transpose(credit)
+        return hidden, preacts, tuple(leaf.astype(self.dtype) for leaf in dense)
 
     def gradient(self, matrices: Sequence[jax.Array], dense: Sequence[jax.Array]) -> Params:
         """Params-shaped gradient from one (F, Z) matrix per group and one array per dense leaf."""
@@ -117,10 +118,11 @@ class Structure:
             for member in group.members:
                 rows = matrix[start : start + member.rows]
                 start += member.rows
-                transpose = jax.linear_transpose(member.matrix, self.leaves[member.leaf])
-                (out[member.leaf],) = transpose(rows)
+                leaf = self.leaves[member.leaf]
+                rows = rows.astype(jax.eval_shape(member.matrix, leaf).dtype)
+                (out[member.leaf],) = jax.linear_transpose(member.matrix, leaf)(rows)
         for leaf, value in zip(self.dense, dense, strict=True):
-            out[leaf.leaf] = value
+            out[leaf.leaf] = value.astype(self.leaves[leaf.leaf].dtype)
         return jax.tree.unflatten(self.treedef, out)
 
     def matrices(self, params: Params) -> tuple[jax.Array, ...]:
@@ -251,25 +253,38 @@ def _verify(structure: Structure, cell: Cell) -> None:
         ]
         return jax.tree.unflatten(treedef, draws)
 
-    params = noise(cell.init(next(keys)), 0.1)
-    hidden, x = noise(cell.initial_hidden(), 0.5), noise(cell.example_input(), 1.0)
-    zero = jax.tree.map(jnp.zeros_like, (params, hidden))
-    tangents = noise(zero, 1.0)
-    expected = jax.jvp(lambda p, h: structure.ravel(cell.step(p, h, x)), (params, hidden), tangents)
-    new, residuals = structure.forward(params, structure.ravel(hidden), x)
-    factors = structure.factors(residuals)
-    leaves = jax.tree.leaves(tangents[0])
-    got = structure.pushforward(
-        params,
-        residuals,
-        structure.ravel(tangents[1]),
-        [f @ w for f, w in zip(factors, structure.matrices(tangents[0]), strict=True)],
-        [leaves[d.leaf] for d in structure.dense],
-    )
-    for a, b in zip((new, got), expected, strict=True):
-        scale = jnp.finfo(a.dtype).eps ** 0.5 * (1 + jnp.linalg.norm(b))
-        if bool(jnp.linalg.norm(a - b) > scale):
-            raise RuntimeError(
-                "the Kronecker structure found for this cell does not give its derivative; "
-                "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."
-            )
+    def compare(params, hidden, x, tangents):
+        """Norms of what is wrong, and what they are small against."""
+        expected = jax.jvp(lambda p, h: structure.ravel(cell.step(p, h, x)), (params, hidden), tangents)
+        new, residuals = structure.forward(params, structure.ravel(hidden), x)
+        leaves = jax.tree.leaves(tangents[0])
+        rows = zip(structure.factors(residuals), structure.matrices(tangents[0]), strict=True)
+        got = structure.pushforward(
+            params,
+            residuals,
+            structure.ravel(tangents[1]),
+            [f @ w.astype(f.dtype) for f, w in rows],
+            [leaves[d.leaf] for d in structure.dense],
+        )
+        wrong = [jnp.linalg.norm(a - b) for a, b in zip((new, got), expected, strict=True)]
+        return jnp.stack(wrong), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
+
+    params, hidden, x = cell.init(next(keys)), cell.initial_hidden(), cell.example_input()
+    tangents = noise(jax.tree.map(jnp.zeros_like, (params, hidden)), 1.0)
+    near = noise(params, 0.1), noise(hidden, 0.5), noise(x, 1.0)
+    compare = jax.jit(compare)
+    # A step may be undefined for some values, such as the logarithm of a negative input.
+    for point in (near, (*near[:2], jax.tree.map(jnp.abs, near[2])), (params, hidden, x)):
+        wrong, size = compare(*point, tangents)
+        if bool(jnp.all(jnp.isfinite(size))):
+            break
+    else:
+        raise ValueError(
+            "cell.example_input() must be an input at which the step and its derivative are finite; got "
+            "infinities or NaN there and near it; give one from your data."
+        )
+    if not bool(jnp.all(wrong <= jnp.finfo(structure.dtype).eps ** 0.5 * size)):
+        raise RuntimeError(
+            "the Kronecker structure found for this cell does not give its derivative; "
+            "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."
+        )

@@ -100,7 +100,7 @@ class Explanation:
     def _exact(self) -> int:
         return sum(leaf.size for leaf in self.structure.dense)
 
-    def _operations(self, learner: str, r: int, k: int) -> dict[str, float]:
+    def _operations(self, learner: str, r: int, k: int) -> dict[str, int | float]:
         """Floating-point operations of one lane's step, by kind."""
         if learner not in _LEARNERS:
             raise ValueError(f"learner must be one of {', '.join(_LEARNERS)}; got {learner!r}; choose one.")

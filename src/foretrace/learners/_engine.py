@@ -85,8 +85,9 @@ class Block:
     ):
         self.structure, self._transport = structure, transport
         self._params, self._window, self._cuts = params, window, cuts
-        self.length = window[0].shape[0]
+        self.length = cuts.shape[0] - 1
         self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
+        self.over = cuts[-1]  # whether nothing up to its end does
 
     def pushforward(self, tangent: jax.Array) -> jax.Array:
         """Tangent (S,) at the block's start -> at its end, parameters fixed."""
@@ -94,7 +95,7 @@ class Block:
         def step(tangent, residuals):
             return self.structure.pushforward(self._params, residuals, tangent), None
 
-        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._window)[0], 0)
+        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._window, length=self.length)[0], 0)
 
     def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
         """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
@@ -104,7 +105,7 @@ class Block:
             credit, preacts, dense = self.structure.pullback(self._params, residuals, credit)
             return jnp.where(cut, 0, credit), (preacts, dense)
 
-        credit = jnp.where(self._cuts[-1], 0, credit)
+        credit = jnp.where(self.over, 0, credit)
         steps = self._cuts[:-1], self._window
         credit, (preacts, dense) = jax.lax.scan(step, credit, steps, reverse=True)
         groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
@@ -112,7 +113,7 @@ class Block:
 
     def factors(self) -> tuple[jax.Array, ...]:
         """The input factors of every group, (length, F)."""
-        return jax.vmap(self.structure.factors)(self._window)
+        return jax.vmap(self.structure.factors, axis_size=self.length)(self._window)
 
     def matrices(self) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """The state Jacobian of the block and what its steps add to the influence at its end.
@@ -123,7 +124,7 @@ class Block:
         """
         if self.length == 1:  # the identity needs no product
             products = self._transport(self._params, jax.tree.map(lambda a: a[0], self._window), None)
-            suffix, rights, dense = jax.tree.map(lambda a: jnp.where(self._cuts[1], 0, a), products)
+            suffix, rights, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), products)
             return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
 
         def step(carry, inputs):
@@ -135,7 +136,7 @@ class Block:
 
         size, dtype = self.structure.state_size, self.structure.dtype
         zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
-        start = jnp.where(self._cuts[-1], 0, jnp.eye(size, dtype=dtype)), zeros
+        start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
         steps = self._cuts[:-1], self._window
         (suffix, dense), rights = jax.lax.scan(step, start, steps, reverse=True)
         return suffix, rights, dense
@@ -256,10 +257,15 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             jnp.zeros((length, count, group.preact_size), structure.dtype) for group in structure.groups
         )
         carry = cut(state.phase, credit), preacts, no_dense(structure)
-        carry = step(0, carry) if length == 1 else jax.lax.fori_loop(0, state.phase, step, carry)
+        if length == 1:  # a choice is cheaper than a loop of one step or none
+            taken = state.phase > 0
+            carry = jax.tree.map(lambda new, old: jnp.where(taken, new, old), step(0, carry), carry)
+        else:
+            carry = jax.lax.fori_loop(0, state.phase, step, carry)
         credit, preacts, dense = carry
         before = jax.vmap(way.read)(state.past, credit)
-        factors = jax.vmap(jax.vmap(structure.factors))(state.window)
+        each = jax.vmap(jax.vmap(structure.factors, axis_size=count), axis_size=length)
+        factors = each(state.window)
         groups = [
             _flatten(f).T @ _flatten(z) + _total(group)
             for f, z, group in zip(factors, preacts, before.groups, strict=True)

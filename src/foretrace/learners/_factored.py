@@ -44,7 +44,7 @@ def factored_past(
         rank: number of products, R.
         compress: `(key, old, new) -> (factors, info)`. `old` is the past moved to the block's end, with its
             right factors as (S Z, R); `new` has left (k, F) and right (k, S Z). The answer is like `old`.
-        summarise: the groups' infos as the learner's.
+        summarise: the groups' infos, a list, as the learner's.
 
     Raises:
         ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
@@ -94,8 +94,3 @@ def factored_past(
         return FactoredPast(tuple(groups), dense), summarise(infos)
 
     return Past(empty, read, push)
-
-
-def stack_groups(infos: list):
-    """Info records of all groups as one, with a last axis over groups."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=-1), *infos)

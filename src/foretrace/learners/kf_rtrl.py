@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from foretrace._kronecker import reduce_by_signs
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import Factors, factored_past, stack_groups
+from foretrace.learners._factored import Factors, factored_past
 
 
 class KFInfo(NamedTuple):
@@ -70,6 +70,10 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
         return Factors(left[None], right[:, None]), info
 
     def past(structure):
-        return factored_past(structure, "kf_rtrl", 1, compress, lambda infos: KFInfo(stack_groups(infos)))
+        def summarise(infos):
+            none = jnp.zeros((block + 1, 0), structure.dtype)
+            return KFInfo(jnp.stack(infos, axis=-1) if infos else none)
+
+        return factored_past(structure, "kf_rtrl", 1, compress, summarise)
 
     return engine(cell, past, block)

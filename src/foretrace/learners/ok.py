@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from foretrace._kronecker import reduce_optimally
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import Factors, factored_past, stack_groups
+from foretrace.learners._factored import Factors, factored_past
 
 
 class OKInfo(NamedTuple):
@@ -78,6 +78,10 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         return Factors(left, old.right @ mixing[:, :rank].T + fresh @ mixing[:, rank:].T), info
 
     def past(structure):
-        return factored_past(structure, "ok", rank, compress, lambda infos: OKInfo(*stack_groups(infos)))
+        def summarise(infos):
+            fields = zip(*infos, strict=True) if infos else [()] * len(OKInfo._fields)
+            return OKInfo(*(jnp.array(field, structure.dtype) for field in fields))
+
+        return factored_past(structure, "ok", rank, compress, summarise)
 
     return engine(cell, past, block)

@@ -96,7 +96,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
 
         def push(key, past, block):
             s, w, epsilon = past
-            nu = random_signs(key, structure.state_size, structure.dtype)
+            nu = jnp.where(block.over, 0, random_signs(key, structure.state_size, structure.dtype))
             moved = block.pushforward(s)  # (1)
             _, g = block.pullback(nu)
             size = jnp.where(block.alive, _norm(w), 0)
