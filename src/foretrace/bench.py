@@ -64,18 +64,21 @@ def parse(text: str) -> tuple[str, int, int]:
     return name, int(number or 1), int(block or 1)
 
 
-def measure_setting(name: str, repeats: int = 7, say: Callable[[str], None] = print) -> dict[str, Any]:
+def measure_setting(
+    name: str, repeats: int = 7, say: Callable[[str], None] = print, setting: Setting | None = None
+) -> dict[str, Any]:
     """Times one setting: a record of its floors and one row per learner.
 
     Args:
-        name: one of `SETTINGS`.
+        name: one of `SETTINGS`, or any name for a `setting` of your own.
         repeats: runs of every loop, taken in turns.
         say: told one line per learner.
+        setting: what to time; `SETTINGS[name]` by default.
 
     Returns:
         A JSON-able record; times in microseconds per step, median, least and largest of the runs.
     """
-    setting = SETTINGS[name]
+    setting = setting or SETTINGS[name]
     cell: Cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
     explanation = describe(cell)
     loops, rows = {}, []

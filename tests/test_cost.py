@@ -1,0 +1,127 @@
+"""What a step costs, as the compiler counts it: growth with sizes, compilations, memory over time."""
+
+import resource
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretrace as ft
+
+
+def block_step(learner, params, inputs, state):
+    """One block as the training loop runs it: steps with a gradient each, then the push."""
+
+    def one(carry, xs):
+        params, state = carry
+        index, x = xs
+        state = learner.phases.extend(params, learner.phases.place(state, index), x)
+        gradient = learner.grad(params, state, state.hidden)
+        return (jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), state), None
+
+    (params, state), _ = jax.lax.scan(one, (params, state), (jnp.arange(len(inputs)), inputs))
+    return params, learner.phases.compress(params, state)[0]
+
+
+def compiled(make, hidden, lanes=2, block=1, inputs=4):
+    cell = ft.cells.highway(hidden=hidden, inputs=inputs)
+    learner = make(cell)
+    params = cell.init(jax.random.key(0))
+    state = learner.init(jax.random.key(1), params, lanes=lanes)
+    xs = jnp.ones((block, lanes, inputs))
+    return jax.jit(partial(block_step, learner)).lower(params, xs, state).compile()
+
+
+def exponent(low, high, quantity):
+    """The power of a size with which a quantity grows between two cases a factor 2 apart."""
+    a, b = (compiled(make, **sizes).cost_analysis()[quantity] for make, sizes in (low, high))
+    return np.log2(b / a)
+
+
+LEARNERS = {
+    "ok": (lambda cell: ft.ok(cell, rank=8), 3),
+    "kf_rtrl": (lambda cell: ft.kf_rtrl(cell), 3),
+    "rtrl": (lambda cell: ft.rtrl(cell), 4),
+    "uoro": (lambda cell: ft.uoro(cell), 2),
+    "tbptt": (lambda cell: ft.tbptt(cell, window=1), 2),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_operations_grow_with_units_as_documented(name):
+    make, power = LEARNERS[name]
+    found = exponent((make, {"hidden": 64}), (make, {"hidden": 128}), "flops")
+    assert abs(found - power) < 0.25
+
+
+def test_operations_of_ok_grow_linearly_with_rank():
+    low, high = (lambda cell, r=r: ft.ok(cell, rank=r) for r in (8, 16))
+    found = exponent((low, {"hidden": 128}), (high, {"hidden": 128}), "flops")
+    assert abs(found - 1) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity"),
+    [*((name, "flops") for name in LEARNERS)]
+    # The bytes of tbptt are those of the parameters, which all lanes share.
+    + [(name, "bytes accessed") for name in LEARNERS if name != "tbptt"],
+)
+def test_operations_and_bytes_grow_linearly_with_lanes(name, quantity):
+    make, _ = LEARNERS[name]
+    low, high = ((make, {"hidden": 64, "lanes": lanes}) for lanes in (8, 16))
+    assert abs(exponent(low, high, quantity) - 1) < 0.15
+
+
+@pytest.mark.parametrize(("name", "power"), [("ok", 2), ("kf_rtrl", 2), ("rtrl", 3), ("uoro", 2)])
+def test_bytes_grow_with_units_as_the_documented_memory(name, power):
+    make, _ = LEARNERS[name]
+    found = exponent((make, {"hidden": 64}), (make, {"hidden": 128}), "bytes accessed")
+    assert abs(found - power) < 0.35
+
+
+def test_a_block_moves_the_past_once_and_not_at_every_step():
+    # The largest product of OK is counted once in both programs, whatever the block.
+    one, eight = (
+        compiled(lambda cell, k=k: ft.ok(cell, rank=16, block=k), hidden=128, block=k).cost_analysis()
+        for k in (1, 8)
+    )
+    assert eight["flops"] < 2 * one["flops"]
+
+
+def test_memory_is_the_same_after_a_thousand_and_a_hundred_thousand_steps():
+    cell = ft.cells.rnn(hidden=3, inputs=2)
+    learner = ft.ok(cell, rank=2, block=4)
+    params = cell.init(jax.random.key(0))
+
+    def run(blocks, params, state):
+        def block(carry, _):
+            return block_step(learner, carry[0], jnp.ones((4, 2)), carry[1]), None
+
+        return jax.lax.scan(block, (params, state), length=blocks)[0]
+
+    peaks, resident = [], []
+    for steps in (1_000, 100_000):
+        state = learner.init(jax.random.key(1), params)
+        program = jax.jit(partial(run, steps // 4)).lower(params, state).compile()
+        memory = program.memory_analysis()
+        peaks.append(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        out = jax.block_until_ready(program(params, state))
+        resident.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(out[0]))
+    assert peaks[0] == peaks[1]
+    assert resident[1] < 10_000  # kilobytes
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_second_call_compiles_nothing(name):
+    cell = ft.cells.highway(hidden=4, inputs=4)
+    learner = LEARNERS[name][0](cell)
+    params = cell.init(jax.random.key(0))
+    state = learner.init(jax.random.key(1), params, lanes=2)
+    run = jax.jit(partial(block_step, learner))
+    for value in (0.5, 2.0, -1.0):
+        params, state = run(params, value * jnp.ones((1, 2, 4)), state)
+    assert run._cache_size() == 1
