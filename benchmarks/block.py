@@ -2,9 +2,9 @@
 
     python benchmarks/block.py
 
-Noise: relative squared error of the influence matrix that a learner reads, against exact RTRL, in the mean
-over steps (every place in a block) and seeds; highway with 24 units and fixed random weights. Time: one step
-with gradient and update, highway with 128 units, 16 lanes, in the loop of `foretrace bench`.
+Noise: relative squared error of the influence matrix that a learner reads, against exact RTRL, mean over
+steps (every place in a block) and seeds; highway with 24 units and fixed random weights.
+Time: one step with gradient and update, highway with 128 units, 16 lanes, in the loop of `foretrace bench`.
 """
 
 import json
