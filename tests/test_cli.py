@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from foretrace import bench
+from foretrace.cli import main
+
 COMMAND = Path(sys.executable).parent / "foretrace"
 SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -112,7 +115,7 @@ BAD_INPUT = {
     "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
     "train copy --nosuch 3": "Unrecognized options",
     "train nosuch": "task must be copy; got 'nosuch'",
-    "nosuch": "command must be train or compare; got 'nosuch'",
+    "nosuch": "command must be train, compare or bench; got 'nosuch'",
     "compare copy --seeds 0": "seeds must be an int from 1",
     "compare copy --learner ok:2 --learner nosuch": "learner must be one of",
 }
@@ -120,8 +123,6 @@ BAD_INPUT = {
 
 def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, monkeypatch):
     # In this process: the command has been shown to run, and starting it thirty times is slow.
-    from foretrace.cli import main
-
     monkeypatch.chdir(tmp_path)
     for words, message in BAD_INPUT.items():
         code = main(words.split())
@@ -155,3 +156,35 @@ def test_the_keyboard_stops_a_run_with_exit_code_130(tmp_path):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "foretrace: stopped by the keyboard.\n"
+
+
+BENCH_REFUSALS = {
+    "bench nosuch": "setting must be one of rnn-256, highway-128",
+    "bench --repeats 0": "repeats must be an int from 1 to 1000; got 0",
+    "bench --out no/such/folder/a.json": "out must be a new file in a folder that exists",
+    "bench --compare no.json no.json": "compare must name two files that foretrace bench wrote; got no",
+}
+
+
+@pytest.mark.parametrize("words", BENCH_REFUSALS)
+def test_bench_refuses_bad_input_in_one_sentence(words, capsys):
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert BENCH_REFUSALS[words] in said
+    assert len(said.splitlines()) == 1
+
+
+def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "SETTINGS", {"tiny": bench.Setting("highway", 4, 3, 2, ("ok:2/2", "uoro"))})
+    monkeypatch.setattr(bench, "_TARGET", 0.01)
+    out = str(tmp_path / "record.json")
+    assert main(["bench", "tiny", "--repeats", "1", "--out", out]) == 0
+    record = json.loads(Path(out).read_text())
+    assert record["settings"][0]["setting"] == "tiny"
+    rows = {row["learner"]: row for row in record["settings"][0]["rows"]}
+    assert set(rows) == {"ok:2/2", "uoro", "tbptt:25"}
+    assert all(row["us"] > 0 and row["state_bytes"] > 0 for row in rows.values())
+    capsys.readouterr()
+    assert main(["bench", "--compare", out, out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines] == [["1.00", "x"]] * 3

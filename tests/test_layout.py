@@ -12,7 +12,17 @@ import foretrace
 
 SOURCE = Path(foretrace.__file__).parent
 ORDER = [
-    *("_types", "_jaxpr", "_structure", "_jacobian", "_kronecker", "_sparsity", "cells", "learners"),
+    *(
+        "_types",
+        "_jaxpr",
+        "_program",
+        "_structure",
+        "_jacobian",
+        "_kronecker",
+        "_sparsity",
+        "cells",
+        "learners",
+    ),
     *("online", "measure", "bench", "testing", "tasks", "training", "experiments", "plotting", "cli"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from foretrace._jaxpr import DenseLeaf, Group, Member, Program, Trace
+from foretrace._jaxpr import DenseLeaf, Group, Member, Trace
+from foretrace._program import Program
 from foretrace._types import Cell, Hidden, Input, Params
 
 

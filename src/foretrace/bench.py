@@ -7,6 +7,7 @@ machine does falls on all of them.
 """
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 import time
@@ -148,6 +149,37 @@ def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str,
             if us is not None:
                 rows.append((setting["setting"], row["learner"], us, row["us"], us / row["us"]))
     return rows
+
+
+def choose_device(device: str) -> None:
+    """Runs everything on "cpu" or "gpu" from now on.
+
+    Raises:
+        ValueError: JAX has no such device here.
+    """
+    try:
+        jax.config.update("jax_default_device", jax.devices(device)[0])
+    except RuntimeError:
+        raise ValueError(
+            f"device must be one that JAX has here; got {device!r}; install JAX for it, or leave it out."
+        ) from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that `foretrace bench` wrote.
+
+    Raises:
+        ValueError: the file is not there, or is none.
+    """
+    try:
+        record = json.loads(path.read_text())
+        if record["settings"][0]["rows"][0]["us"] > 0:
+            return record
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise ValueError(
+        f"compare must name two files that foretrace bench wrote; got {path}; make it with --out."
+    )
 
 
 def _learner(cell: Cell, kind: str, number: int, block: int) -> Learner:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -192,7 +191,7 @@ def compare(options: CompareCopy) -> None:
 def bench(options: Bench) -> None:
     """Times the learners, as `foretrace bench`."""
     if options.compare:
-        old, new = (_record(path) for path in options.compare)
+        old, new = (timing.read_record(path) for path in options.compare)
         for setting, learner, before, after, ratio in timing.compare_records(old, new):
             print(f"{setting:12} {learner:10} {before:10.1f} us {after:10.1f} us {ratio:6.2f} x")
         return
@@ -207,34 +206,13 @@ def bench(options: Bench) -> None:
             f"out must be a new file in a folder that exists; got {options.out}; choose another."
         )
     if options.device:
-        _choose_device(options.device)
+        timing.choose_device(options.device)
     record: dict[str, Any] = timing.environment()
     print(", ".join(f"{key} {value}" for key, value in record.items()))
     names = options.settings or tuple(timing.SETTINGS)
     record["settings"] = [timing.measure_setting(name, options.repeats) for name in names]
     if options.out:
         training.write_json(options.out, record)
-
-
-def _choose_device(device: str) -> None:
-    try:
-        jax.config.update("jax_default_device", jax.devices(device)[0])
-    except RuntimeError:
-        raise ValueError(
-            f"device must be one that JAX has here; got {device!r}; install JAX for it, or leave it out."
-        ) from None
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-        if record["settings"][0]["rows"][0]["us"] > 0:
-            return record
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
-    raise ValueError(
-        f"compare must name two files that foretrace bench wrote; got {path}; make it with --out."
-    )
 
 
 def _compete(console: Console, options: CompareCopy, job: training.Job) -> tuple[dict, tuple]:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from foretrace._jacobian import Transport, transport
 from foretrace._structure import Structure, find_structure, shapes_of
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
+from foretrace.learners._past import Block, Past, Terms, no_dense
 
 
 class EngineState(NamedTuple):
@@ -42,104 +43,6 @@ class EngineState(NamedTuple):
     phase: jax.Array
     cuts: jax.Array
     key: jax.Array
-
-
-class Sensitivity(NamedTuple):
-    """A gradient, in parts: per group a (F, Z) matrix or a sum of `Terms`, per dense leaf an array."""
-
-    groups: tuple[Any, ...]
-    dense: tuple[jax.Array, ...]
-
-
-class Terms(NamedTuple):
-    """The matrix left^T @ right: left (R, F), right (R, Z)."""
-
-    left: jax.Array
-    right: jax.Array
-
-
-class Past(NamedTuple):
-    """How a method represents the influence of everything before the block; for one lane.
-
-    Attributes:
-        empty: `() -> past`, of a lane without a past.
-        read: `(past, credit (S,)) -> Sensitivity`.
-        push: `(key, past, block) -> (past, info)`, the past at the end of a `Block`.
-    """
-
-    empty: Callable[[], Any]
-    read: Callable[[Any, jax.Array], Sensitivity]
-    push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
-
-
-class Block:
-    """A full window of one lane as one transition: its tangent, cotangent and matrix forms."""
-
-    def __init__(
-        self,
-        structure: Structure,
-        transport: Transport,
-        params: Params,
-        window: tuple,
-        cuts: jax.Array,
-    ):
-        self.structure, self._transport = structure, transport
-        self._params, self._window, self._cuts = params, window, cuts
-        self.length = cuts.shape[0] - 1
-        self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
-        self.over = cuts[-1]  # whether nothing up to its end does
-
-    def pushforward(self, tangent: jax.Array) -> jax.Array:
-        """Tangent (S,) at the block's start -> at its end, parameters fixed."""
-
-        def step(tangent, residuals):
-            return self.structure.pushforward(self._params, residuals, tangent), None
-
-        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._window, length=self.length)[0], 0)
-
-    def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
-        """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
-
-        def step(credit, inputs):
-            cut, residuals = inputs
-            credit, preacts, dense = self.structure.pullback(self._params, residuals, credit)
-            return jnp.where(cut, 0, credit), (preacts, dense)
-
-        credit = jnp.where(self.over, 0, credit)
-        steps = self._cuts[:-1], self._window
-        credit, (preacts, dense) = jax.lax.scan(step, credit, steps, reverse=True)
-        groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
-        return credit, Sensitivity(groups, tuple(jnp.sum(leaf, axis=0) for leaf in dense))
-
-    def factors(self) -> tuple[jax.Array, ...]:
-        """The input factors of every group, (length, F)."""
-        return jax.vmap(self.structure.factors, axis_size=self.length)(self._window)
-
-    def matrices(self) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-        """The state Jacobian of the block and what its steps add to the influence at its end.
-
-        Returns:
-            Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
-            factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
-        """
-        if self.length == 1:  # the identity needs no product
-            products = self._transport(self._params, jax.tree.map(lambda a: a[0], self._window), None)
-            suffix, rights, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), products)
-            return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
-
-        def step(carry, inputs):
-            suffix, total = carry
-            cut, residuals = inputs
-            suffix, rights, dense = self._transport(self._params, residuals, suffix)
-            total = tuple(a + b for a, b in zip(total, dense, strict=True))
-            return (jnp.where(cut, 0, suffix), total), rights
-
-        size, dtype = self.structure.state_size, self.structure.dtype
-        zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
-        start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
-        steps = self._cuts[:-1], self._window
-        (suffix, dense), rights = jax.lax.scan(step, start, steps, reverse=True)
-        return suffix, rights, dense
 
 
 def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learner:
@@ -288,11 +191,6 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
         return state._replace(phase=jnp.asarray(index, state.phase.dtype))
 
     return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
-
-
-def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
-    """A zero for every dense leaf."""
-    return tuple(jnp.zeros(structure.leaves[d.leaf].shape, structure.dtype) for d in structure.dense)
 
 
 def check_count(name: str, value: Any, remedy: str) -> int:

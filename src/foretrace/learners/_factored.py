@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._structure import Structure
-from foretrace.learners._engine import Block, Past, Sensitivity, Terms, no_dense
+from foretrace.learners._past import Block, Past, Sensitivity, Terms, no_dense
 
 _DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still cheap to track exactly
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import Past, Sensitivity, check_count, engine, no_dense
+from foretrace.learners._engine import check_count, engine
+from foretrace.learners._past import Past, Sensitivity, no_dense
 
 
 class RTRLInfo(NamedTuple):

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from foretrace._kronecker import random_signs
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import Past, Sensitivity, Terms, check_count, engine, no_dense
+from foretrace.learners._engine import check_count, engine
+from foretrace.learners._past import Past, Sensitivity, Terms, no_dense
 
 
 class UOROInfo(NamedTuple):

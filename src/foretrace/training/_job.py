@@ -108,17 +108,16 @@ def job(options: Settings, text: str, **given: int | None) -> Job:
     cell: Cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=task.inputs)
     explanation = measure.describe(cell)
     sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
-    update_every = options.update_every
-    if update_every is None:
-        update_every = number if name == "tbptt" else 1
-    if update_every < 1:
-        raise ValueError(f"update_every must be an int >= 1; got {update_every}; 1 is online.")
+    given_every = 1 if options.update_every is None else options.update_every
+    if given_every < 1:
+        raise ValueError(f"update_every must be an int >= 1; got {given_every}; 1 is online.")
     block = options.block
     if block == "auto":
         block = explanation.best_block(name, rank=sizes.get("rank", 1))
         # Where updates come at another rhythm, a block between two of them is what fits.
-        block = block if block % update_every == 0 or update_every % block == 0 else update_every
+        block = block if block % given_every == 0 or given_every % block == 0 else given_every
     learner: Learner = _MAKE[name](cell, number, block)
+    update_every = number if options.update_every is None and name == "tbptt" else given_every
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
     made = trainer(
