@@ -16,9 +16,9 @@ _WEIGHTS = {
     "transport": 1,
     "move": 1,
     "read": 4,
-    "gram": 2,
+    "gram": 8,
     "mix": 4,
-    "decompose": 200,
+    "decompose": 400,
 }
 
 
