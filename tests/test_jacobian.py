@@ -1,0 +1,113 @@
+"""Jacobians from their non-zeros agree with Jacobians row by row, and with jax.jacobian."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretrace as ft
+from foretrace._jacobian import _by_rows, _patterns, transport
+from foretrace._structure import find_structure
+
+N, M = 5, 3
+
+
+def plain(step):
+    def init(key):
+        w, u, b = jax.random.split(key, 3)
+        return {
+            "w": jax.random.normal(w, (M, 2 * N)),
+            "u": jax.random.normal(u, (N, 2 * N)),
+            "b": jax.random.normal(b, (2 * N,)),
+        }
+
+    return ft.cell(step, init=init, hidden=N, inputs=M)
+
+
+def preact(p, h, x):
+    return jnp.split(h @ p["u"] + x @ p["w"] + p["b"], 2)
+
+
+def relu(p, h, x):
+    a, b = preact(p, h, x)
+    return 0.5 * h + jax.nn.relu(a) - jnp.tanh(b) * h  # at the point probed, some units are dead
+
+
+def choice(p, h, x):
+    a, b = preact(p, h, x)
+    return jnp.where(a > 0, jnp.tanh(b), h * a)  # which branch counts differs from step to step
+
+
+def crossed(p, h, x):
+    a, b = preact(p, h, x)
+    return jnp.concatenate([jnp.tanh(a[::-1])[:2], jnp.tanh(b)[2:]]) + h[::-1]
+
+
+def scaled_input(p, h, x):
+    a, b = preact(p, jnp.sin(h) * 2, x)
+    return jnp.tanh(a) * b
+
+
+STRUCTURED = {
+    "rnn": lambda: ft.cells.rnn(hidden=N, inputs=M),
+    "highway": lambda: ft.cells.highway(hidden=N, inputs=M),
+    "lstm": lambda: ft.cells.lstm(hidden=N, inputs=M),
+    **{step.__name__: (lambda step=step: plain(step)) for step in (relu, choice, crossed, scaled_input)},
+}
+BY_ROWS = {
+    "gru": lambda: ft.cells.gru(hidden=N, inputs=M),
+    "deep highway": lambda: ft.cells.highway(hidden=N, inputs=M, depth=2),
+}
+
+
+def point(cell, seed):
+    structure = find_structure(cell, cell.init(jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(seed), 4)
+    params = cell.init(keys[0])
+    hidden, x = jax.random.normal(keys[1], (structure.state_size,)), jax.random.normal(keys[2], (M,))
+    rows = jax.random.normal(keys[3], (4, structure.state_size))
+    return structure, params, hidden, x, rows
+
+
+@pytest.mark.parametrize("name", [*STRUCTURED, *BY_ROWS])
+def test_jacobians_from_non_zeros_are_those_row_by_row(name):
+    cell = (STRUCTURED | BY_ROWS)[name]()
+    for seed in range(4):
+        structure, params, hidden, x, rows = point(cell, seed)
+        _, residuals = structure.forward(params, hidden, x)
+        for q in (None, rows):
+            found = transport(structure, cell)(params, residuals, q)
+            expected = _by_rows(structure)(params, residuals, q)
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*STRUCTURED, *BY_ROWS])
+def test_state_jacobian_is_jax_jacobian(name):
+    cell = (STRUCTURED | BY_ROWS)[name]()
+    structure, params, hidden, x, rows = point(cell, 1)
+    _, residuals = structure.forward(params, hidden, x)
+    step = lambda h: structure.ravel(cell.step(params, structure.unravel(h), x))  # noqa: E731
+    expected = jax.jacobian(step)(hidden)
+    found, _, _ = transport(structure, cell)(params, residuals, None)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found, _, _ = transport(structure, cell)(params, residuals, rows)
+    np.testing.assert_allclose(found, rows @ expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
+    cell = STRUCTURED[name]()
+    structure, *_ = point(cell, 0)
+    patterns = _patterns(structure, cell)
+    assert patterns is not None
+    direct, slopes, preacts = patterns
+    tangents = [len(p.seeds) for p in (direct, *slopes, *preacts) if p is not None]
+    assert max(tangents) <= 4
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_a_cell_whose_preactivations_feed_each_other_goes_row_by_row(name):
+    cell = BY_ROWS[name]()
+    structure, *_ = point(cell, 0)
+    assert _patterns(structure, cell) is None
