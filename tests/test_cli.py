@@ -146,14 +146,24 @@ def test_an_out_below_a_file_is_refused(tmp_path):
 
 
 def test_the_keyboard_stops_a_run_with_exit_code_130(tmp_path):
+    # A process started in the background of a shell ignores the keyboard; this one must not.
+    listen = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = listen + "from foretrace.cli import main; sys.exit(main())"
     words = ["train", "copy", *SMALL, "--learner", "tbptt:4", "--steps", "100000000", "--out", "run"]
-    with subprocess.Popen(
-        [COMMAND, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
         while process.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert err == "foretrace: stopped by the keyboard.\n"
 
