@@ -269,3 +269,14 @@ def assert_unbiased(learner, cell, params, xs, restart_at=None, every=all_signs)
     restart = None if restart_at is None else jnp.arange(steps) == restart_at
     got = mean_influence(learner, cell, params, xs, restart_at, every)
     assert_close(got, influence(cell, params, xs, restart))
+
+
+def traced(function, **options):
+    """`jax.jit(function)`, and a list that grows whenever it is traced, and so compiled, anew."""
+    traces = []
+
+    def counting(*args):
+        traces.append(len(args))
+        return function(*args)
+
+    return jax.jit(counting, **options), traces

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from oracles import traced
 
 
 def block_step(learner, params, inputs, state):
@@ -121,7 +122,7 @@ def test_a_second_call_compiles_nothing(name):
     learner = LEARNERS[name][0](cell)
     params = cell.init(jax.random.key(0))
     state = learner.init(jax.random.key(1), params, lanes=2)
-    run = jax.jit(partial(block_step, learner))
+    run, traces = traced(partial(block_step, learner))
     for value in (0.5, 2.0, -1.0):
         params, state = run(params, value * jnp.ones((1, 2, 4)), state)
-    assert run._cache_size() == 1
+    assert len(traces) == 1
