@@ -152,7 +152,9 @@ def _cholesky(corr: Float[Array, "q q"]) -> Float[Array, "q q"]:
     def column(j, carry):
         rest, root = carry
         pivot = jnp.sqrt(jnp.maximum(rest[j, j], floor))
-        lower = jnp.where(index > j, rest[:, j] / pivot, jnp.where(index == j, pivot, 0))
+        # An exact factor has no entry above one; a lost pivot must not blow its column up.
+        below = jnp.clip(rest[:, j] / pivot, -1, 1)
+        lower = jnp.where(index > j, below, jnp.where(index == j, pivot, 0))
         return rest - lower[:, None] * lower[None, :], root.at[:, j].set(lower)
 
     return jax.lax.fori_loop(0, count, column, (corr, jnp.zeros_like(corr)))[1]
