@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from foretrace._kronecker import frame, random_signs, reduce_by_signs, reduce_optimally
 from oracles import all_signs, signs_from
@@ -257,3 +258,21 @@ def test_signs_are_fair_and_independent():
     assert set(np.unique(signs)) == {-1, 1}
     np.testing.assert_allclose(signs.T @ signs / len(signs), np.eye(3), atol=0.1)
     np.testing.assert_allclose(signs.mean(axis=0), 0, atol=0.1)
+
+
+@pytest.mark.parametrize("size", [1.5, 1.0, 1e-3])
+def test_a_gram_matrix_that_is_none_still_gives_finite_factors_with_the_right_mean(size):
+    rng = np.random.default_rng(0)
+    upper = np.triu(size * np.sign(rng.normal(size=(24, 24))), 1)
+    gram = jnp.asarray(upper + upper.T + np.eye(24), jnp.float32)
+    left = jnp.asarray(rng.normal(size=(24, 30)), jnp.float32)
+
+    def mean_over(signs):
+        with signs_from(lambda count: signs[:count]):
+            new, mixing, info = reduce_optimally(jax.random.key(0), left, gram, 8)
+        return new.T @ mixing, info
+
+    # Signs enter in pairs only: the mean over the rows of a Hadamard matrix is that over all of them.
+    means, info = jax.jit(jax.vmap(mean_over))(jnp.asarray(scipy.linalg.hadamard(32), jnp.float32))
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((means, info)))
+    np.testing.assert_allclose(jnp.mean(means, axis=0), left.T, atol=2e-3)

@@ -12,7 +12,7 @@ share one (Curtis, Powell, Reid 1974). Any other cell gets its Jacobians row by 
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,21 @@ from foretrace._types import Cell, Params
 
 _COLOURS = 8  # more tangents than this and a dense product is as cheap
 
-Jacobians = tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]
-Transport = Callable[[Params, tuple, jax.Array | None], Jacobians]
+
+
+class Transport(NamedTuple):
+    """Maps rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
+
+    Attributes:
+        step: `(params, residuals, Q) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
+            immediate_jacobian (N, size))`.
+        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`. Apart from `step`, so that a block makes
+            these large matrices where it wants them and not inside its loop.
+    """
+
+    step: Callable[[Params, tuple, jax.Array | None], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
+    rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
+
 
 
 class Pattern(NamedTuple):
@@ -44,12 +57,7 @@ class Pattern(NamedTuple):
 
 
 def transport(structure: Structure, cell: Cell) -> Transport:
-    """The map from rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
-
-    Returns:
-        `(params, residuals, Q) -> (Q state_jacobian (N, S), per group Q preact_jacobian (N, Z), per dense
-        leaf Q immediate_jacobian (N, size))`.
-    """
+    """The cell's `Transport`, from non-zeros where they have fixed places, else row by row."""
     with jax.ensure_compile_time_eval():
         patterns = _patterns(structure, cell)
     return _by_rows(structure) if patterns is None else _by_entries(structure, *patterns)
@@ -58,12 +66,12 @@ def transport(structure: Structure, cell: Cell) -> Transport:
 def _by_rows(structure: Structure) -> Transport:
     pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
 
-    def multiply(params, residuals, rows):
+    def step(params, residuals, rows):
         rows = jnp.eye(structure.state_size, dtype=structure.dtype) if rows is None else rows
         state, preacts, dense = pullback(params, residuals, rows)
         return state, preacts, tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
 
-    return multiply
+    return Transport(step, lambda preacts, rows: preacts)
 
 
 def _by_entries(
@@ -76,31 +84,34 @@ def _by_entries(
         seeds = jnp.asarray(pattern.seeds, dtype)
         return jnp.stack([pick(structure.cut(params, residuals, wrt(seed))) for seed in seeds])
 
-    def multiply(params, residuals, rows):
+    def step(params, residuals, rows):
         eye = jnp.eye(size, dtype=dtype)
         jacobian = jnp.zeros((size, size), dtype)
         if direct.seeds.size:
             values = tangents(params, residuals, direct, lambda seed: (seed, None), lambda out: out[0])
             jacobian = _left(direct, values, eye)
-        rights = []
-        slopes = _slopes(structure, params, residuals, factors, tangents)
-        for i, (pattern, slope) in enumerate(zip(preacts, slopes, strict=True)):
+        entries = []
+        feeds = _feeds(structure, params, residuals, factors, tangents)
+        for i, (pattern, feed) in enumerate(zip(preacts, feeds, strict=True)):
             wrt = lambda seed, i=i: (None, {i: seed})  # noqa: E731
-            values = tangents(params, residuals, pattern, wrt, lambda out: out[0])
-            rights.append(_right(pattern, values, eye if rows is None else rows))
-            if slope is not None:
-                jacobian = jacobian + _left(pattern, values, slope)
-        return jacobian if rows is None else rows @ jacobian, tuple(rights), ()
+            entries.append(tangents(params, residuals, pattern, wrt, lambda out: out[0]))
+            if feed is not None:
+                jacobian = jacobian + _left(pattern, entries[-1], feed)
+        return jacobian if rows is None else rows @ jacobian, tuple(entries), ()
 
-    return multiply
+    def rights(entries, rows):
+        rows = jnp.eye(size, dtype=dtype) if rows is None else rows
+        return tuple(_right(*pair, rows) for pair in zip(preacts, entries, strict=True))
+
+    return Transport(step, rights)
 
 
-def _slopes(structure, params, residuals, factors, tangents) -> list[jax.Array | None]:
+def _feeds(structure, params, residuals, factors, tangents) -> list[jax.Array | None]:
     """D z_g / d hidden (Z, S) of every group: the weights, their columns moved and scaled by V."""
-    slopes: list = []
+    feeds: list = []
     index = 0
     for group, matrix in zip(structure.groups, structure.matrices(params), strict=True):
-        slope, start = None, 0
+        feed, start = None, 0
         for member in group.members:
             weights = member.sign * matrix[start : start + member.rows]
             start += member.rows
@@ -111,10 +122,10 @@ def _slopes(structure, params, residuals, factors, tangents) -> list[jax.Array |
                 pick = lambda out, index=index: out[1][index].ravel()  # noqa: E731
                 values = tangents(params, residuals, pattern, lambda seed: (seed, None), pick)
                 part = _right(pattern, values, weights.T)
-                slope = part if slope is None else slope + part
+                feed = part if feed is None else feed + part
             index += 1
-        slopes.append(slope)
-    return slopes
+        feeds.append(feed)
+    return feeds
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:

@@ -29,7 +29,8 @@ class OptimalInfo(NamedTuple):
 
 def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]:
     """Independent uniform signs -1, +1."""
-    return jax.random.rademacher(key, (count,), dtype)
+    # The barrier keeps the compiler from drawing anew wherever they are used, which costs more than an SVD.
+    return jax.lax.optimization_barrier(jax.random.rademacher(key, (count,), dtype))
 
 
 def reduce_by_signs(
@@ -64,17 +65,17 @@ def reduce_optimally(
     """Reduces q products to `rank` < q, unbiased, with the least variance any such reduction can have.
 
     With Q the orthonormal and R the triangular factor of the left factors and L a Cholesky factor of
-    the Gram matrix, the sum is Q C P for the small matrix C = R L and P = L^-1 right:
+    the Gram matrix:
 
-        C = V diag(d) W^T                                          (1) singular value decomposition
+        C = R L = V diag(d) W^T                                    (1) singular value decomposition
         m = min{m : (rank - m) d_m <= s1 = d_m + d_m+1 + ..}       (2) the m largest are kept exactly
         B_i = sqrt(d_i) e_i (i < m), else sqrt(s1 / k) eps_i Z_i   (3) k = rank - m, eps random signs
-        left' = Q V B,    right' = (W B)^T P                       (4) E[B B^T] = diag(d)
+        left' = (Q V B)^T,    right' = B^T diag(1/d) V^T R right   (4) E[B B^T] = diag(d)
 
     where the rows Z_i of a matrix with k orthonormal columns have squared norms k d_i / s1.
 
-    Exactness: unbiased whatever the rounding in C, since only V V^T = W W^T = 1 and (4) are used. Pairs
-    of new factors have equal norms; the new left factors are orthogonal.
+    Exactness: unbiased whatever the rounding in L and d, since only V V^T = 1 and (4) are used. Pairs of
+    new factors have equal norms; the new left factors are orthogonal.
 
     Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix.
 
@@ -82,20 +83,12 @@ def reduce_optimally(
     """
     count = left.shape[0]
     widths = jnp.sqrt(jnp.diagonal(gram))
-    scale = jnp.where(widths > 0, widths, 1)
-    inverse = jnp.where(widths > 0, 1 / scale, 0)
-    root = _cholesky(gram * inverse[:, None] * inverse[None, :])
     orthonormal, triangular = jnp.linalg.qr(left.T)  # (F, min(F, q)), (min(F, q), q)
-    core = (triangular * widths[None, :]) @ root
-    v, d, wt = jnp.linalg.svd(core, full_matrices=False)  # (1)
+    v, d, _ = jnp.linalg.svd((triangular * widths[None, :]) @ _root(gram, widths), full_matrices=False)  # (1)
     # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
     d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
-    v, d, wt = (
-        jnp.pad(v, ((0, 0), (0, empty))),
-        jnp.pad(d, (0, empty)),
-        jnp.pad(wt, ((0, empty), (0, 0))),
-    )
+    v, d = jnp.pad(v, ((0, 0), (0, empty))), jnp.pad(d, (0, empty))
     tails = jnp.cumsum(d[::-1])[::-1]
     slots = (rank - jnp.arange(d.size)).astype(d.dtype)
     kept = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)
@@ -106,14 +99,15 @@ def reduce_optimally(
     heights = jnp.where(is_kept, jnp.sqrt(d), signs * jnp.sqrt(mass / free))
     basis = heights[:, None] * frame(weights, rank)  # (3)
     new_left = (orthonormal @ (v @ basis)).T  # (4)
-    mixing = jax.scipy.linalg.solve_triangular(root, wt.T @ basis, lower=True, trans=1).T
+    inverse = jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
+    mixing = (v @ (inverse[:, None] * basis)).T @ triangular
     squares = jnp.sum(jnp.where(is_kept, 0, d) ** 2)
     info = OptimalInfo(
         mixed=jnp.sum(jnp.where(is_kept, 0, d) > 0).astype(d.dtype),
         variance=jnp.maximum(mass**2 / free - squares, 0),
         share=mass / jnp.where(tails[0] > 0, tails[0], 1),
     )
-    return new_left, mixing * inverse[None, :], info
+    return new_left, mixing, info
 
 
 def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
@@ -140,21 +134,14 @@ def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
     return jax.lax.scan(row, start, weights)[1]
 
 
-def _cholesky(corr: Float[Array, "q q"]) -> Float[Array, "q q"]:
-    """Lower Cholesky factor of a correlation matrix; pivots lost to rounding are raised to its level.
+def _root(gram: Float[Array, "q q"], widths: Float[Array, " q"]) -> Float[Array, "q q"]:
+    """Lower Cholesky factor of the correlations in a Gram matrix, raised to the level of their rounding.
 
-    Any invertible factor keeps a reduction unbiased; a library Cholesky would answer with NaN.
+    Any invertible factor keeps a reduction unbiased: where none is found, the identity serves.
     """
-    count = corr.shape[0]
-    index = jnp.arange(count)
-    floor = count * jnp.finfo(corr.dtype).eps
-
-    def column(j, carry):
-        rest, root = carry
-        pivot = jnp.sqrt(jnp.maximum(rest[j, j], floor))
-        # An exact factor has no entry above one; a lost pivot must not blow its column up.
-        below = jnp.clip(rest[:, j] / pivot, -1, 1)
-        lower = jnp.where(index > j, below, jnp.where(index == j, pivot, 0))
-        return rest - lower[:, None] * lower[None, :], root.at[:, j].set(lower)
-
-    return jax.lax.fori_loop(0, count, column, (corr, jnp.zeros_like(corr)))[1]
+    count = gram.shape[0]
+    inverse = jnp.where(widths > 0, 1 / jnp.where(widths > 0, widths, 1), 0)
+    level = count * jnp.finfo(gram.dtype).eps
+    eye = jnp.eye(count, dtype=gram.dtype)
+    root = jnp.linalg.cholesky(gram * inverse[:, None] * inverse[None, :] + level * eye)
+    return jnp.where(jnp.all(jnp.isfinite(root)), root, eye)

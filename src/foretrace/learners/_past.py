@@ -90,23 +90,27 @@ class Block:
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
         if self.length == 1:  # the identity needs no product
-            products = self._transport(self._params, jax.tree.map(lambda a: a[0], self._window), None)
-            suffix, rights, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), products)
+            residuals = jax.tree.map(lambda a: a[0], self._window)
+            suffix, slopes, dense = self._transport.step(self._params, residuals, None)
+            rights = self._transport.rights(slopes, None)
+            suffix, rights, dense = jax.tree.map(
+                lambda a: jnp.where(self.over, 0, a), (suffix, rights, dense)
+            )
             return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
 
         def step(carry, inputs):
             suffix, total = carry
             cut, residuals = inputs
-            suffix, rights, dense = self._transport(self._params, residuals, suffix)
+            product, slopes, dense = self._transport.step(self._params, residuals, suffix)
             total = tuple(a + b for a, b in zip(total, dense, strict=True))
-            return (jnp.where(cut, 0, suffix), total), rights
+            return (jnp.where(cut, 0, product), total), (slopes, suffix)
 
         size, dtype = self.structure.state_size, self.structure.dtype
         zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
         start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
         steps = self._cuts[:-1], self._window
-        (suffix, dense), rights = jax.lax.scan(step, start, steps, reverse=True)
-        return suffix, rights, dense
+        (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
+        return suffix, jax.vmap(self._transport.rights)(slopes, suffixes), dense
 
 
 def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
