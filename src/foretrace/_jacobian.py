@@ -24,20 +24,18 @@ from foretrace._types import Cell, Params
 _COLOURS = 8  # more tangents than this and a dense product is as cheap
 
 
-
 class Transport(NamedTuple):
     """Maps rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
 
     Attributes:
         step: `(params, residuals, Q) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
             immediate_jacobian (N, size))`.
-        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`. Apart from `step`, so that a block makes
-            these large matrices where it wants them and not inside its loop.
+        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`. Apart from `step`, so that a block
+            makes these large matrices where it wants them and not inside its loop.
     """
 
     step: Callable[[Params, tuple, jax.Array | None], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
     rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
-
 
 
 class Pattern(NamedTuple):
@@ -208,7 +206,7 @@ def _pattern(places: np.ndarray) -> Pattern:
     rows, columns = places.shape
     used = np.zeros((0, rows), bool)
     colour = np.zeros(columns, int)
-    for j in range(columns):
+    for j in range(columns) if places.any() else ():
         free = ~(used & places[:, j]).any(axis=1)
         if not free.any():
             used, free = np.vstack([used, np.zeros((1, rows), bool)]), np.append(free, True)

@@ -84,7 +84,8 @@ def reduce_optimally(
     count = left.shape[0]
     widths = jnp.sqrt(jnp.diagonal(gram))
     orthonormal, triangular = jnp.linalg.qr(left.T)  # (F, min(F, q)), (min(F, q), q)
-    v, d, _ = jnp.linalg.svd((triangular * widths[None, :]) @ _root(gram, widths), full_matrices=False)  # (1)
+    core = triangular @ (widths[:, None] * _root(gram, widths))
+    v, d, _ = jnp.linalg.svd(core, full_matrices=False)  # (1)
     # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
     d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty

@@ -99,16 +99,15 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
         structure, way, products = method(params)
-        key, subkey = jax.random.split(state.key)
+        keys = jax.random.split(state.key, state.cuts.shape[1] + 1)
 
         def push(key, past, window, cuts):
             return way.push(key, past, Block(structure, products, params, window, cuts))
 
-        keys = jax.random.split(subkey, state.cuts.shape[1])
-        past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys, state.past, state.window, state.cuts)
+        past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys[1:], state.past, state.window, state.cuts)
         info = info if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
-        return state._replace(past=past, phase=phase, cuts=cuts, key=key), info
+        return state._replace(past=past, phase=phase, cuts=cuts, key=keys[0]), info
 
     def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
         def full(state):

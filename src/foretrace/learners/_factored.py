@@ -83,7 +83,7 @@ def factored_past(
     def push(key, past, block: Block):
         jacobian, rights, dense = block.matrices()
         groups, infos = [], []
-        keys = jax.random.split(key, len(past.groups))
+        keys = [key] if len(past.groups) == 1 else jax.random.split(key, len(past.groups))
         for key, old, left, fresh in zip(keys, past.groups, block.factors(), rights, strict=True):
             moved = (jacobian @ old.right.reshape(size, -1)).reshape(-1, rank)
             new = Factors(left, fresh.reshape(block.length, -1))

@@ -72,8 +72,8 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     def compress(key, old, new):  # (2)
         # Transposed once, since products that contract over rows are several times faster.
         fresh = jax.lax.optimization_barrier(new.right.T)
-        across = old.right.T @ fresh
-        gram = jnp.block([[old.right.T @ old.right, across], [across.T, fresh.T @ fresh]])
+        across = _gram(old.right, fresh)
+        gram = jnp.block([[_gram(old.right, old.right), across], [across.T, _gram(fresh, fresh)]])
         left, mixing, info = reduce_optimally(key, jnp.concatenate([old.left, new.left]), gram, rank)
         return Factors(left, old.right @ mixing[:, :rank].T + fresh @ mixing[:, rank:].T), info
 
@@ -85,3 +85,8 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         return factored_past(structure, "ok", rank, compress, summarise)
 
     return engine(cell, past, block)
+
+
+def _gram(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
+    """a^T @ b, written so that the compiler sees no transpose of these tall matrices."""
+    return jnp.einsum("nq,nr->qr", a, b)
