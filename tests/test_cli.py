@@ -115,7 +115,7 @@ BAD_INPUT = {
     "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
     "train copy --nosuch 3": "Unrecognized options",
     "train nosuch": "task must be copy; got 'nosuch'",
-    "nosuch": "command must be train, compare or bench; got 'nosuch'",
+    "nosuch": "command must be one of train, compare, bench; got 'nosuch'",
     "compare copy --seeds 0": "seeds must be an int from 1",
     "compare copy --learner ok:2 --learner nosuch": "learner must be one of",
 }

@@ -1,0 +1,56 @@
+"""The command `foretrace`: a table of commands, each in a module of its own, imported when called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import foretrace
+
+# A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
+COMMANDS = {
+    "train": "train one network with one learner",
+    "compare": "train with several learners and seeds, side by side",
+    "bench": "time every learner's step beside the matrix product it stands on",
+}
+_HELP = """\
+usage: foretrace {{train,compare}} copy [OPTIONS]
+       foretrace bench [SETTING ...] [OPTIONS]
+
+Train recurrent networks online, with gradients that are never truncated.
+
+{commands}
+  --version   what is installed
+
+examples:
+  foretrace train copy --learner ok --rank 16 --hidden 128 --steps 100000 --out runs/big
+  foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
+  foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
+  foretrace bench highway-128 --out highway.json
+
+All options: foretrace COMMAND --help.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        lines = (f"  {name:10}  {purpose}" for name, purpose in COMMANDS.items())
+        print(_HELP.format(commands="\n".join(lines)), end="")
+        return 0
+    if words[0] == "--version":
+        print(f"foretrace {foretrace.__version__}")
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise ValueError(
+                f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}; see foretrace --help."
+            )
+        importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:])
+    except (TypeError, ValueError, OSError) as error:
+        print(f"foretrace: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("foretrace: stopped by the keyboard.", file=sys.stderr)
+        return 130
+    return 0
