@@ -1,5 +1,6 @@
 """What a step costs, as the compiler counts it: growth with sizes, compilations, memory over time."""
 
+import re
 import resource
 from functools import partial
 
@@ -126,3 +127,24 @@ def test_a_second_call_compiles_nothing(name):
     for value in (0.5, 2.0, -1.0):
         params, state = run(params, value * jnp.ones((1, 2, 4)), state)
     assert len(traces) == 1
+
+
+def test_no_two_decompositions_run_at_once():
+    cell = ft.cells.gru(hidden=6, inputs=2)
+    for block in (1, 3):
+        learner = ft.ok(cell, rank=2, block=block)
+        params = cell.init(jax.random.key(0))
+        state = learner.init(jax.random.key(1), params, lanes=4)
+        text = jax.jit(learner.step).lower(params, state, jnp.ones((4, 2))).compile().as_text()
+        found = {}
+        for computation in text.split("\n\n"):
+            before = {}  # of every value, the decompositions that must be over first
+            for name, call in re.findall(r"(?m)^\s+(?:ROOT )?%?([\w.-]+) = (.*)$", computation):
+                operands = re.findall(r"%([\w.-]+)", call)
+                known = set().union(*(before.get(operand, set()) for operand in operands))
+                if 'custom_call_target="lapack' in call:
+                    found[name] = known
+                    known = known | {name}
+                before[name] = known
+        # Four of them, for all three groups, and each waits for all the others before it.
+        assert sorted(len(known) for known in found.values()) == [0, 1, 2, 3]

@@ -77,13 +77,19 @@ def reduce_optimally(
     Exactness: unbiased whatever the rounding in L and d, since only V V^T = 1 and (4) are used. Pairs of
     new factors have equal norms; the new left factors are orthogonal.
 
-    Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix.
+    Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix. Each of the
+    four decompositions waits for the one before: jaxlib before 0.11 hangs when as many of them as there are
+    cores run at once (they split their batch among the threads that they block).
 
     Source: Benzing et al., ICML 2019, Algorithms 1 to 3 (there q = rank + 1; general q is ours).
     """
-    count = left.shape[0]
-    widths = jnp.sqrt(jnp.diagonal(gram))
-    orthonormal, triangular = jnp.linalg.qr(left.T)  # (F, min(F, q)), (min(F, q), q)
+    count, size = left.shape
+    depth = min(count, size)
+    packed, taus = jnp.linalg.qr(left.T, mode="raw")  # Q as reflections, below R
+    triangular = jnp.triu(packed.T[:depth])
+    # A product that is zero on the left has no width on the right.
+    present = jnp.any(triangular != 0, axis=0)
+    widths = jnp.where(present, jnp.sqrt(jnp.diagonal(gram)), 0)
     core = triangular @ (widths[:, None] * _root(gram, widths))
     v, d, _ = jnp.linalg.svd(core, full_matrices=False)  # (1)
     # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
@@ -99,7 +105,8 @@ def reduce_optimally(
     signs = random_signs(key, d.size, d.dtype)
     heights = jnp.where(is_kept, jnp.sqrt(d), signs * jnp.sqrt(mass / free))
     basis = heights[:, None] * frame(weights, rank)  # (3)
-    new_left = (orthonormal @ (v @ basis)).T  # (4)
+    within = jnp.pad(v @ basis, ((0, size - depth), (0, 0)))
+    new_left = jax.lax.linalg.ormqr(packed.T[:, :depth], taus, within).T  # (4)
     inverse = jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
     mixing = (v @ (inverse[:, None] * basis)).T @ triangular
     squares = jnp.sum(jnp.where(is_kept, 0, d) ** 2)

@@ -33,8 +33,7 @@ def factored_past(
     structure: Structure,
     name: str,
     rank: int,
-    compress: Callable[[jax.Array, Factors, Factors], tuple[Factors, Any]],
-    summarise: Callable[[list], Any],
+    compress: Callable[[jax.Array, list[Factors], list[Factors]], tuple[list[Factors], Any]],
 ) -> Past:
     """A past of `rank` products per group, which a block's new ones join and `compress` brings back.
 
@@ -42,9 +41,9 @@ def factored_past(
         structure: of the cell.
         name: the learner's, for messages.
         rank: number of products, R.
-        compress: `(key, old, new) -> (factors, info)`. `old` is the past moved to the block's end, with its
-            right factors as (S Z, R); `new` has left (k, F) and right (k, S Z). The answer is like `old`.
-        summarise: the groups' infos, a list, as the learner's.
+        compress: `(key, old, new) -> (factors, info)`, each a list over groups but the info. `old` is the
+            past moved to the block's end, with its right factors as (S Z, R); `new` has left (k, F) and
+            right (k, S Z). The factors are like `old`.
 
     Raises:
         ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
@@ -82,15 +81,28 @@ def factored_past(
 
     def push(key, past, block: Block):
         jacobian, rights, dense = block.matrices()
-        groups, infos = [], []
-        keys = [key] if len(past.groups) == 1 else jax.random.split(key, len(past.groups))
-        for key, old, left, fresh in zip(keys, past.groups, block.factors(), rights, strict=True):
-            moved = (jacobian @ old.right.reshape(size, -1)).reshape(-1, rank)
-            new = Factors(left, fresh.reshape(block.length, -1))
-            factors, info = compress(key, Factors(jnp.where(block.alive, old.left, 0), moved), new)
-            groups.append(Factors(factors.left, factors.right.reshape(old.right.shape)))
-            infos.append(info)
+        old = [
+            Factors(
+                jnp.where(block.alive, group.left, 0),
+                (jacobian @ group.right.reshape(size, -1)).reshape(-1, rank),
+            )
+            for group in past.groups
+        ]
+        new = [
+            Factors(left, right.reshape(block.length, -1))
+            for left, right in zip(block.factors(), rights, strict=True)
+        ]
+        factors, info = compress(key, old, new)
+        groups = tuple(
+            Factors(found.left, found.right.reshape(group.right.shape))
+            for found, group in zip(factors, past.groups, strict=True)
+        )
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
-        return FactoredPast(tuple(groups), dense), summarise(infos)
+        return FactoredPast(groups, dense), info
 
     return Past(empty, read, push)
+
+
+def keys_for(key: jax.Array, groups: list) -> jax.Array:
+    """One key per group; a single group's is `key` itself, since splitting costs time."""
+    return key[None] if len(groups) == 1 else jax.random.split(key, len(groups))

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from foretrace._kronecker import reduce_by_signs
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import Factors, factored_past
+from foretrace.learners._factored import Factors, factored_past, keys_for
 
 
 class KFInfo(NamedTuple):
@@ -62,18 +62,20 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
-    def compress(key, old, new):  # (1), (2)
+    def reduced(key, old, new):  # (1), (2)
         left = jnp.concatenate([old.left, new.left])
         widths = jnp.append(jnp.linalg.norm(old.right), jnp.linalg.norm(new.right, axis=1))
-        left, mixing, info = reduce_by_signs(key, left, widths)
+        left, mixing, scalings = reduce_by_signs(key, left, widths)
         right = mixing[0] * old.right[:, 0] + mixing[1:] @ new.right
-        return Factors(left[None], right[:, None]), info
+        return Factors(left[None], right[:, None]), scalings
 
     def past(structure):
-        def summarise(infos):
+        def compress(key, old, new):
+            found = [reduced(*group) for group in zip(keys_for(key, old), old, new, strict=True)]
             none = jnp.zeros((block + 1, 0), structure.dtype)
-            return KFInfo(jnp.stack(infos, axis=-1) if infos else none)
+            scalings = jnp.stack([scaling for _, scaling in found], axis=-1) if found else none
+            return [factors for factors, _ in found], KFInfo(scalings)
 
-        return factored_past(structure, "kf_rtrl", 1, compress, summarise)
+        return factored_past(structure, "kf_rtrl", 1, compress)
 
     return engine(cell, past, block)

@@ -1,5 +1,6 @@
 """OK, the optimal Kronecker-sum approximation of real-time recurrent learning."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float
 from foretrace._kronecker import reduce_optimally
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._factored import Factors, factored_past
+from foretrace.learners._factored import Factors, factored_past, keys_for
 
 
 class OKInfo(NamedTuple):
@@ -69,22 +70,41 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_count("block", block, "1 is the papers' algorithm")
 
-    def compress(key, old, new):  # (2)
-        # Transposed once, since products that contract over rows are several times faster.
-        fresh = jax.lax.optimization_barrier(new.right.T)
-        across = _gram(old.right, fresh)
-        gram = jnp.block([[_gram(old.right, old.right), across], [across.T, _gram(fresh, fresh)]])
-        left, mixing, info = reduce_optimally(key, jnp.concatenate([old.left, new.left]), gram, rank)
-        return Factors(left, old.right @ mixing[:, :rank].T + fresh @ mixing[:, rank:].T), info
-
     def past(structure):
-        def summarise(infos):
-            fields = zip(*infos, strict=True) if infos else [()] * len(OKInfo._fields)
-            return OKInfo(*(jnp.array(field, structure.dtype) for field in fields))
+        def compress(key, old, new):  # (2)
+            if not old:
+                return [], OKInfo(*(jnp.zeros(0, structure.dtype) for _ in OKInfo._fields))
+            # Transposed once, since products that contract over rows are several times faster.
+            fresh = [jax.lax.optimization_barrier(group.right.T) for group in new]
+            grams = jnp.stack([_gram_of(a.right, b) for a, b in zip(old, fresh, strict=True)])
+            # All groups at once: the decompositions of one at a time would wait for each other.
+            width = max(group.left.shape[1] for group in old)
+            lefts = jnp.stack([_padded(a.left, b.left, width) for a, b in zip(old, new, strict=True)])
+            reduce = jax.vmap(partial(reduce_optimally, rank=rank))
+            lefts, mixings, info = reduce(keys_for(key, old), lefts, grams)
+            factors = [
+                Factors(
+                    left[:, : group.left.shape[1]],
+                    group.right @ mixing[:, :rank].T + right @ mixing[:, rank:].T,
+                )
+                for group, right, left, mixing in zip(old, fresh, lefts, mixings, strict=True)
+            ]
+            return factors, OKInfo(*info)
 
-        return factored_past(structure, "ok", rank, compress, summarise)
+        return factored_past(structure, "ok", rank, compress)
 
     return engine(cell, past, block)
+
+
+def _gram_of(old: Float[Array, "n q"], new: Float[Array, "n k"]) -> Float[Array, "q+k q+k"]:
+    """Inner products of all columns."""
+    across = _gram(old, new)
+    return jnp.block([[_gram(old, old), across], [across.T, _gram(new, new)]])
+
+
+def _padded(old: Float[Array, "q F"], new: Float[Array, "k F"], width: int) -> Float[Array, "q+k {width}"]:
+    """All left factors of a group, with zeros up to the longest of any group."""
+    return jnp.pad(jnp.concatenate([old, new]), ((0, 0), (0, width - old.shape[1])))
 
 
 def _gram(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
