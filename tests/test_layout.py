@@ -14,6 +14,7 @@ SOURCE = Path(foretrace.__file__).parent
 ORDER = [
     *(
         "_types",
+        "checkpoint",
         "_jaxpr",
         "_program",
         "_structure",

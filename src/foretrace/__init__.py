@@ -3,6 +3,7 @@
 from foretrace import cells, learners
 from foretrace._types import Cell, Learner, Phases
 from foretrace.cells import cell
+from foretrace.checkpoint import load, save
 from foretrace.learners import kf_rtrl, ok, rtrl, tbptt, uoro
 from foretrace.measure import explain
 from foretrace.online import average, online
@@ -19,9 +20,11 @@ __all__ = [
     "explain",
     "kf_rtrl",
     "learners",
+    "load",
     "ok",
     "online",
     "rtrl",
+    "save",
     "tbptt",
     "uoro",
 ]

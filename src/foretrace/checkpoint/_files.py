@@ -1,0 +1,60 @@
+"""Files that are on the disk when a call returns, and reads that follow no links."""
+
+import os
+import stat
+from pathlib import Path
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written, or that cannot be trusted."""
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes a file that does not exist yet, and waits until it is on the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_whole(path: Path, size: int | None = None, *, limit: int = 2**26) -> bytes:
+    """Reads a regular file.
+
+    Args:
+        path: the file; a link, a pipe or a folder in its place is refused.
+        size: bytes that it must have; None for any number up to `limit`.
+        limit: most bytes where no size is given.
+
+    Raises:
+        CheckpointError: if it cannot be read whole.
+    """
+    name = path.name
+    try:
+        # Without blocking: a pipe in its place would be waited for without end.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"{name} is not a regular file")
+            if size is not None and status.st_size != size:
+                raise CheckpointError(f"{name} has {status.st_size:,} bytes instead of {size:,}")
+            if size is None and status.st_size > limit:
+                raise CheckpointError(f"{name} has {status.st_size:,} bytes, more than {limit:,}")
+            data = file.read()
+    except CheckpointError:
+        raise
+    except OSError as error:
+        reason = "is a link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        raise CheckpointError(f"{name} {reason}") from None
+    if len(data) != status.st_size:
+        raise CheckpointError(f"{name} ended after {len(data):,} of {status.st_size:,} bytes")
+    return data
