@@ -11,10 +11,12 @@ COMMANDS = {
     "train": "train one network with one learner",
     "compare": "train with several learners and seeds, side by side",
     "bench": "time every learner's step beside the matrix product it stands on",
+    "reproduce": "measure a claim of the papers and show it beside their figures",
 }
 _HELP = """\
 usage: foretrace {{train,compare}} copy [OPTIONS]
        foretrace bench [SETTING ...] [OPTIONS]
+       foretrace reproduce NAME [--scale quick|day|full] [OPTIONS]
 
 Train recurrent networks online, with gradients that are never truncated.
 
@@ -26,6 +28,7 @@ examples:
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
   foretrace bench highway-128 --out highway.json
+  foretrace reproduce noise-size
 
 All options: foretrace COMMAND --help.
 """
@@ -46,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}; see foretrace --help."
             )
-        importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:])
+        return importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:]) or 0
     except (TypeError, ValueError, OSError) as error:
         print(f"foretrace: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,137 @@
+"""`foretrace reproduce`: a paper's claim, measured here and shown beside the paper's figures."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from foretrace import experiments
+from foretrace.cli import _show
+from foretrace.cli._parse import parse
+
+_RECORDS, _PICTURES, _PAGE = (
+    Path("benchmarks/results"),
+    Path("docs/experiments"),
+    Path("docs/experiments.md"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Measure a claim of the papers and show the paper's figures and ours; exit 1 if it fails.
+
+    Writes NAME-SCALE.json and NAME-SCALE.png: to benchmarks/results and docs/experiments in a checkout,
+    else to reproduced/.
+
+    Examples:
+      foretrace reproduce --list
+      foretrace reproduce noise-size
+      foretrace reproduce ptb --scale day --data ptb/ --out runs/ptb
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Experiments to run, of those that --list shows."""
+    list: bool = False
+    """Show every experiment with its claim, and run nothing."""
+    page: bool = False
+    """Write docs/experiments.md and its pictures from the records, after what was named has run."""
+    scale: Literal["quick", "day", "full"] = "quick"
+    """quick takes less than a minute, day a few hours on two cores, full is the paper's size."""
+    seeds: int | None = None
+    """Number of seeds; the scale's unless given."""
+    data: Path | None = None
+    """Folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt, for experiments on text."""
+    out: Path | None = None
+    """Folder for record and picture."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs the command with the words typed after it; returns 1 if a claim failed."""
+    options = parse(Reproduce, words, "foretrace reproduce")
+    known = experiments.EXPERIMENTS
+    for name in options.names:
+        if name not in known:
+            raise ValueError(f"experiment must be one of {', '.join(known)}; got {name!r}; see --list.")
+    if options.seeds is not None and not 1 <= options.seeds <= 1000:
+        raise ValueError(f"seeds must be an int from 1 to 1000; got {options.seeds}; leave it out.")
+    if not (options.names or options.list or options.page):
+        raise ValueError("experiment must be named; got none; see foretrace reproduce --list.")
+    console = Console()
+    if options.list:
+        _show.say(console, *_columns([(e.name, e.claim) for e in known.values()]))
+        return 0
+    folders = _folders(options)
+    command = " ".join(["foretrace reproduce", *words])
+    failed = [name for name in options.names if not _reproduce(console, options, name, command, folders)]
+    if options.page:
+        _page(console, *folders)
+    return 1 if failed else 0
+
+
+def _page(console: Console, records: Path, pictures: Path) -> None:
+    """The page and every picture, from nothing but the records."""
+    known = tuple(experiments.EXPERIMENTS.values())
+    for experiment in known:
+        for scale, record in experiments.load(records, experiment).items():
+            experiments.draw_record(experiment, record, pictures / f"{experiment.name}-{scale}.png")
+    page = _PAGE if pictures == _PICTURES else pictures / _PAGE.name
+    link = _PICTURES.name if pictures == _PICTURES else "."
+    page.write_text(experiments.page(known, records, link))
+    _show.say(console, f"{page} and its pictures, from the records in {records}")
+
+
+def _folders(options: Reproduce) -> tuple[Path, Path]:
+    """Where records and pictures go."""
+    if options.out is None and _RECORDS.is_dir():
+        folders = _RECORDS, _PICTURES
+    else:
+        folder = options.out or Path("reproduced")
+        folders = folder, folder
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"out must be a folder that can be written; got {str(folder)!r}: {error.strerror}; "
+                "choose another folder."
+            ) from None
+    return folders
+
+
+def _reproduce(
+    console: Console, options: Reproduce, name: str, command: str, folders: tuple[Path, Path]
+) -> bool:
+    """Runs one experiment, keeps and shows what it found; returns whether every claim holds."""
+    experiment = experiments.EXPERIMENTS[name]
+    settings: dict[str, Any] = dict(experiment.scales[options.scale])
+    if options.seeds is not None:
+        settings["seeds"] = options.seeds
+    if options.data is not None:
+        if "data" not in settings:
+            raise ValueError(f"data must be left out for {name}; got {options.data}; it reads no file.")
+        settings["data"] = str(options.data)
+    _show.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
+    record = experiments.perform(experiment, settings, command, lambda line: _show.say(console, line))
+    path = experiments.record_path(folders[0], name, options.scale)
+    experiments.save(record, path)
+    picture = folders[1] / f"{name}-{options.scale}.png"
+    experiments.draw_record(experiment, record, picture)
+    _show.say(console, "", "Ours, mean and standard deviation over seeds:")
+    _show.say(console, *_columns(experiment.table(record["result"])), "", "The paper's:")
+    rows = [("figure", "value", "source", "")]
+    rows += [(r.what, r.value, r.source, "" if r.confirmed else "UNCONFIRMED") for r in experiment.reported]
+    _show.say(console, *_columns(rows) if experiment.reported else ["none that we know of"], "")
+    for finding in record["findings"]:
+        word = "holds:" if finding["holds"] else "FAILS:"
+        _show.say(console, f"{word} {finding['claim']}: {finding['measured']}")
+    _show.say(console, f"{record['seconds']:.0f} s; {path}, {picture}", "")
+    return all(finding["holds"] for finding in record["findings"])
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of text as aligned columns, however wide the terminal is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

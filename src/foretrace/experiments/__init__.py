@@ -1,0 +1,25 @@
+"""The papers' claims as data: what they say, how to measure it here, and whether it holds."""
+
+from foretrace.experiments import noise, variance
+from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
+from foretrace.experiments._page import page
+from foretrace.experiments._picture import draw_record
+from foretrace.experiments._record import load, perform, record_path, save
+
+EXPERIMENTS = {e.name: e for e in (variance.VARIANCE, noise.NOISE_TIME, noise.NOISE_SIZE)}
+
+__all__ = [
+    "EXPERIMENTS",
+    "SCALES",
+    "Chart",
+    "Experiment",
+    "Finding",
+    "Line",
+    "Reported",
+    "draw_record",
+    "load",
+    "page",
+    "perform",
+    "record_path",
+    "save",
+]

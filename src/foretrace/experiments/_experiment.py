@@ -1,0 +1,112 @@
+"""What an experiment is: a paper's claim as data, and what turns it into a verdict and a picture."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SCALES = ("quick", "day", "full")
+
+
+class Reported(NamedTuple):
+    """A figure that a paper or its authors' code gives.
+
+    Attributes:
+        what: what was measured, in words.
+        value: the figure, with its spread if that is known.
+        source: where it stands.
+        confirmed: whether we found it in a source, and do not only remember it.
+    """
+
+    what: str
+    value: str
+    source: str
+    confirmed: bool
+
+
+class Finding(NamedTuple):
+    """One claim held against one result.
+
+    Attributes:
+        claim: what should be so.
+        holds: whether it is.
+        measured: the figures that decide it, in words.
+    """
+
+    claim: str
+    holds: bool
+    measured: str
+
+
+class Line(NamedTuple):
+    """A line of a chart.
+
+    Attributes:
+        label: what stands at its end.
+        x: (n,).
+        y: (seeds, n); drawn as mean and range.
+        theory: a slope that no one measured, drawn dashed.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Any
+    theory: bool = False
+
+
+class Chart(NamedTuple):
+    """One panel of a picture.
+
+    Attributes:
+        title: what the y axis shows.
+        x: what the x axis shows.
+        lines: what is drawn.
+        log: logarithmic axes among "x", "x2" (to the base 2) and "y".
+        floor: least y shown; what lies below is drawn at the edge.
+        ceiling: largest y shown.
+        points: draw points and no lines.
+    """
+
+    title: str
+    x: str
+    lines: list[Line]
+    log: tuple[str, ...] = ("x", "y")
+    floor: float | None = None
+    ceiling: float | None = None
+    points: bool = False
+
+
+class Experiment(NamedTuple):
+    """A claim of a paper, and what it takes to see whether it holds here.
+
+    Attributes:
+        name: what is typed after `foretrace reproduce`.
+        claim: the claim, in one sentence.
+        protocol: what is done, in a paragraph.
+        source: paper and place.
+        reported: the paper's figures.
+        deviations: every known difference from the paper, or what is ours.
+        scales: settings at "quick", "day" and "full"; each has `seeds`.
+        run: `(settings, say) -> result`, JSON-able; `say` is told one line per finished part.
+        check: `(result) -> findings`.
+        table: `(result) -> rows` of text, the first one its heading: our figures.
+        charts: `(result) -> charts`.
+    """
+
+    name: str
+    claim: str
+    protocol: str
+    source: str
+    reported: tuple[Reported, ...]
+    deviations: tuple[str, ...]
+    scales: dict[str, dict[str, Any]]
+    run: Callable[[dict[str, Any], Callable[[str], None]], dict[str, Any]]
+    check: Callable[[dict[str, Any]], list[Finding]]
+    table: Callable[[dict[str, Any]], list[tuple[str, ...]]]
+    charts: Callable[[dict[str, Any]], list[Chart]]
+
+
+def mean_spread(values: Any, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds, in words."""
+    values = np.asarray(values, float)
+    return f"{np.mean(values):.{digits}g} ± {np.std(values):.2g}"

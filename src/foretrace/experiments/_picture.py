@@ -1,0 +1,125 @@
+"""Charts as a picture: direct labels, bands over seeds, dashed theory."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullLocator, ScalarFormatter
+
+from foretrace.experiments._experiment import Chart, Experiment
+
+# Okabe and Ito: told apart by colour-blind readers too.
+_COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#7A5C00",
+    "#8B8BDB",
+)
+_GREY = "#666666"
+_GAP = 0.075  # between labels, of a panel's height
+
+
+def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> None:
+    """Draws the charts of an experiment's record side by side; a label has one colour in all of them.
+
+    Args:
+        experiment: what was measured.
+        record: what `perform` returned or `load` read.
+        path: PNG file to write.
+    """
+    charts, seeds = experiment.charts(record["result"]), record["settings"]["seeds"]
+    title = f"{experiment.name}: " + (
+        f"line mean, band range over {seeds} seeds" if seeds > 1 else "one seed"
+    )
+    columns = 3 if len(charts) % 3 == 0 else min(2, len(charts))
+    rows = math.ceil(len(charts) / columns)
+    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 0.4), dpi=110, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    labels = [line.label for chart in charts for line in chart.lines if not line.theory]
+    colors = {label: _COLORS[i % len(_COLORS)] for i, label in enumerate(dict.fromkeys(labels))}
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, chart in zip(panels, charts, strict=False):
+        _panel(axes, chart, colors)
+    for axes in panels[len(charts) :]:
+        axes.set_visible(False)
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": "foretrace"})
+
+
+def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
+    ends: list[tuple[float, float, str, str]] = []
+    for line in chart.lines:
+        color = _GREY if line.theory else colors[line.label]
+        y = np.maximum(np.asarray(line.y, float), -np.inf if chart.floor is None else chart.floor)
+        mean = y.mean(axis=0)
+        if len(y) > 1:
+            axes.fill_between(line.x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.18, linewidth=0)
+        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1} if line.theory else {}
+        points = {"linewidth": 0, "marker": ".", "ms": 3} if chart.points else {}
+        few = "o" if len(line.x) < 9 else ""
+        axes.plot(
+            line.x, mean, color=color, **(style or {"linewidth": 1.6, "marker": few, "ms": 3.5} | points)
+        )
+        below = bool(chart.floor is not None and mean[-1] <= chart.floor and "y" in chart.log)
+        ends.append((line.x[-1], float(mean[-1]), line.label + " (below)" * below, color))
+    _scales(axes, chart)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low if chart.floor is None else chart.floor, chart.ceiling or high)
+    _label(axes, ends)
+    axes.set_title(chart.title, loc="left", fontsize=9.5)
+    axes.set_xlabel(chart.x, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _scales(axes: Axes, chart: Chart) -> None:
+    x = [value for line in chart.lines for value in line.x]
+    if "y" in chart.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+    if "x2" in chart.log:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted(set(x)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+    elif "x" in chart.log:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(min(x), max(x))
+
+
+def _label(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Names at the lines' right ends, moved apart where they would touch."""
+    heights = axes.transAxes.inverted().transform(axes.transData.transform([(x, y) for x, y, *_ in ends]))
+    places = _apart(np.clip(heights[:, 1], 0.0, 1.0))
+    for (_, _, label, color), height, place in zip(ends, heights[:, 1], places, strict=True):
+        moved = abs(np.clip(height, 0, 1) - place) > 0.02
+        axes.annotate(
+            label, (1, min(max(height, 0), 1)), xytext=(1.07 if moved else 1.02, place),
+            xycoords="axes fraction", textcoords="axes fraction", color=color, va="center", fontsize=8.5,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6} if moved else None,
+        )  # fmt: skip
+
+
+def _apart(heights: np.ndarray) -> np.ndarray:
+    order, places = np.argsort(heights, kind="stable"), heights.copy()
+    for _ in range(200):
+        for low, high in pairwise(order):
+            lack = _GAP - (places[high] - places[low])
+            if lack > 0:
+                places[low] -= lack / 2
+                places[high] += lack / 2
+        places += max(0.0, -places.min()) - max(0.0, places.max() - 1)
+    return places
