@@ -6,7 +6,7 @@ temporary name, flushed to the disk and renamed, so that a crash at any instant 
 One process writes to a folder.
 """
 
-from foretrace.checkpoint._files import CheckpointError
+from foretrace.checkpoint._files import CheckpointError, replace_file
 from foretrace.checkpoint._step import hash_of
 from foretrace.checkpoint._store import CheckpointWarning, Restored, load, restore, save, steps
 
@@ -16,6 +16,7 @@ __all__ = [
     "Restored",
     "hash_of",
     "load",
+    "replace_file",
     "restore",
     "save",
     "steps",

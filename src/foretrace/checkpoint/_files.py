@@ -17,6 +17,17 @@ def write_new(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file so that at any instant the old one or the new one is there, whole."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        write_new(temporary, data)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     handle = os.open(path, os.O_RDONLY)
