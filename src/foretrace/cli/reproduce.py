@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> int:
         raise ValueError(f"seeds must be an int from 1 to 1000; got {options.seeds}; leave it out.")
     if not (options.names or options.list or options.page):
         raise ValueError("experiment must be named; got none; see foretrace reproduce --list.")
-    console = Console()
+    console = Console(emoji=False)  # :100: is a window
     if options.list:
         _show.say(console, *_columns([(e.name, e.claim) for e in known.values()]))
         return 0

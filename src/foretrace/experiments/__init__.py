@@ -1,12 +1,24 @@
 """The papers' claims as data: what they say, how to measure it here, and whether it holds."""
 
-from foretrace.experiments import noise, variance
+from foretrace.experiments import balance, curriculum, memory, noise, strings, variance
 from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._page import page
 from foretrace.experiments._picture import draw_record
 from foretrace.experiments._record import load, perform, record_path, save
 
-EXPERIMENTS = {e.name: e for e in (variance.VARIANCE, noise.NOISE_TIME, noise.NOISE_SIZE)}
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        curriculum.COPY_CURRICULUM,
+        balance.BALANCE,
+        strings.ANBN,
+        strings.BRACKETS,
+        noise.NOISE_TIME,
+        noise.NOISE_SIZE,
+        variance.VARIANCE,
+        memory.MEMORY,
+    )
+}
 
 __all__ = [
     "EXPERIMENTS",

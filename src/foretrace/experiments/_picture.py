@@ -56,25 +56,24 @@ def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> N
 
 
 def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
-    ends: list[tuple[float, float, str, str]] = []
+    low = -np.inf if chart.floor is None else chart.floor
+    means = []
     for line in chart.lines:
         color = _GREY if line.theory else colors[line.label]
-        y = np.maximum(np.asarray(line.y, float), -np.inf if chart.floor is None else chart.floor)
-        mean = y.mean(axis=0)
+        y = np.maximum(np.asarray(line.y, float), low)
+        means.append(y.mean(axis=0))
         if len(y) > 1:
             axes.fill_between(line.x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.18, linewidth=0)
-        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1} if line.theory else {}
-        points = {"linewidth": 0, "marker": ".", "ms": 3} if chart.points else {}
-        few = "o" if len(line.x) < 9 else ""
-        axes.plot(
-            line.x, mean, color=color, **(style or {"linewidth": 1.6, "marker": few, "ms": 3.5} | points)
-        )
-        below = bool(chart.floor is not None and mean[-1] <= chart.floor and "y" in chart.log)
-        ends.append((line.x[-1], float(mean[-1]), line.label + " (below)" * below, color))
+        style: dict[str, Any] = {"linewidth": 1.6, "marker": "o" if len(line.x) < 9 else "", "ms": 3.5}
+        if chart.points:
+            style = {"linewidth": 0, "marker": ".", "ms": 3}
+        if line.theory:
+            style = {"linewidth": 1, "linestyle": (0, (5, 3))}
+        axes.plot(line.x, means[-1], color=color, **style)
     _scales(axes, chart)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low if chart.floor is None else chart.floor, chart.ceiling or high)
-    _label(axes, ends)
+    least, most = axes.get_ylim()
+    axes.set_ylim(least if chart.floor is None else chart.floor, chart.ceiling or most)
+    _label(axes, chart, means, colors)
     axes.set_title(chart.title, loc="left", fontsize=9.5)
     axes.set_xlabel(chart.x, fontsize=9)
     axes.tick_params(labelsize=8)
@@ -99,16 +98,34 @@ def _scales(axes: Axes, chart: Chart) -> None:
     axes.set_xlim(min(x), max(x))
 
 
-def _label(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Names at the lines' right ends, moved apart where they would touch."""
-    heights = axes.transAxes.inverted().transform(axes.transData.transform([(x, y) for x, y, *_ in ends]))
-    places = _apart(np.clip(heights[:, 1], 0.0, 1.0))
-    for (_, _, label, color), height, place in zip(ends, heights[:, 1], places, strict=True):
-        moved = abs(np.clip(height, 0, 1) - place) > 0.02
+def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, str]) -> None:
+    """Names at the right ends of lines, moved apart where they touch, or where a line leaves the frame."""
+    ends: list[tuple[float, str, str]] = []
+    left: dict[bool, int] = {True: 0, False: 0}  # lines that left so far: above, below
+    for line, mean in zip(chart.lines, means, strict=True):
+        color = _GREY if line.theory else colors[line.label]
+        points = np.column_stack([line.x, mean])
+        places = axes.transAxes.inverted().transform(axes.transData.transform(points))
+        inside = (places[:, 1] > 1e-6) & (places[:, 1] < 1)
+        away = places[np.flatnonzero(inside)[-1] :][0] if inside.any() else places[-1]
+        if inside[-1] or not 0.05 < away[0] < 0.97:
+            below = " (below)" if places[-1, 1] <= 0 and "y" in chart.log and not inside.any() else ""
+            ends.append((float(places[-1, 1]), line.label + below, color))
+            continue
+        above = bool(places[-1, 1] > 0.5)
+        first, step = left[above] == 0, _GAP * left[above]
+        left[above] += 1
         axes.annotate(
-            label, (1, min(max(height, 0), 1)), xytext=(1.07 if moved else 1.02, place),
-            xycoords="axes fraction", textcoords="axes fraction", color=color, va="center", fontsize=8.5,
-            annotation_clip=False,
+            line.label, (float(away[0]), 0.96 - step if above else 0.05 + step), xycoords="axes fraction",
+            xytext=(-8 if first else 8, 0), textcoords="offset points", ha="right" if first else "left",
+            color=color, va="center", fontsize=8.5,
+        )  # fmt: skip
+    heights = np.clip([height for height, *_ in ends], 0.0, 1.0)
+    for height, place, (_, label, color) in zip(heights, _apart(heights), ends, strict=True):
+        moved = abs(height - place) > 0.02
+        axes.annotate(
+            label, (1, height), xytext=(1.07 if moved else 1.02, place), xycoords="axes fraction",
+            textcoords="axes fraction", color=color, va="center", fontsize=8.5, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6} if moved else None,
         )  # fmt: skip
 

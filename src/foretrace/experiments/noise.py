@@ -200,7 +200,7 @@ def _charts_time(result):
         charts.append(Chart(title, "time step", lines, floor=1e-6))
     for kind, found in _networks(result):
         lines = [Line(label, times, values["cosine"]) for label, values in found.items()]
-        charts.append(Chart(f"Cosine with exact RTRL, {kind}", "time step", lines, ("x",), 0, 1))
+        charts.append(Chart(f"Cosine with exact RTRL, {kind}", "time step", lines, ("x",), 0, 1.03))
     return charts
 
 
@@ -211,12 +211,12 @@ def _charts_size(result):
         for label, power in (("uoro", 1), ("kf_rtrl", 0)):
             start = float(np.mean(found[label]["variance"], axis=0)[0])
             drawn = [[0.55 * start * (n / units[0]) ** power for n in units]]
-            lines.append(Line(f"theory, n^{power}", units, drawn, theory=True))
+            lines.append(Line(f"theory, slope {power}", units, drawn, theory=True))
         title = f"Relative variance, {kind}"
         charts.append(Chart(title, "units n", lines, log=("x2", "y"), floor=1e-6))
     for kind, found in _networks(result):
         lines = [Line(label, units, values["cosine"]) for label, values in found.items()]
-        charts.append(Chart(f"Cosine with exact RTRL, {kind}", "units n", lines, ("x2",), 0, 1))
+        charts.append(Chart(f"Cosine with exact RTRL, {kind}", "units n", lines, ("x2",), 0, 1.03))
     return charts
 
 

@@ -1,0 +1,135 @@
+"""The copy task with its curriculum: how far each learner gets with the same data."""
+
+from typing import Any
+
+import numpy as np
+import optax
+
+from foretrace import tasks
+from foretrace.experiments._curves import curves
+from foretrace.experiments._estimator import estimator, phases
+from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._frozen import highway
+from foretrace.training import chunks_for, trainer
+
+_LOGS = "logs in the OK authors' repository, five runs"
+_AUTHORS = {10_000: 4.0, 20_000: 7.6, 50_000: 11.8, 100_000: 16.0, 500_000: 28.0, 2_000_000: 41.8}
+
+
+def _run(settings, say):
+    result: dict[str, Any] = {}
+    for label in settings["learners"]:
+        cell = highway(settings["units"])
+        learner = estimator(cell, label)
+        # TBPTT makes one update per window, as it is always used; the others one per step.
+        whole = phases(learner).length
+        every = whole if label.startswith("tbptt") else 1
+        steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 100)
+        made = trainer(
+            cell,
+            learner,
+            tasks.copy(),
+            optax.adam(settings["rate"]),
+            lanes=settings["lanes"],
+            steps=steps,
+            update_every=every,
+            clip=1.0,
+        )
+        found = curves(made, settings["seeds"], chunks)
+        result[label] = {"steps": found.steps, "T": found.task["T"], "bits": found.loss[:, -1]}
+        say(f"{label}: T = {mean_spread(found.task['T'][:, -1])} after {found.steps[-1]:,} steps")
+    return result
+
+
+def _reached(found, step=None):
+    """T of every seed at a time step, the last one by default."""
+    steps = np.array(found["steps"])
+    # Chunks of different learners end at slightly different steps.
+    index = len(steps) - 1 if step is None else np.argmin(abs(steps - step))
+    return np.array(found["T"], float)[:, index]
+
+
+def _check(result):
+    mean = {label: float(np.mean(_reached(found))) for label, found in result.items()}
+    oks = [label for label in result if label.startswith("ok")]
+    pairs = [(ok, "kf_rtrl") for ok in oks] + [("kf_rtrl", "uoro")] + [(ok, "tbptt:5") for ok in oks]
+    return [
+        Finding(
+            f"{a} reaches at least as far as {b}", mean[a] >= mean[b], f"T {mean[a]:.1f}, {mean[b]:.1f}"
+        )
+        for a, b in pairs
+    ]
+
+
+def _table(result):
+    last = max(found["steps"][-1] for found in result.values())
+    at = [step for step in _AUTHORS if step <= 1.01 * last] or [last]
+    rows = [("learner", *(f"T at {step:,} steps" for step in at))]
+    for label, found in result.items():
+        rows.append((label, *(mean_spread(_reached(found, step)) for step in at)))
+    if last >= 10_000:
+        rows.append(("authors, ok:16 (128 units)", *(f"{_AUTHORS[step]}" for step in at)))
+    return rows
+
+
+def _charts(result):
+    lines = [
+        Line(label, [0, *found["steps"]], [[1, *heights] for heights in found["T"]])
+        for label, found in result.items()
+    ]
+    known = [(step, t) for step, t in _AUTHORS.items() if step <= lines[0].x[-1] * 1.01]
+    if known:
+        steps, heights = zip((0, 1), *known, strict=True)
+        lines.append(Line("authors' ok:16, 128 units", steps, [heights], theory=True))
+    return [Chart("Longest copied sequence, T", "time steps (data)", lines, log=())]
+
+
+COPY_CURRICULUM = Experiment(
+    name="copy-curriculum",
+    claim="OK reaches longer sequences than KF-RTRL, which reaches longer ones than UORO; with online "
+    "updates OK outperforms TBPTT.",
+    protocol="Copy task of the OK authors' code: alphabet 0, 1, start, blank; length drawn from the last "
+    "five of the curriculum; T rises by one when the moving average of the loss is below 0.15 bits per "
+    "character. Highway network, Adam, one update at every time step.",
+    source="Benzing et al., ICML 2019, and Mujika et al., NeurIPS 2018, figures on the copy task.",
+    reported=(
+        *(
+            Reported(f"T of 16-OK after {step:,} steps, mean of 5", f"{t:.1f}", _LOGS, True)
+            for step, t in _AUTHORS.items()
+        ),
+        Reported("largest T of KF-RTRL", "36", "reviews of Mujika et al., NeurIPS 2018", True),
+        Reported("OK against TBPTT", "outperforms it", "Benzing et al., ICML 2019, abstract", True),
+        Reported("curves of 8-KF-RTRL-AVG, UORO, TBPTT", "unknown", "Benzing et al., figure", False),
+    ),
+    deviations=(
+        "tbptt:N makes one update per window of N steps; windows do not start with sequences. tbptt:128 "
+        "holds whole sequences and stands for full BPTT.",
+        "The norm of the whole gradient is clipped at 1; the authors clip that of the recurrent weights.",
+        "Learners with a block (ok:16/16) keep up to that many steps exactly: ours, not the papers'.",
+        "At scale quick: 32 units and learning rate 3e-3; the authors have 128 and 10^-3.5.",
+    ),
+    scales={
+        "quick": {
+            "seeds": 2, "units": 32, "lanes": 16, "rate": 3e-3, "steps": 8_000,
+            "learners": ("ok:8", "kf_rtrl", "uoro", "tbptt:5"),
+        },
+        "day": {
+            "seeds": 3, "units": 128, "lanes": 16, "rate": 10**-3.5, "steps": 50_000,
+            "learners": (
+                "ok:16", "ok:16/16", "ok:8", "kf_rtrl*8", "kf_rtrl", "uoro", "tbptt:5", "tbptt:25",
+                "tbptt:128",
+            ),
+        },
+        "full": {
+            "seeds": 5, "units": 128, "lanes": 16, "rate": 10**-3.5, "steps": 2_000_000,
+            "learners": (
+                "ok:16", "ok:16/16", "ok:8", "kf_rtrl*8", "kf_rtrl", "uoro", "tbptt:5", "tbptt:25",
+                "tbptt:128",
+            ),
+        },
+    },
+    run=_run,
+    check=_check,
+    table=_table,
+    charts=_charts,
+)  # fmt: skip
