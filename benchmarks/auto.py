@@ -27,6 +27,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "auto.json"
 
 
 def main():
+    """Sweeps every case and writes the record."""
     rows = []
     for name, learner in CASES:
         setting = bench.SETTINGS[name]

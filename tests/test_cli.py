@@ -50,7 +50,7 @@ def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
     plan = shown.stdout.splitlines()[:5]
     assert plan[1].startswith("highway, 4 units: 72 parameters in 1 Kronecker group")
     assert re.match(r"ok:2, block 4: \S+ k?B of influence and window, \S+ kFLOP per step", plan[2])
-    assert "T = 1 in 40 steps" in shown.stdout
+    assert "ok:2, 40 steps: T = 1, " in shown.stdout
     folder = tmp_path / "runs" / "one"
     assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.jsonl", "curve.png"}
     config = json.loads((folder / "config.json").read_text())
@@ -114,8 +114,15 @@ BAD_INPUT = {
     "train copy --seed -1": "seed must be an int from 0",
     "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
     "train copy --nosuch 3": "Unrecognized options",
-    "train nosuch": "task must be copy; got 'nosuch'",
-    "nosuch": "command must be one of train, compare, bench; got 'nosuch'",
+    "train nosuch": "task must be one of copy, text, anbn, brackets, adding, balance; got 'nosuch'",
+    "nosuch": "command must be one of train, compare, bench, ",
+    "train text": "Missing from foretrace train text: --file PATH",
+    "train text --file nosuch.txt": "file must be a text file; got 'nosuch.txt': No such file",
+    "train anbn --longest 0": "longest must be an int >= 1; got 0",
+    "train brackets --gap 3 2": "gap must be two ints, 0 <= least <= largest; got (3, 2)",
+    "train adding --near 10": "near must be an int >= 0 and below far; got 10 and 10",
+    "train balance --hidden 3": "Unrecognized options: --hidden, 3",
+    "train balance --decay -1": "decay must be a number >= 0; got -1.0",
     "compare copy --seeds 0": "seeds must be an int from 1",
     "compare copy --learner ok:2 --learner nosuch": "learner must be one of",
 }

@@ -90,7 +90,7 @@ def test_a_chunk_equals_the_loop_in_python(make, update_every):
     assert_close(carry.params, params)
     assert_close(carry.streams.learner.hidden, hidden)
     assert carry.streams.task.position.tolist() == stream.position.tolist()
-    assert_close(metrics.bits, bits)
+    assert_close(metrics.loss, bits)
     assert metrics.task["T"].shape == (12 // made.period,)
 
 
@@ -124,9 +124,9 @@ def test_seeds_under_vmap_equal_single_seeds():
     together, metrics = jax.jit(jax.vmap(made.chunk))(jax.jit(jax.vmap(made.init))(keys))
     for seed, (carry, seen) in enumerate(singles):
         assert_close(jax.tree.map(lambda leaf, i=seed: leaf[i], together.params), carry.params)
-        assert_close(metrics.bits[seed], seen.bits)
+        assert_close(metrics.loss[seed], seen.loss)
     assert np.abs(singles[0][0].params["readout"]["kernel"]).max() > 0
-    assert float(metrics.bits[0]) != float(metrics.bits[1])
+    assert float(metrics.loss[0]) != float(metrics.loss[1])
 
 
 def test_a_second_chunk_does_not_recompile_and_reuses_the_memory():
@@ -159,7 +159,7 @@ def test_the_readout_can_see_a_part_of_the_hidden_state():
     assert isinstance(carry, Carry)
     assert isinstance(carry.streams, Streams)
     assert carry.params["readout"]["kernel"].shape == (4, 4)
-    assert np.isfinite(float(metrics.bits))
+    assert np.isfinite(float(metrics.loss))
 
 
 @pytest.mark.parametrize(

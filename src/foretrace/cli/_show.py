@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from foretrace import training
+from foretrace.cli._tasks import TASKS, Problem
 
 
 def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
@@ -18,29 +20,55 @@ def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
     """
     if words[:1] in (["--help"], ["-h"]):
         return "copy", ["--help"]
-    if words[:1] != ["copy"]:
-        raise ValueError(f"task must be copy; got {' '.join(words[:1]) or 'none'!r}; add copy.")
+    if not words or words[0] not in TASKS:
+        raise ValueError(
+            f"task must be one of {', '.join(TASKS)}; got {' '.join(words[:1]) or 'none'!r}; "
+            f"write {prog} copy, say."
+        )
     return words[0], list(words[1:])
 
 
-def plan(options: training.Settings, job: training.Job) -> list[str]:
+def plan(task: str, options: Any, problem: Problem, job: training.Job) -> list[str]:
     """What will be done and what it costs, in lines."""
     found, cost = job.explanation, job.cost
-    groups = f"{found.groups} Kronecker group{'s' if found.groups > 1 else ''}"
+    groups = f"{found.groups} Kronecker group{'' if found.groups == 1 else 's'}"
     every = "step" if job.update_every == 1 else f"{job.update_every} steps"
+    lanes = f"{options.lanes} lane{'' if options.lanes == 1 else 's'}"
+    falling = f", falling by 1 + {options.decay:g} sqrt(t)" if options.decay else ""
+    clip = f", clip {options.clip:g}" if options.clip else ""
+    parameters = f"{found.parameters:,} parameter{'' if found.parameters == 1 else 's'}"
+    name = {"adam": "Adam", "sgd": "SGD"}[options.optimizer]
     return [
-        f"copy task, {options.lanes} lanes, {job.steps:,} steps",
-        f"{options.cell}, {options.hidden} units: {found.parameters:,} parameters in {groups}",
+        f"{task} task, {lanes}, {job.steps:,} steps",
+        f"{problem.network}: {parameters} in {groups}",
         f"{job.label}, block {job.block}: {amount(cost.bytes)}B of influence and window, "
         f"{amount(cost.operations)}FLOP per step",
-        f"Adam {options.learning_rate:g}, clip {options.clip:g}, one update every {every}",
+        f"{name} {options.learning_rate:g}{falling}{clip}, one update every {every}",
     ]
+
+
+def reached(problem: Problem, records: list[dict[str, Any]]) -> str:
+    """Where a run arrived, in words."""
+    name = problem.task.loss.name
+    ends = {m.name: f"{m.name} {records[-1][m.name]:.4g}" for m in problem.measures}
+    if "T" in records[-1]:
+        ends["T"] = f"T = {records[-1]['T']}"
+    floor = f" (floor {problem.task.floor:.3f})" if problem.task.floor else ""
+    return ", ".join([*ends.values(), f"{late(records, name):.4g} {words(name)}{floor}"])
+
+
+def words(name: str) -> str:
+    """What an entry of the records is called on paper."""
+    return {"bits": "bits per character", "valid": "bits on --valid", "test": "bits on --test"}.get(
+        name, name.replace("_", " ")
+    )
 
 
 def config(options: Any, **resolved: Any) -> dict[str, Any]:
     """The options as given, replaced by what they came to; without what was not given."""
-    found = dataclasses.asdict(options) | {"out": str(options.out)} | resolved
-    return {name: value for name, value in found.items() if value is not None}
+    found = dataclasses.asdict(options) | resolved
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def late(records: list[dict[str, Any]], name: str) -> Any:

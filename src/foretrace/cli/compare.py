@@ -14,18 +14,12 @@ from rich.table import Table
 from foretrace import plotting, training
 from foretrace.cli import _show
 from foretrace.cli._parse import parse
+from foretrace.cli._tasks import Problem, options_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareCopy(training.Settings):
-    """Compare learners on the copy task, with several seeds side by side.
-
-    Writes config.json, metrics.jsonl, results.json and comparison.png to the folder.
-
-    Examples:
-      foretrace compare copy --learner ok:8 --learner kf_rtrl --learner uoro --learner tbptt:5
-      foretrace compare copy --learner rtrl --learner ok:16 --steps 20000 --seeds 5 --out runs/cmp
-    """
+class Compare:
+    """Writes config.json, metrics.jsonl, results.json and comparison.png to the folder."""
 
     learner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """One of ok, kf_rtrl, uoro, rtrl, tbptt; ok:16 and tbptt:5 set rank and window. Repeat it.
@@ -39,61 +33,72 @@ class CompareCopy(training.Settings):
 def run(words: Sequence[str]) -> None:
     """Runs the command with the words typed after it."""
     task, words = _show.the_task(words, "foretrace compare")
-    compare(parse(CompareCopy, words, f"foretrace compare {task}"))
+    options = options_for(Compare, task, "Compare learners, with several seeds side by side, on")
+    compare(task, parse(options, words, f"foretrace compare {task}"))
 
 
-def compare(options: CompareCopy) -> None:
+def compare(task: str, options: Any) -> None:
     """Trains several learners and leaves a folder with a table and a picture."""
     if not 1 <= options.seeds <= 1000:
         raise ValueError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
     texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
-    jobs = [training.job(options, text) for text in dict.fromkeys(texts)]
+    problem = options.problem()
+    jobs = [training.job(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
     settings = {job.label: job.settings for job in jobs}
-    training.create_folder(options.out, _show.config(options, learner=settings))
+    training.create_folder(options.out, _show.config(options, task=task, learner=settings))
     console = Console()
-    for line in dict.fromkeys(line for job in jobs for line in _show.plan(options, job)):
-        _show.say(console, line)
+    plans = [line for job in jobs for line in _show.plan(task, options, problem, job)]
+    _show.say(console, *dict.fromkeys(plans))
     results, curves = {}, {}
     for job in jobs:
-        results[job.label], curves[job.label] = _compete(console, options, job)
+        results[job.label], curves[job.label] = _compete(console, options, problem, job)
     training.write_json(options.out / "results.json", results)
-    title = f"Copy task: {options.cell} with {options.hidden} units, {options.seeds} seeds"
-    plotting.plot_comparison(curves, title, options.out / "comparison.png")
-    console.print(_table(results))
+    title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
+    plotting.plot_comparison(curves, title, problem.shown, problem.goal, options.out / "comparison.png")
+    console.print(_table(problem, results))
     _show.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
 
 
-def _compete(console: Console, options: CompareCopy, job: training.Job) -> tuple[dict, tuple]:
-    """Trains all seeds of one learner side by side: its results, and steps and T of its curve."""
+def _compete(console: Console, options: Any, problem: Problem, job: training.Job) -> tuple[dict, tuple]:
+    """Trains all seeds of one learner side by side: its results, and steps and values of its curve."""
     keys = jax.vmap(jax.random.key)(np.arange(options.seeds, dtype=np.uint32))
     records = []
-    with training.Reporter(console, job.label.ljust(8), job.steps) as reporter:
-        for record in training.run(job.trainer, keys, job.chunks):
+    loss, shown = problem.task.loss, problem.shown
+    with training.Reporter(console, job.label.ljust(8), job.steps, loss) as reporter:
+        for record in training.run(job.trainer, keys, job.chunks, problem.measures):
             records.append(record)
             training.append_json(options.out / "metrics.jsonl", {"learner": job.label} | record)
             reporter.show(record)
+    ends = {shown: records[-1][shown]} | {m.name: records[-1][m.name] for m in problem.measures}
     results = {
-        "T": records[-1]["T"],
-        "bits": _show.late(records, "bits").tolist(),
+        **ends,
+        loss.name: _show.late(records, loss.name).tolist(),
         "steps": job.steps,
-        "steps_per_second": round(job.steps * options.seeds / records[-1]["seconds"]),
+        "steps_per_second": round(job.steps * options.seeds / max(records[-1]["seconds"], 1e-9)),
         "bytes": job.cost.bytes,
         "operations": job.cost.operations,
     }
-    heights = [[1] * options.seeds, *(record["T"] for record in records)]
-    return results, ([0, *(record["step"] for record in records)], np.transpose(heights))
+    seen = [(record["step"], record[shown]) for record in records if shown in record]
+    if shown == "T":
+        seen.insert(0, (0, [1] * options.seeds))
+    steps, values = zip(*seen, strict=True)
+    return results, (steps, np.transpose(values))
 
 
-def _table(results: dict[str, Any]) -> Table:
+def _table(problem: Problem, results: dict[str, Any]) -> Table:
     """Mean and spread over seeds of every learner."""
+    names = dict.fromkeys([problem.shown, *(m.name for m in problem.measures), problem.task.loss.name])
     table = Table("learner", title="mean and standard deviation over seeds", title_justify="left")
-    for column in ("T", "bits per character", "steps/s, all seeds", "memory", "per step"):
+    for column in (*map(_show.words, names), "steps/s, all seeds", "memory", "per step"):
         table.add_column(column, justify="right")
     for label, found in results.items():
         table.add_row(
             label,
-            f"{np.mean(found['T']):.1f} ± {np.std(found['T']):.1f}",
-            f"{np.mean(found['bits']):.3f} ± {np.std(found['bits']):.3f}",
+            *(
+                f"{np.mean(found[name]):.{1 if name == 'T' else 3}f} ± "
+                f"{np.std(found[name]):.{1 if name == 'T' else 3}f}"
+                for name in names
+            ),
             f"{found['steps_per_second']:,}",
             f"{_show.amount(found['bytes'])}B",
             f"{_show.amount(found['operations'])}FLOP",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from foretrace.tasks._task import Example, Task
+from foretrace.tasks._task import BITS, Example, Task
 
 _START, _BLANK, _SYMBOLS = 2, 3, 4
 _SPREAD = 5  # a sequence's length is one of the last five lengths of the curriculum
@@ -53,7 +53,7 @@ def copy() -> Task:
     Source:
         Mujika et al., NeurIPS 2018, and the authors' code of Benzing et al., ICML 2019.
     """
-    return Task(_SYMBOLS, _SYMBOLS, _init, _sample, _feedback, _metrics)
+    return Task(_SYMBOLS, _SYMBOLS, _init, _sample, BITS, _feedback, _metrics)
 
 
 def _init(key, lanes):

@@ -2,14 +2,14 @@
 
 import dataclasses
 import re
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import optax
 import tyro
 
-from foretrace import cells, learners, measure
-from foretrace._types import Cell, Learner
-from foretrace.tasks import copy
+from foretrace import learners, measure
+from foretrace._types import Cell, Hidden, Learner
+from foretrace.tasks import Task
 from foretrace.training._loop import Trainer, period, trainer
 from foretrace.training._run import chunks_for
 
@@ -27,12 +27,8 @@ _NUMBERS = {"ok": ("rank", 8), "tbptt": ("window", 25)}  # what N in NAME:N mean
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every run of the copy task has in common."""
+    """What every run has in common."""
 
-    cell: Literal["highway", "rnn", "gru", "lstm"] = "highway"
-    """Recurrent cell."""
-    hidden: int = 32
-    """Units of the cell."""
     lanes: int = 16
     """Independent streams trained side by side."""
     block: int | Literal["auto"] = "auto"
@@ -40,10 +36,14 @@ class Settings:
     more is faster and less noisy, auto the fastest for these sizes. The block of tbptt is its window."""
     update_every: Optional = None
     """Steps per update; 1 unless given, for tbptt its window."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """What makes steps of gradients."""
     learning_rate: float = 3e-3
-    """Learning rate of Adam."""
-    clip: float = 1.0
-    """Global norm to which gradients are clipped."""
+    """Learning rate at the first step."""
+    decay: float = 0.0
+    """Fall of the learning rate: after t time steps it is divided by 1 + decay sqrt(t)."""
+    clip: float | None = 1.0
+    """Global norm to which gradients are clipped; None for no clipping."""
     steps: int = 150_000
     """Time steps, rounded up to whole blocks."""
     chunk: int = 500
@@ -82,30 +82,21 @@ class Job(NamedTuple):
         return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
 
 
-def job(options: Settings, text: str, **given: int | None) -> Job:
+def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | None) -> Job:
     """Builds the learner that `text` names, and what trains it.
 
     Args:
         options: the settings of the run.
         text: NAME or NAME:N.
+        task: what to learn.
+        cell: what learns it.
         given: `rank` and `window`, where they were given on their own.
 
     Raises:
         ValueError: if any option is out of range or does not fit the others.
     """
     name, number = _choice(text, **given)
-    for option in ("learning_rate", "clip"):
-        value = getattr(options, option)
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{option} must be a number > 0; got {value}; the default is usual.")
-    for option in ("steps", "chunk"):
-        if getattr(options, option) < 1:
-            raise ValueError(
-                f"{option} must be an int >= 1; got {getattr(options, option)}; leave it out for "
-                f"the default."
-            )
-    task = copy()
-    cell: Cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=task.inputs)
+    _check(options)
     explanation = measure.describe(cell)
     sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
     given_every = 1 if options.update_every is None else options.update_every
@@ -124,17 +115,43 @@ def job(options: Settings, text: str, **given: int | None) -> Job:
         cell,
         learner,
         task,
-        optax.adam(options.learning_rate),
+        getattr(optax, options.optimizer)(_rate(options, update_every)),
         lanes=options.lanes,
         steps=steps,
         update_every=update_every,
         clip=options.clip,
-        features=lambda hidden: getattr(hidden, "h", hidden),  # of an LSTM, the readout sees h
+        features=features,
     )
     cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
     label = f"{name}:{number}" if name in _NUMBERS else name
     length = learner.phases.length if learner.phases else 1
     return Job(label, explanation, cost, made, chunks, update_every, length)
+
+
+def features(hidden: Hidden) -> Any:
+    """What the readout sees of a hidden state: all of it, of an LSTM h."""
+    return getattr(hidden, "h", hidden)
+
+
+def _rate(options: Settings, update_every: int) -> Any:
+    """The learning rate, as a schedule over updates where it falls."""
+    if not options.decay:
+        return options.learning_rate
+    return lambda count: options.learning_rate / (1 + options.decay * (count * update_every) ** 0.5)
+
+
+def _check(options: Settings) -> None:
+    """Raises ValueError for numbers that make no sense on their own."""
+    for name in ("learning_rate", "clip"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{name} must be a number > 0; got {value}; the default is usual.")
+    if not 0 <= options.decay < float("inf"):
+        raise ValueError(f"decay must be a number >= 0; got {options.decay}; 0 keeps the rate constant.")
+    for name in ("steps", "chunk"):
+        value = getattr(options, name)
+        if value < 1:
+            raise ValueError(f"{name} must be an int >= 1; got {value}; leave it out for the default.")
 
 
 def _choice(text: str, **given: int | None) -> tuple[str, int]:

@@ -24,7 +24,7 @@ class Carry(NamedTuple):
     """All that training needs to continue: parameters, optimiser state and streams.
 
     `params` has `cell`, the cell's parameters, and `readout`, with `kernel` (n, outputs) and `bias`
-    (outputs,).
+    (outputs,), or empty where the task prescribes the cell.
     """
 
     params: dict[str, Any]
@@ -36,13 +36,13 @@ class Metrics(NamedTuple):
     """What one chunk of training shows.
 
     Attributes:
-        bits: loss in bits per character, mean over steps and lanes.
+        loss: as the task shows it, mean over steps and lanes.
         gradient_norm: global norm of the gradient before clipping, mean over updates.
         task: the task's metrics, each with one value per period.
         info: the learner's info, mean over lanes and blocks.
     """
 
-    bits: Any
+    loss: Any
     gradient_norm: Any
     task: dict[str, Any]
     info: dict[str, Any]
@@ -56,12 +56,14 @@ class Trainer(NamedTuple):
         chunk: `(carry) -> (carry, metrics)`, many steps in one dispatch.
         steps: time steps of a chunk.
         period: time steps after which both a block and an update end.
+        task: what is trained on.
     """
 
     init: Callable[[Any], Carry]
     chunk: Callable[[Carry], tuple[Carry, Metrics]]
     steps: int
     period: int
+    task: Task
 
 
 def trainer(
@@ -78,7 +80,7 @@ def trainer(
 ) -> Trainer:
     """Trains `cell` and a linear readout on `task` with the gradients of `learner`.
 
-    At each step the loss is the softmax cross-entropy of the readout, mean over lanes. The
+    At each step the loss is the task's loss of the readout, mean over lanes. The
     readout's gradient is the exact instantaneous one; the cell's is the learner's answer to the
     credit, dL/dhidden. Lanes that start a sequence first get a fresh hidden state and lose their
     past.
@@ -123,12 +125,12 @@ def trainer(
             carry, seen = turn(parts, carry)
             return carry, (*seen, task.metrics(carry.streams.task))
 
-        carry, (bits, norm, info, watched) = jax.lax.scan(one, carry, length=steps // spacing)
+        carry, (loss, norm, info, watched) = jax.lax.scan(one, carry, length=steps // spacing)
         info = {} if info is None else info._asdict()
-        means = {name: jnp.mean(value.astype(bits.dtype)) for name, value in info.items()}
-        return carry, Metrics(jnp.mean(bits), jnp.mean(norm), watched, means)
+        means = {name: jnp.mean(value.astype(loss.dtype)) for name, value in info.items()}
+        return carry, Metrics(jnp.mean(loss), jnp.mean(norm), watched, means)
 
-    return Trainer(lambda key: _init(parts, key, lanes), chunk, steps, spacing)
+    return Trainer(lambda key: _init(parts, key, lanes), chunk, steps, spacing, task)
 
 
 def period(learner: Learner, update_every: int) -> int:
@@ -165,61 +167,64 @@ def _init(parts, key, lanes):
         "kernel": 0.01 * jax.random.normal(kernel_key, shape, dtype),
         "bias": 0.01 * jax.random.normal(bias_key, shape[1:], dtype),
     }
-    params = {"cell": cell.init(cell_key), "readout": readout}
+    params = {"cell": cell.init(cell_key), "readout": {} if task.cell else readout}
     state = parts.learner.init(learner_key, params["cell"], lanes=lanes)
     return Carry(params, parts.optimizer.init(params), Streams(state, task.init(task_key, lanes)))
 
 
 def _loss(parts, readout, hidden, targets):
-    """Cross-entropy in nats, mean over lanes."""
+    """Mean over lanes of what is minimised."""
 
     def lane(hidden, target):
-        logits = parts.features(hidden) @ readout["kernel"] + readout["bias"]
-        hit = jax.nn.one_hot(target, parts.task.outputs, dtype=logits.dtype)
-        return -jax.nn.log_softmax(logits) @ hit
+        return parts.task.loss.of(predict(readout, parts.features(hidden)), target)
 
     return jnp.mean(jax.vmap(lane)(hidden, targets))
 
 
+def predict(readout: dict[str, Any], features: Any) -> Any:
+    """What a linear readout makes of one lane's features (n,); without one, the features themselves."""
+    return features @ readout["kernel"] + readout["bias"] if readout else features
+
+
 def _advance(parts, params, streams, phase):
-    """One time step: streams, loss in bits, the readout's gradient and the credit."""
+    """One time step: streams, the loss as it is shown, the readout's gradient and the credit."""
     task, example = parts.task.sample(streams.task)
     # The scan's own index is the same for all seeds: under vmap over seeds the window is then
     # written at one place, instead of being scattered into.
     state = parts.phases.place(streams.learner, phase)
     state = parts.learner.reset(state, example.restart)
     state = parts.phases.extend(params["cell"], state, example.x)
-    nats, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
+    loss, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
         params["readout"], state.hidden, example.target
     )
-    bits = nats / math.log(2)
-    return Streams(state, parts.task.feedback(task, bits)), bits, readout, credit
+    loss = loss / parts.task.loss.unit
+    return Streams(state, parts.task.feedback(task, loss)), loss, readout, credit
 
 
 def _each_step(parts, params, streams, indices):
-    """Steps of one block, each with its own gradient: streams, gradients summed, mean bits."""
+    """Steps of one block, each with its own gradient: streams, gradients summed, mean loss."""
 
     def step(carry, phase):
         streams, total = carry
-        streams, bits, readout, credit = _advance(parts, params, streams, phase)
+        streams, loss, readout, credit = _advance(parts, params, streams, phase)
         gradient = parts.learner.grad(params["cell"], streams.learner, credit)
-        return (streams, _add(total, {"cell": gradient, "readout": readout})), bits
+        return (streams, _add(total, {"cell": gradient, "readout": readout})), loss
 
-    (streams, total), bits = jax.lax.scan(step, (streams, _zeros(params)), indices)
-    return streams, total, jnp.mean(bits)
+    (streams, total), loss = jax.lax.scan(step, (streams, _zeros(params)), indices)
+    return streams, total, jnp.mean(loss)
 
 
 def _swept(parts, params, streams, indices):
-    """One whole block with one sweep at its end: streams, gradients summed, mean bits."""
+    """One whole block with one sweep at its end: streams, gradients summed, mean loss."""
 
     def step(streams, phase):
         streams, *seen = _advance(parts, params, streams, phase)
         return streams, seen
 
-    streams, (bits, readout, credits) = jax.lax.scan(step, streams, indices)
+    streams, (loss, readout, credits) = jax.lax.scan(step, streams, indices)
     gradient = parts.phases.sweep(params["cell"], streams.learner, credits)
     readout = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), readout)
-    return streams, {"cell": gradient, "readout": readout}, jnp.mean(bits)
+    return streams, {"cell": gradient, "readout": readout}, jnp.mean(loss)
 
 
 def _update(parts, carry, streams, total):
@@ -235,35 +240,35 @@ def _compress(parts, params, streams):
 
 
 def _updates_in_a_block(parts, carry):
-    """One block with several updates: carry, and bits, gradient norms and info."""
+    """One block with several updates: carry, and losses, gradient norms and info."""
 
     def segment(carry, indices):
-        streams, total, bits = _each_step(parts, carry.params, carry.streams, indices)
+        streams, total, loss = _each_step(parts, carry.params, carry.streams, indices)
         carry, norm = _update(parts, carry, streams, total)
-        return carry, (bits, norm)
+        return carry, (loss, norm)
 
     indices = jnp.arange(parts.phases.length).reshape(-1, parts.update_every)
-    carry, (bits, norm) = jax.lax.scan(segment, carry, indices)
+    carry, (loss, norm) = jax.lax.scan(segment, carry, indices)
     streams, info = _compress(parts, carry.params, carry.streams)
-    return carry._replace(streams=streams), (bits, norm, info)
+    return carry._replace(streams=streams), (loss, norm, info)
 
 
 def _blocks_in_an_update(parts, carry):
-    """One update after one or more blocks: carry, and bits, the gradient norm and info."""
+    """One update after one or more blocks: carry, and losses, the gradient norm and info."""
     length = parts.phases.length
     run = _swept if length > 1 else _each_step
 
     def block(inner, _):
         streams, total = inner
-        streams, gradient, bits = run(parts, carry.params, streams, jnp.arange(length))
+        streams, gradient, loss = run(parts, carry.params, streams, jnp.arange(length))
         streams, info = _compress(parts, carry.params, streams)
-        return (streams, _add(total, gradient)), (bits, info)
+        return (streams, _add(total, gradient)), (loss, info)
 
     start = (carry.streams, _zeros(carry.params))
     blocks = parts.update_every // length
-    (streams, total), (bits, info) = jax.lax.scan(block, start, length=blocks)
+    (streams, total), (loss, info) = jax.lax.scan(block, start, length=blocks)
     carry, norm = _update(parts, carry, streams, total)
-    return carry, (bits, norm, info)
+    return carry, (loss, norm, info)
 
 
 def _one_step(learner: Learner) -> Phases:

@@ -6,19 +6,22 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foretrace.tasks import Loss
+
 
 class Reporter:
     """Shows the records of a run while it trains; use it as a context manager."""
 
-    def __init__(self, console: Console, title: str, steps: int):
+    def __init__(self, console: Console, title: str, steps: int, loss: Loss):
         """Prepares the display.
 
         Args:
             console: where to print.
             title: what is being trained.
             steps: time steps of the whole run.
+            loss: of the task.
         """
-        self._console, self._title, self._steps = console, title, steps
+        self._console, self._title, self._steps, self._loss = console, title, steps, loss
         self._next_line = 0.1 * steps
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -42,9 +45,12 @@ class Reporter:
 
     def show(self, record: dict[str, Any]) -> None:
         """Shows one record of `run`."""
-        rate = record["step"] * np.size(record["bits"]) / max(record["seconds"], 1e-9)
-        bits, height = np.mean(record["bits"]), np.mean(record["T"])
-        seen = f"{rate:,.0f} steps/s  {bits:.3f} bits  T {height:.3g}"
+        losses = record[self._loss.name]
+        rate = record["step"] * np.size(losses) / max(record["seconds"], 1e-9)
+        seen = f"{rate:,.0f} steps/s  {np.mean(losses):.3f} {self._loss.name.replace('_', ' ')}"
+        for name in ("T", "valid", "theta"):
+            if name in record:
+                seen += f"  {name} {np.mean(record[name]):.4g}"
         self._bar.update(self._task, completed=record["step"], seen=seen)
         if not self._console.is_terminal and record["step"] >= self._next_line:
             self._next_line += 0.1 * self._steps

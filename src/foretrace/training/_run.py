@@ -4,9 +4,9 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,48 +14,74 @@ import numpy as np
 from foretrace.training._loop import Trainer
 
 
-def run(trainer: Trainer, key: Any, chunks: int) -> Iterator[dict[str, Any]]:
+class Measure(NamedTuple):
+    """Something to measure beside the loss, such as the loss on other data.
+
+    Attributes:
+        name: its name in the records.
+        of: `(params) -> scalar`, of the trainer's parameters.
+        every: about how many time steps from one measurement to the next; the end is always measured.
+    """
+
+    name: str
+    of: Callable[[Any], Any]
+    every: int
+
+
+def run(
+    trainer: Trainer,
+    key: Any,
+    chunks: int,
+    measures: Sequence[Measure] = (),
+) -> Iterator[dict[str, Any]]:
     """Trains for a number of chunks and yields what each one shows, ready for JSON.
 
     Args:
-        trainer: what to run, on the copy task or another with a curriculum `T`.
+        trainer: what to run.
         key: a typed key, or an array of them: then all seeds train side by side.
         chunks: number of chunks.
+        measures: what else to measure now and then.
 
     Yields:
-        A dict with `step` (time steps so far), `seconds` (so far, without compilation), `bits`, `T`
-        (at the end), `raised` (pairs of a new T and the step at whose period's end it stood),
-        `gradient_norm` and `info`. With an array of keys, every measured value is a list with one
-        entry per seed.
+        A dict with `step` (time steps so far), `seconds` (so far, without compilation and measuring), the
+        loss under its name, the task's metrics at the end of the chunk, `gradient_norm`, `info` and what
+        was measured. With a curriculum `T`, `raised` has a pair for every rise: the
+        new T, and the step at whose period's end it stood. With an array of keys, every measured value is
+        a list with one entry per seed.
     """
     seeds = np.shape(key)
     init, chunk = trainer.init, trainer.chunk
     if seeds:
         init, chunk = jax.vmap(init), jax.vmap(chunk)
+        measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
     carry = jax.jit(init)(key)
     compiled = jax.jit(chunk, donate_argnums=0).lower(carry).compile()
+    measures = [one._replace(of=jax.jit(one.of)) for one in measures]
     height, seconds = np.ones(seeds, int), 0.0
     for index in range(chunks):
         begin = time.perf_counter()
         carry, metrics = compiled(carry)
         metrics = jax.device_get(metrics)
         seconds += time.perf_counter() - begin
-        curriculum = metrics.task["T"]
         first = index * trainer.steps
-        raised = [
-            _raises(*pair, first, trainer.period)
-            for pair in zip(height.reshape(-1), curriculum.reshape(-1, curriculum.shape[-1]), strict=True)
-        ]
-        height = curriculum[..., -1]
-        yield {
+        record: dict[str, Any] = {
             "step": first + trainer.steps,
             "seconds": round(seconds, 3),
-            "bits": metrics.bits.tolist(),
-            "T": height.tolist(),
-            "raised": raised if seeds else raised[0],
-            "gradient_norm": metrics.gradient_norm.tolist(),
-            "info": {name: value.tolist() for name, value in metrics.info.items()},
+            trainer.task.loss.name: metrics.loss.tolist(),
         }
+        record |= {name: values[..., -1].tolist() for name, values in metrics.task.items()}
+        if "T" in metrics.task:
+            curriculum = metrics.task["T"]
+            rows = zip(height.reshape(-1), curriculum.reshape(-1, curriculum.shape[-1]), strict=True)
+            raised = [_raises(*row, first, trainer.period) for row in rows]
+            height = curriculum[..., -1]
+            record["raised"] = raised if seeds else raised[0]
+        record["gradient_norm"] = metrics.gradient_norm.tolist()
+        record["info"] = {name: value.tolist() for name, value in metrics.info.items()}
+        for one in measures:
+            if (index + 1) % max(1, one.every // trainer.steps) == 0 or index + 1 == chunks:
+                record[one.name] = np.asarray(one.of(carry.params)).tolist()
+        yield record
 
 
 def chunks_for(steps: int, period: int, about: int) -> tuple[int, int]:
