@@ -1,6 +1,6 @@
 """The papers' claims as data: what they say, how to measure it here, and whether it holds."""
 
-from foretrace.experiments import balance, curriculum, memory, noise, strings, variance
+from foretrace.experiments import balance, curriculum, memory, noise, ptb, strings, variance
 from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._page import page
 from foretrace.experiments._picture import draw_record
@@ -10,6 +10,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         curriculum.COPY_CURRICULUM,
+        ptb.PTB,
         balance.BALANCE,
         strings.ANBN,
         strings.BRACKETS,

@@ -108,7 +108,7 @@ def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str,
     return Experiment(
         name=name,
         claim=claim,
-        protocol=f"{protocol} GRU with a linear readout, Adam with learning rate 10^-3 / (1 + 0.03 sqrt(t)), "
+        protocol=f"{protocol} GRU with a linear readout, Adam with rate 10^-3 / (1 + 0.03 sqrt(t)), "
         "one update at every step, TBPTT's at the end of each window. Nothing is ever reset.",
         source=f"{_PAPER}, section on next-character prediction.",
         reported=(
@@ -117,7 +117,7 @@ def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str,
             Reported("losses of UORO and TBPTT", "unknown", f"{_PAPER}, table and figure", False),
         ),
         deviations=(
-            "At scale quick: 32 units, 16 lanes, a constant learning rate, few steps; n up to 8 in a^n b^n.",
+            "At scale quick: 32 units, 16 lanes, a constant rate, few steps; n up to 8 in a^n b^n.",
             "Scale day has a twentieth of the paper's 10^7 characters.",
             "KF-RTRL, OK, exact RTRL and blocks are not in the paper. Bits are the mean of the last tenth.",
         ),
