@@ -1,18 +1,22 @@
 """The installed command, as a user runs it."""
 
+import functools
+import hashlib
+import http.server
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from foretrace import bench
-from foretrace.cli import main
+from foretrace.cli import data, main
 
 COMMAND = Path(sys.executable).parent / "foretrace"
 SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]
@@ -205,3 +209,45 @@ def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch)
     assert main(["bench", "--compare", out, out]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-2:] for line in lines] == [["1.00", "x"]] * 3
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder without a word."""
+
+    def log_message(self, format, *args):
+        pass
+
+
+def test_data_are_fetched_verified_and_never_half_there(tmp_path, monkeypatch, capsys):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    contents = {f"{name}.txt": f"{name} ".encode() * 50 for name in ("train", "valid")}
+    for name, content in contents.items():
+        (there / name).write_bytes(content)
+    files = tuple(
+        data.Remote(name, len(content), hashlib.sha256(content).hexdigest())
+        for name, content in contents.items()
+    )
+    handler = functools.partial(Files, directory=str(there))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setitem(data.DATA, "ptb", data.DataSet("two texts", base, files))
+        assert main(["data", "ptb", "--dir", str(here)]) == 0
+        assert {path.name: path.read_bytes() for path in here.iterdir()} == contents
+        (here / "train.txt").unlink()
+        assert main(["data", "ptb", "--dir", str(here)]) == 0
+        assert "there already, verified" in capsys.readouterr().out
+        # What was damaged there is not taken, what was damaged here is not trusted.
+        (there / "train.txt").write_bytes(b"something else")
+        (here / "train.txt").unlink()
+        assert main(["data", "ptb", "--dir", str(here)]) == 2
+        assert "got " + base + "train.txt with 14 bytes" in capsys.readouterr().err
+        assert [path.name for path in here.iterdir()] == ["valid.txt"]
+        server.shutdown()
+    assert main(["data", "ptb", "--dir", str(here)]) == 2
+    assert "put train.txt, valid.txt (two texts) into" in capsys.readouterr().err
+    (here / "train.txt").write_bytes(contents["train.txt"])
+    (here / "valid.txt").write_bytes(b"half")
+    assert main(["data", "ptb", "--dir", str(here)]) == 2
+    assert "remove it" in capsys.readouterr().err

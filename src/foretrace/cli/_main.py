@@ -10,11 +10,13 @@ import foretrace
 COMMANDS = {
     "train": "train one network with one learner",
     "compare": "train with several learners and seeds, side by side",
+    "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
     "reproduce": "measure a claim of the papers and show it beside their figures",
 }
 _HELP = """\
-usage: foretrace {{train,compare}} copy [OPTIONS]
+usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,balance}} [OPTIONS]
+       foretrace data ptb --dir DIR
        foretrace bench [SETTING ...] [OPTIONS]
        foretrace reproduce NAME [--scale quick|day|full] [OPTIONS]
 
@@ -26,6 +28,7 @@ Train recurrent networks online, with gradients that are never truncated.
 examples:
   foretrace train copy --learner ok --rank 16 --hidden 128 --steps 100000 --out runs/big
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
+  foretrace train text --file book.txt --valid other.txt --out runs/book
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
   foretrace bench highway-128 --out highway.json
   foretrace reproduce noise-size

@@ -73,7 +73,9 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
             return symbol(position), jnp.where(last, opening, symbol(position + 1)), last
 
         heard, said, last = jax.vmap(lane)(*state)
-        state = BracketsState(state.keys, state.line + last.astype(jnp.int32), jnp.where(last, 0, state.position + 1))
+        state = BracketsState(
+            state.keys, state.line + last.astype(jnp.int32), jnp.where(last, 0, state.position + 1)
+        )
         x = jax.nn.one_hot(heard, symbols, dtype=jnp.float32)
         return state, Example(x, said, jnp.zeros_like(last))
 
