@@ -1,0 +1,89 @@
+"""What TensorBoard and Weights & Biases are told is what stands in the records."""
+
+import struct
+import sys
+import types
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from foretrace.training._writers import TensorBoard, WeightsAndBiases, scalars
+
+RECORD = {
+    "step": 500,
+    "seconds": 1.5,
+    "bits": 0.25,
+    "T": 3,
+    "raised": [[3, 480]],
+    "info": {"mixed": 2.0, "per group": [1.0, 4.0]},
+}
+
+
+def events(path):
+    """The events of a file, in TensorBoard's framing: length, checksum, event, checksum."""
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += length + 16
+
+
+def test_scalars_are_every_number_of_a_record():
+    assert scalars(RECORD) == {
+        "seconds": 1.5,
+        "bits": 0.25,
+        "T": 3.0,
+        "info/mixed": 2.0,
+        "info/per group/0": 1.0,
+        "info/per group/1": 4.0,
+    }
+
+
+def test_tensorboard_files_hold_every_number_at_its_step(tmp_path):
+    writer = TensorBoard(tmp_path)
+    for step in (500, 1000):
+        writer.write(step, scalars(RECORD | {"bits": 1 / step}))
+    writer.close()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    found = {
+        (event.step, value.tag): value.simple_value
+        for event in events(path)
+        for value in event.summary.value
+    }
+    assert found[500, "bits"] == pytest.approx(1 / 500) and found[1000, "bits"] == pytest.approx(1 / 1000)
+    assert {tag for step, tag in found if step == 500} == {
+        name.replace(" ", "_") for name in scalars(RECORD)
+    }
+
+
+def test_weights_and_biases_are_told_the_same(tmp_path, monkeypatch):
+    told = []
+
+    class Run:
+        def log(self, values, step):
+            told.append((step, values))
+
+        def finish(self):
+            told.append("finished")
+
+    wandb = types.ModuleType("wandb")
+    wandb.init = lambda **given: told.append(given) or Run()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    writer = WeightsAndBiases(tmp_path / "run", {"hidden": 3})
+    writer.write(500, scalars(RECORD))
+    writer.close()
+    assert told[0] == {"dir": str(tmp_path / "run"), "name": "run", "config": {"hidden": 3}}
+    assert told[1:] == [(500, scalars(RECORD)), "finished"]
+
+
+@pytest.mark.parametrize(
+    ("module", "make", "remedy"),
+    [
+        ("tensorboardX", lambda path: TensorBoard(path), "pip install 'foretrace"),
+        ("wandb", lambda path: WeightsAndBiases(path, {}), "pip install wandb"),
+    ],
+)
+def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch, module, make, remedy):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=remedy):
+        make(tmp_path)
