@@ -142,7 +142,9 @@ def _draw_loss(axes: Axes, records: list[dict[str, Any]], loss: str) -> None:
             _end(axes, seen[-1][0], seen[-1][1], f"{name} {seen[-1][1]:.3f}", color, place)
 
 
-def _end(axes: Axes, x: float, y: float, label: str, color: str, offset: tuple[int, int] = (6, 0)) -> None:
+def _end(
+    axes: Axes, x: int | float, y: int | float, label: str, color: str, offset: tuple[int, int] = (6, 0)
+) -> None:
     """Writes what a line is, at its end."""
     axes.annotate(
         label, (x, y), xytext=offset, textcoords="offset points", color=color, va="center",
@@ -150,7 +152,7 @@ def _end(axes: Axes, x: float, y: float, label: str, color: str, offset: tuple[i
     )  # fmt: skip
 
 
-def _level(axes: Axes, value: float, label: str, side: str = "right") -> None:
+def _level(axes: Axes, value: int | float, label: str, side: str = "right") -> None:
     """A dashed line that says what it is, beside the axes or, where the curves end there, within them."""
     axes.axhline(value, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     within = side == "left"

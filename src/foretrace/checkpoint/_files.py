@@ -8,6 +8,8 @@ from pathlib import Path
 class CheckpointError(OSError):
     """A checkpoint that could not be written, or that cannot be trusted."""
 
+    exit_code = 1
+
 
 def write_new(path: Path, data: bytes) -> None:
     """Writes a file that does not exist yet, and waits until it is on the disk."""

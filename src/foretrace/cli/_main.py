@@ -9,6 +9,7 @@ import foretrace
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
     "train": "train one network with one learner",
+    "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
     "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
@@ -17,6 +18,7 @@ COMMANDS = {
 _HELP = """\
 usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,balance}} [OPTIONS]
        foretrace data ptb --dir DIR
+       foretrace resume RUN
        foretrace bench [SETTING ...] [OPTIONS]
        foretrace reproduce NAME [--scale quick|day|full] [OPTIONS]
 
@@ -53,9 +55,9 @@ def main(args: Sequence[str] | None = None) -> int:
                 f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}; see foretrace --help."
             )
         return importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:]) or 0
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OSError, ArithmeticError) as error:
         print(f"foretrace: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print("foretrace: stopped by the keyboard.", file=sys.stderr)
         return 130

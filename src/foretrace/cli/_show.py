@@ -1,14 +1,17 @@
 """What the commands that train say and write down, in the same words."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from foretrace import training
+from foretrace import checkpoint, training
 from foretrace.cli._tasks import TASKS, Problem
 
 
@@ -76,7 +79,7 @@ def late(records: list[dict[str, Any]], name: str) -> Any:
     return np.mean([record[name] for record in records[-max(1, len(records) // 10) :]], axis=0)
 
 
-def amount(value: float) -> str:
+def amount(value: int | float) -> str:
     """A number with three digits and the prefix of its unit."""
     power = min(3, max(0, (len(str(int(value))) - 1) // 3))
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G')[power]}"
@@ -86,3 +89,22 @@ def say(console: Console, *lines: str) -> None:
     """Prints lines as they are."""
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Shows the warnings of a run as what they are: news for its user."""
+    kinds = checkpoint.CheckpointWarning, training.InfluenceWarning
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message, category, *where, **how):
+            if issubclass(category, kinds):
+                print(f"foretrace: warning: {message}.", file=sys.stderr)
+            else:
+                others(message, category, *where, **how)
+
+        for kind in kinds:
+            warnings.simplefilter("always", kind)
+        warnings.showwarning = show
+        yield

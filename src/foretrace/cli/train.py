@@ -1,9 +1,11 @@
 """`foretrace train`: one network, one learner."""
 
 import dataclasses
+import hashlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from rich.console import Console
@@ -11,12 +13,12 @@ from rich.console import Console
 from foretrace import plotting, training
 from foretrace.cli import _show
 from foretrace.cli._parse import parse
-from foretrace.cli._tasks import options_for
+from foretrace.cli._tasks import Problem, options_for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Writes config.json, metrics.jsonl (a line per chunk) and curve.png to the run folder."""
+    """Writes config.json, metrics.jsonl (a line per chunk), curve.png and checkpoints to the run folder."""
 
     learner: str = "ok"
     """One of ok, kf_rtrl, uoro, rtrl, tbptt; ok:16 and tbptt:5 set rank and window."""
@@ -27,36 +29,71 @@ class Train:
     seed: int = 0
     """Seed of everything random."""
     out: Path = Path("runs/ok")
-    """Run folder, created; it must not hold a run yet."""
+    """Run folder, created; without --resume it must not hold a run yet."""
+    checkpoint_every: str = "10m"
+    """How often all that continues is saved: every so many steps, as 100000, or minutes, as 10m."""
+    resume: bool = False
+    """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do about numbers that are not finite: stop with everything saved, or skip the sample."""
 
 
-def run(words: Sequence[str]) -> None:
+def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     task, words = _show.the_task(words, "foretrace train")
     options = options_for(Train, task, "Train a network online on")
-    train(task, parse(options, words, f"foretrace train {task}"))
+    return train(task, parse(options, words, f"foretrace train {task}"), words)
 
 
-def train(task: str, options: Any) -> None:
-    """Trains one learner and leaves a run folder."""
+def train(task: str, options: Any, words: Sequence[str]) -> int:
+    """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
     problem = options.problem()
     job = training.job(
         options, options.learner, problem.task, problem.cell, rank=options.rank, window=options.window
     )
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {options.seed}; use 0.")
-    config = _show.config(options, task=task, learner=job.label, **job.settings)
-    training.create_folder(options.out, config)
+    rhythm = training.Rhythm.parse(options.checkpoint_every)
+    resolved = {"task": task, "learner": job.label, **job.settings, "data": _data(options)}
+    command = {"command": ["train", task, *words], "versions": training.versions()}
+    config = _show.config(options, **resolved, **command)
     console = Console()
     plan = _show.plan(task, options, problem, job)
-    _show.say(console, *plan, f"seed {options.seed}, run folder {options.out}")
-    records = []
-    with training.Reporter(console, job.label, job.steps, problem.task.loss) as reporter:
-        key = jax.random.key(options.seed)
-        for record in training.run(job.trainer, key, job.chunks, problem.measures):
-            records.append(record)
-            training.append_json(options.out / "metrics.jsonl", record)
-            reporter.show(record)
+    key, loss = jax.random.key(options.seed), problem.task.loss
+    watch = training.Watch(job.trainer, job.guarded, skip=options.on_nonfinite == "skip")
+    with (
+        _show.warnings_in_one_line(),
+        training.claim(options.out, config, rhythm, resume=options.resume) as folder,
+        training.Stop() as stop,
+    ):
+        _show.say(console, *plan, f"seed {options.seed}, run folder {options.out}")
+        start = folder.restore(jax.eval_shape(job.trainer.init, key))
+        if start:
+            _show.say(console, f"goes on from step {start[1]['step']:,}")
+        with training.Reporter(console, job.label, job.steps, loss) as reporter:
+            chunks = training.advance(
+                job.trainer, key, job.chunks, problem.measures, start=start, watch=watch
+            )
+            for record in folder.follow(chunks, stop, loss.name):
+                reporter.show(record)
+        if stop.signal is not None:
+            again = f"foretrace resume {shlex.quote(str(options.out))}"
+            _show.say(console, f"stopped at step {folder.saved:,}; go on with: {again}")
+            return 128 + stop.signal
+        _finish(console, task, options, problem, job, folder)
+    return 0
+
+
+def _finish(
+    console: Console,
+    task: str,
+    options: Any,
+    problem: Problem,
+    job: training.Job,
+    folder: training.RunFolder,
+) -> None:
+    """Draws the curve, and says where the run arrived."""
+    records = folder.records()
     title = f"{task.capitalize()}: {job.label} trains {problem.network}"
     plotting.plot_run(records, title, problem.task.loss.name, problem.goal, options.out / "curve.png")
     last = records[-1]
@@ -65,5 +102,14 @@ def train(task: str, options: Any) -> None:
         console,
         f"{job.label}, {job.steps:,} steps: {_show.reached(problem, records)}, {speed:,.0f} steps/s, "
         f"{last['seconds']:.0f} s",
-        f"{options.out}: config.json, metrics.jsonl, curve.png",
+        f"{options.out}: config.json, metrics.jsonl, curve.png, checkpoints",
     )
+    skipped = sum(record.get("skipped", 0) for record in records)
+    if skipped:
+        _show.say(console, f"{skipped:,} samples and updates were not finite and skipped")
+
+
+def _data(options: Any) -> dict[str, str]:
+    """The checksums of the files that are read; it does not matter where they are."""
+    files = {name: getattr(options, name, None) for name in ("file", "valid", "test")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path}

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from foretrace import checkpoint
 from foretrace.training._lock import RunError, lock
+from foretrace.training._signals import Stop
 
 # What may differ when a run goes on: where it is, how it was called, when it saves, what it shows.
 _FREE = frozenset({"out", "command", "resume", "checkpoint_every", "on_nonfinite", "versions"})
+_FREE_FILES = frozenset({"file", "valid", "test"})  # bound by their checksums
 
 
 class Rhythm(NamedTuple):
@@ -47,13 +49,14 @@ class RunFolder:
     Attributes:
         path: where it is.
         config: what is run, as JSON.
+        saved: the step of the newest checkpoint, or None.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], rhythm: Rhythm):
         self.path, self.config, self._rhythm = path, config, rhythm
         self._bound = bound(config)
         self._bytes, self._hash = 0, hashlib.sha256()
-        self._saved: int | None = None
+        self.saved: int | None = None
         self._time = time.monotonic()
 
     @property
@@ -81,17 +84,48 @@ class RunFolder:
     def due(self, step: int) -> bool:
         """Whether it is time to save."""
         if self._rhythm.steps is not None:
-            return step - (self._saved or 0) >= self._rhythm.steps
+            return step - (self.saved or 0) >= self._rhythm.steps
         return time.monotonic() - self._time >= 60 * (self._rhythm.minutes or 0)
 
-    def save(self, carry: Any, record: dict[str, Any]) -> None:
+    def follow(
+        self, chunks: Iterator[tuple[Any, dict[str, Any]]], stop: Stop, loss: str
+    ) -> Iterator[dict[str, Any]]:
+        """Writes down a run while it advances: the metrics, and now and then what it continues from.
+
+        Args:
+            chunks: carry and record at the start, and after every chunk (see `advance`).
+            stop: with a signal, the run ends after its chunk.
+            loss: name of the loss, by which a checkpoint is called the best.
+
+        Yields:
+            The records that are new.
+
+        Raises:
+            NonFiniteError: by the chunks; what was good is saved.
+        """
+        carry, record = next(chunks)
+        self.save(carry, record, loss)
+        try:
+            while stop.signal is None and (step := next(chunks, None)):
+                carry, record = step
+                self.append(record)
+                yield record
+                if self.due(record["step"]):
+                    self.save(carry, record, loss)
+        except ArithmeticError:
+            self.save(carry, record, loss)
+            raise
+        self.save(carry, record, loss)
+
+    def save(self, carry: Any, record: dict[str, Any], loss: str) -> None:
         """Saves all that continues, with the last record; does nothing if that step is saved.
 
         Args:
             carry: the pytree.
-            record: its `step` numbers the checkpoint; the one with the least `bits` is kept as the best.
+            record: its `step` numbers the checkpoint.
+            loss: name of the loss; the checkpoint where it is least is kept as the best.
         """
-        if record["step"] == self._saved:
+        if record["step"] == self.saved:
             return
         with _existing(self.metrics) as file:
             os.fsync(file.fileno())
@@ -99,7 +133,7 @@ class RunFolder:
             self.checkpoints,
             carry,
             step=record["step"],
-            loss=record.get("bits"),
+            loss=record.get(loss),
             info={
                 "record": record,
                 "metrics": {"bytes": self._bytes, "sha256": self._hash.hexdigest()},
@@ -107,7 +141,7 @@ class RunFolder:
                 "config_sha256": checkpoint.hash_of(self._bound),
             },
         )
-        self._saved, self._time = record["step"], time.monotonic()
+        self.saved, self._time = record["step"], time.monotonic()
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole and its record; metrics are cut to where they were then.
@@ -137,7 +171,7 @@ class RunFolder:
         with self.metrics.open("ab") as file:
             file.truncate(len(data))
         self._bytes, self._hash = len(data), hashlib.sha256(data)
-        self._saved = found.step
+        self.saved = found.step
         return found.tree, found.info["record"]
 
 
@@ -162,13 +196,14 @@ def claim(path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool) -
     with lock(path):
         try:
             there = read_config(path)
-            if there is not None and not resume:
+            if not resume and (there is not None or (path / "checkpoints").exists()):
                 raise ValueError(
                     f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
                     f"go on with it by --resume, or choose another folder."
                 )
             if there:
                 _refuse_other(path, bound(there), bound(config))
+                _warn_of_versions(there.get("versions", {}), config.get("versions", {}))
             checkpoint.replace_file(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
             (path / "metrics.jsonl").touch()
         except OSError as error:
@@ -196,9 +231,10 @@ def read_config(path: Path) -> dict[str, Any] | None:
 
 
 def bound(config: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same for a run to go on bit for bit, of the versions foretrace's own."""
-    versions = {"foretrace": config.get("versions", {}).get("foretrace")}
-    return {name: value for name, value in config.items() if name not in _FREE} | {"versions": versions}
+    """What has to be the same for a run to go on; of foretrace's version the first two numbers."""
+    version = str(config.get("versions", {}).get("foretrace")).split(".")[:2]
+    found = {name: value for name, value in config.items() if name not in _FREE | _FREE_FILES}
+    return found | {"foretrace": ".".join(version)}
 
 
 def _refuse_other(path: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
@@ -211,6 +247,18 @@ def _refuse_other(path: Path, there: dict[str, Any], now: dict[str, Any]) -> Non
         raise ValueError(
             f"options must be those of the run in {str(path)!r}; got others ({'; '.join(differ)}); "
             f"foretrace resume takes them from there."
+        )
+
+
+def _warn_of_versions(there: dict[str, Any], now: dict[str, Any]) -> None:
+    differ = [
+        f"{name} {there.get(name)} there, {now[name]} now" for name in now if now[name] != there.get(name)
+    ]
+    if differ:
+        warnings.warn(
+            f"the run was made elsewhere ({'; '.join(differ)}); it goes on, but not bit for bit",
+            checkpoint.CheckpointWarning,
+            stacklevel=2,
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import optax
@@ -10,6 +11,7 @@ import tyro
 from foretrace import learners, measure
 from foretrace._types import Cell, Hidden, Learner
 from foretrace.tasks import Task
+from foretrace.training._guard import guarded
 from foretrace.training._loop import Trainer, period, trainer
 from foretrace.training._run import chunks_for
 
@@ -58,6 +60,7 @@ class Job(NamedTuple):
         explanation: the structure of the cell.
         cost: what the learner needs on it, all lanes.
         trainer: the training loop.
+        guarded: its chunk, guarded against what is not finite.
         chunks: number of chunks to run.
         update_every: steps per update.
         block: steps per block; the window of tbptt.
@@ -67,6 +70,7 @@ class Job(NamedTuple):
     explanation: measure.Explanation
     cost: measure.Cost
     trainer: Trainer
+    guarded: Callable
     chunks: int
     update_every: int
     block: int
@@ -111,21 +115,20 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
     update_every = number if options.update_every is None and name == "tbptt" else given_every
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
-    made = trainer(
-        cell,
-        learner,
-        task,
-        getattr(optax, options.optimizer)(_rate(options, update_every)),
-        lanes=options.lanes,
-        steps=steps,
-        update_every=update_every,
-        clip=options.clip,
-        features=features,
-    )
+    optimizer = getattr(optax, options.optimizer)(_rate(options, update_every))
+    common: dict[str, Any] = {
+        "lanes": options.lanes,
+        "steps": steps,
+        "update_every": update_every,
+        "clip": options.clip,
+        "features": features,
+    }
+    made = trainer(cell, learner, task, optimizer, **common)
+    watched = guarded(cell, learner, task, optimizer, **common)
     cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
     label = f"{name}:{number}" if name in _NUMBERS else name
     length = learner.phases.length if learner.phases else 1
-    return Job(label, explanation, cost, made, chunks, update_every, length)
+    return Job(label, explanation, cost, made, watched, chunks, update_every, length)
 
 
 def features(hidden: Hidden) -> Any:

@@ -14,6 +14,8 @@ from pathlib import Path
 class RunError(OSError):
     """A run that cannot go on, for a reason that lies outside its options."""
 
+    exit_code = 1
+
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:

@@ -53,6 +53,7 @@ class Reporter:
                 seen += f"  {name} {np.mean(record[name]):.4g}"
         self._bar.update(self._task, completed=record["step"], seen=seen)
         if not self._console.is_terminal and record["step"] >= self._next_line:
-            self._next_line += 0.1 * self._steps
+            while self._next_line <= record["step"]:
+                self._next_line += 0.1 * self._steps
             line = f"{self._title}  {record['step']:>9,} of {self._steps:,} steps  {seen}"
             self._console.print(line, highlight=False, soft_wrap=True)

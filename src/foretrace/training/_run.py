@@ -1,6 +1,7 @@
 """Runs: chunk after chunk of a trainer, and the folder that keeps what they show."""
 
 import importlib.metadata
+import itertools
 import json
 import platform
 import time
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace.training._loop import Trainer
+from foretrace.training._loop import Carry, Trainer
+from foretrace.training._watch import Watch
 
 
 class Measure(NamedTuple):
@@ -49,21 +51,62 @@ def run(
         new T, and the step at whose period's end it stood. With an array of keys, every measured value is
         a list with one entry per seed.
     """
+    for _, record in itertools.islice(advance(trainer, key, chunks, measures), 1, None):
+        yield record
+
+
+def advance(
+    trainer: Trainer,
+    key: Any,
+    chunks: int,
+    measures: Sequence[Measure] = (),
+    *,
+    start: tuple[Carry, dict[str, Any]] | None = None,
+    watch: Watch | None = None,
+) -> Iterator[tuple[Carry, dict[str, Any]]]:
+    """Trains as `run` does, from any carry, and yields what to go on from too.
+
+    Args:
+        trainer: as for `run`.
+        key: as for `run`.
+        chunks: number of chunks of the whole run.
+        measures: as for `run`.
+        start: the carry and the record to go on from; the beginning unless given.
+        watch: runs the chunks and looks at them; for one key.
+
+    Yields:
+        The start, then carry and record after every chunk. Without `watch` a carry is gone when the next
+        one is asked for.
+
+    Raises:
+        NonFiniteError: by `watch`.
+    """
     seeds = np.shape(key)
     init, chunk = trainer.init, trainer.chunk
     if seeds:
         init, chunk = jax.vmap(init), jax.vmap(chunk)
         measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
-    carry = jax.jit(init)(key)
-    compiled = jax.jit(chunk, donate_argnums=0).lower(carry).compile()
+    carry, last = start or (jax.jit(init)(key), {"step": 0, "seconds": 0.0})
+    yield carry, last
+    if last["step"] == chunks * trainer.steps:
+        return
+    if watch:
+        watch.compile(carry)
+        go_on = watch
+    else:
+        compiled = jax.jit(chunk, donate_argnums=0).lower(carry).compile()
+
+        def go_on(carry, first, last):
+            carry, metrics = compiled(carry)
+            return carry, jax.device_get(metrics), {}
+
     measures = [one._replace(of=jax.jit(one.of)) for one in measures]
-    height, seconds = np.ones(seeds, int), 0.0
-    for index in range(chunks):
+    height, seconds = last.get("T", np.ones(seeds, int)), last["seconds"]
+    for index in range(last["step"] // trainer.steps, chunks):
         begin = time.perf_counter()
-        carry, metrics = compiled(carry)
-        metrics = jax.device_get(metrics)
-        seconds += time.perf_counter() - begin
         first = index * trainer.steps
+        carry, metrics, found = go_on(carry, first, last)
+        seconds += time.perf_counter() - begin
         record: dict[str, Any] = {
             "step": first + trainer.steps,
             "seconds": round(seconds, 3),
@@ -72,16 +115,20 @@ def run(
         record |= {name: values[..., -1].tolist() for name, values in metrics.task.items()}
         if "T" in metrics.task:
             curriculum = metrics.task["T"]
-            rows = zip(height.reshape(-1), curriculum.reshape(-1, curriculum.shape[-1]), strict=True)
+            rows = zip(
+                np.reshape(height, -1).tolist(), curriculum.reshape(-1, curriculum.shape[-1]), strict=True
+            )
             raised = [_raises(*row, first, trainer.period) for row in rows]
             height = curriculum[..., -1]
             record["raised"] = raised if seeds else raised[0]
         record["gradient_norm"] = metrics.gradient_norm.tolist()
         record["info"] = {name: value.tolist() for name, value in metrics.info.items()}
+        record |= found
         for one in measures:
             if (index + 1) % max(1, one.every // trainer.steps) == 0 or index + 1 == chunks:
                 record[one.name] = np.asarray(one.of(carry.params)).tolist()
-        yield record
+        yield carry, record
+        last = record
 
 
 def chunks_for(steps: int, period: int, about: int) -> tuple[int, int]:
@@ -111,16 +158,20 @@ def create_folder(path: Path, config: dict[str, Any]) -> None:
             f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
             f"choose another folder or remove that one."
         )
-    versions = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
-    versions |= {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", config | {"versions": versions})
+        write_json(path / "config.json", config | {"versions": versions()})
     except OSError as error:
         raise ValueError(
             f"out must be a folder that can be written; got {str(path)!r}: {error.strerror}; "
             f"choose another folder."
         ) from None
+
+
+def versions() -> dict[str, str]:
+    """What a run depends on beside its configuration."""
+    found = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
+    return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,0 +1,254 @@
+"""Training in which what is not finite is left out, counted and named.
+
+The plain loop is not slowed down by this: a chunk that ends with something that is not finite is run again
+from its beginning, guarded. Guarded are the three parts of the loop, each made another of its kind:
+
+- the stream: a lane whose input or target is not finite begins anew, and that step has no loss for it;
+- the learner: a lane whose hidden state or influence is not finite begins anew before the next step;
+- the optimiser: an update that is not finite is dropped.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from foretrace._types import Cell, Learner, Phases
+from foretrace.tasks import Task
+from foretrace.training._loop import Carry, Metrics, Streams, trainer
+
+# What may be not finite, in the order in which one follows from the other within a step.
+TENSORS = ("input", "target", "hidden", "influence", "loss", "gradient")
+NEVER = 2**31 - 1
+
+
+class Seen(NamedTuple):
+    """What was not finite in a chunk.
+
+    Attributes:
+        first: for every one of `TENSORS` its first step, from 1, or `NEVER`.
+        skipped: samples, lanes and updates that were left out.
+    """
+
+    first: Any
+    skipped: Any
+
+
+class _Watched(NamedTuple):
+    """The state of a guarded part: that of the part itself, steps so far, and what was seen."""
+
+    inner: Any
+    steps: Any
+    seen: Seen
+
+    @property
+    def hidden(self) -> Any:
+        """Hidden state, where the part is a learner."""
+        return self.inner.hidden
+
+
+def guarded(
+    cell: Cell,
+    learner: Learner,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    *,
+    lanes: int,
+    clip: float | None = None,
+    update_every: int = 1,
+    **options: Any,
+) -> Callable[[Carry], tuple[Carry, Metrics, Seen]]:
+    """The chunk of `trainer` with the same arguments, guarded.
+
+    Returns:
+        `(carry) -> (carry, metrics, seen)`. Where all is finite it does the same steps, up to rounding.
+        Parameters that are not finite stay so.
+    """
+    if clip is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
+    watched, clean = _guard_learner(learner, lanes)
+    stream, steady = _guard_task(task), _guard_optimizer(optimizer, update_every)
+    made = trainer(
+        cell, watched, stream, steady, lanes=lanes, update_every=update_every, **options
+    )  # fmt: skip
+
+    def chunk(carry):
+        streams = Streams(*map(_begin, carry.streams))
+        carry, metrics = made.chunk(Carry(carry.params, _begin(carry.optimizer), streams))
+        parts = clean(carry.params["cell"], carry.streams.learner), carry.streams.task, carry.optimizer
+        first = jnp.min(jnp.stack([part.seen.first for part in parts]), axis=0)
+        skipped = jnp.sum(jnp.stack([part.seen.skipped for part in parts]))
+        streams = Streams(parts[0].inner, parts[1].inner)
+        return Carry(carry.params, parts[2].inner, streams), metrics, Seen(first, skipped)
+
+    return chunk
+
+
+def _guard_task(task: Task) -> Task:
+    def sample(state):
+        inner, example = task.sample(state.inner)
+        bad = {"input": ~_finite(example.x, 0), "target": ~_finite(example.target, 0)}
+        lost = bad["input"] | bad["target"]
+        example = example._replace(
+            x=_select(bad["input"], jnp.zeros_like(example.x), example.x),
+            target=_select(lost, jnp.full_like(example.target, _void(example.target)), example.target),
+            restart=example.restart | lost,
+        )
+        return _note(state._replace(inner=inner, steps=state.steps + 1), bad, jnp.sum(lost)), example
+
+    def of(prediction, target):
+        void = (
+            target == _void(target) if jnp.issubdtype(target.dtype, jnp.integer) else ~jnp.isfinite(target)
+        )
+        void = jnp.any(void)
+        loss = task.loss.of(prediction, jnp.where(void, jnp.zeros_like(target), target))
+        return jnp.where(void, jnp.zeros_like(loss), loss)
+
+    def feedback(state, loss):
+        fine = jnp.isfinite(loss)
+        told = task.feedback(state.inner, jnp.where(fine, loss, jnp.zeros_like(loss)))
+        inner = _keep_if(fine, told, state.inner)
+        return _note(state._replace(inner=inner), {"loss": ~fine}, 0)
+
+    return task._replace(
+        init=lambda key, lanes: _begin(task.init(key, lanes)),
+        sample=sample,
+        loss=task.loss._replace(of=of),
+        feedback=feedback,
+        metrics=lambda state: task.metrics(state.inner),
+    )
+
+
+def _guard_learner(learner: Learner, lanes: int) -> tuple[Learner, Callable[[Any, Any], Any]]:
+    """The learner, and what lets lanes that are not finite begin anew."""
+
+    def clean(params, state):
+        axes = _lane_axes(learner, params, lanes)
+        hidden = _lanes_finite(state.inner.hidden, axes.hidden, lanes)
+        both = _lanes_finite(state.inner, axes, lanes)
+        state = _note(state, {"hidden": ~hidden, "influence": hidden & ~both}, jnp.sum(~both))
+        blank = learner.init(jax.random.key(0), params, lanes=lanes)
+
+        def begin(old, new, axis):
+            if axis < 0 or not jnp.issubdtype(old.dtype, jnp.inexact):
+                return old
+            return _select(both, old, new, axis)
+
+        # Its steps so far are still in the window; the cut keeps them from being read.
+        inner = jax.tree.map(begin, state.inner, blank, axes)
+        return state._replace(inner=learner.reset(inner, ~both))
+
+    def step(params, state, x):
+        state = clean(params, state)
+        inner, info = learner.step(params, state.inner, x)
+        return state._replace(inner=inner, steps=state.steps + 1), info
+
+    made = Learner(
+        init=lambda key, params, lanes=None: _begin(learner.init(key, params, lanes=lanes)),
+        step=step,
+        grad=lambda params, state, credit: learner.grad(params, state.inner, credit),
+        reset=lambda state, restart: state._replace(inner=learner.reset(state.inner, restart)),
+        phases=learner.phases and _guard_phases(learner.phases, clean),
+    )
+    return made, clean
+
+
+def _guard_phases(phases: Phases, clean: Callable[[Any, Any], Any]) -> Phases:
+    def extend(params, state, x):
+        state = clean(params, state)
+        return state._replace(inner=phases.extend(params, state.inner, x), steps=state.steps + 1)
+
+    def compress(params, state):
+        state = clean(params, state)
+        inner, info = phases.compress(params, state.inner)
+        return state._replace(inner=inner), info
+
+    return Phases(
+        length=phases.length,
+        place=lambda state, index: state._replace(inner=phases.place(state.inner, index)),
+        extend=extend,
+        compress=compress,
+        sweep=lambda params, state, credits: phases.sweep(params, state.inner, credits),
+    )
+
+
+def _guard_optimizer(
+    optimizer: optax.GradientTransformation, update_every: int
+) -> optax.GradientTransformation:
+    def update(updates, state, params=None):
+        changes, inner = optimizer.update(updates, state.inner, params)
+        fine = _all_finite((updates, changes, inner))
+        changes = jax.tree.map(lambda change: jnp.where(fine, change, jnp.zeros_like(change)), changes)
+        state = state._replace(inner=_keep_if(fine, inner, state.inner), steps=state.steps + update_every)
+        return changes, _note(state, {"gradient": ~fine}, ~fine)
+
+    made: Any = lambda params: _begin(optimizer.init(params)), update
+    return optax.GradientTransformation(*made)
+
+
+def _begin(inner: Any) -> _Watched:
+    first = jnp.full(len(TENSORS), NEVER, jnp.int32)
+    return _Watched(inner, jnp.int32(0), Seen(first, jnp.int32(0)))
+
+
+def _note(state: _Watched, bad: dict[str, Any], skipped: Any) -> _Watched:
+    """Writes down what is not finite at the present step."""
+    now = [jnp.any(bad[name]) if name in bad else jnp.bool_(False) for name in TENSORS]
+    first = jnp.minimum(state.seen.first, jnp.where(jnp.stack(now), state.steps, NEVER))
+    return state._replace(seen=Seen(first, state.seen.skipped + jnp.asarray(skipped, jnp.int32)))
+
+
+def _lane_axes(learner: Learner, params: Any, lanes: int) -> Any:
+    """For every leaf of the state the axis that runs over lanes, or -1."""
+
+    def shapes(lanes):
+        return jax.eval_shape(lambda: learner.init(jax.random.key(0), params, lanes=lanes))
+
+    def axis(a, b):
+        return next(
+            (i for i, pair in enumerate(zip(a.shape, b.shape, strict=True)) if len(set(pair)) > 1), -1
+        )
+
+    return jax.tree.map(axis, shapes(lanes), shapes(lanes + 1))
+
+
+def _lanes_finite(tree: Any, axes: Any, lanes: int) -> Any:
+    """Which lanes have nothing that is not finite, (lanes,)."""
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(axes), strict=True)
+    fine = [_finite(leaf, axis) for leaf, axis in pairs if axis >= 0]
+    return jnp.all(jnp.stack([jnp.ones(lanes, bool), *fine]), axis=0)
+
+
+def _finite(leaf: Any, axis: int) -> Any:
+    """Whether all is finite at every index of one axis."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.ones(leaf.shape[axis], bool)
+    return jnp.all(jnp.isfinite(leaf), axis=tuple(i for i in range(leaf.ndim) if i != axis))
+
+
+def _all_finite(tree: Any) -> Any:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.bool_(True), *(jnp.all(jnp.isfinite(leaf)) for leaf in leaves)]))
+
+
+def _select(mask: Any, yes: Any, no: Any, axis: int = 0) -> Any:
+    """`yes` where the mask over one axis is true."""
+    shape = [1] * yes.ndim
+    shape[axis] = -1
+    return jnp.where(mask.reshape(shape), yes, no)
+
+
+def _keep_if(fine: Any, new: Any, old: Any) -> Any:
+    """The new tree if it is fine, else the old one, with the new keys: a key is never used twice."""
+
+    def keep(a, b):
+        return a if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else jnp.where(fine, a, b)
+
+    return jax.tree.map(keep, new, old)
+
+
+def _void(target: Any) -> Any:
+    """A target that stands for none: not finite, or no symbol."""
+    return jnp.iinfo(target.dtype).max if jnp.issubdtype(target.dtype, jnp.integer) else jnp.nan

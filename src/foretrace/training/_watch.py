@@ -1,0 +1,139 @@
+"""Chunks that are looked at: whether all is finite, and how large the influence grows."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from foretrace.training._guard import NEVER, TENSORS, Seen
+from foretrace.training._loop import Carry, Metrics, Trainer
+
+_LARGE = 1e6
+
+
+class NonFiniteError(ArithmeticError):
+    """Training met a number that is not finite."""
+
+    exit_code = 1
+
+
+class InfluenceWarning(UserWarning):
+    """The influence grows, and will overflow if it goes on."""
+
+
+class Watch:
+    """Runs chunks of a trainer, and those that do not stay finite a second time, guarded.
+
+    The carry is not donated: where a chunk fails, the one before it is what to go on from.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        guarded: Callable[[Carry], tuple[Carry, Metrics, Seen]],
+        *,
+        skip: bool,
+    ):
+        """Takes the chunk and its guarded form (see `guarded`).
+
+        Args:
+            trainer: gives the chunk that runs as long as all is finite.
+            guarded: the same chunk, guarded.
+            skip: whether to go on without what is not finite; if not, it is only named.
+        """
+
+        def plain(carry):
+            carry, metrics = trainer.chunk(carry)
+            fine, largest = _health(carry, (metrics.loss, metrics.gradient_norm))
+            return carry, metrics, fine, largest, None
+
+        def watched(carry):
+            carry, metrics, seen = guarded(carry)
+            fine, largest = _health(carry, ())
+            return carry, metrics, fine, largest, seen
+
+        self._plain: Any = jax.jit(plain)
+        self._guarded, self._skip, self._limit = jax.jit(watched), skip, _LARGE
+
+    def compile(self, carry: Carry) -> None:
+        """Compiles the chunk, so that it does not count as time of training."""
+        self._plain = self._plain.lower(_with_new_keys(carry)).compile()
+
+    def __call__(self, carry: Carry, first: int, last: dict[str, Any]) -> tuple[Carry, Metrics, dict]:
+        """Runs one chunk.
+
+        Args:
+            carry: what to go on from; stays as it is.
+            first: time steps before this chunk.
+            last: the record of the chunk before.
+
+        Returns:
+            The carry, the metrics, and for the record `influence`, the largest magnitude in the learner's
+            state, and if samples are skipped how many were, `skipped`.
+
+        Raises:
+            NonFiniteError: something is not finite and not to be skipped, or cannot be.
+        """
+        # After a chunk with something to skip another one is expected, and not tried plainly first. That is
+        # decided by the record, so that a run that was resumed decides alike.
+        new, metrics, fine, largest, seen = (self._guarded if last.get("skipped") else self._plain)(
+            _with_new_keys(carry)
+        )
+        if not fine and seen is None:
+            new, metrics, fine, largest, seen = self._guarded(_with_new_keys(carry))
+            fine = fine and self._skip
+        if not fine:
+            raise NonFiniteError(_complaint(carry, seen, first))
+        self._warn(float(largest), first)
+        found: dict[str, Any] = {"influence": float(largest)}
+        if self._skip:
+            found["skipped"] = int(seen.skipped) if seen else 0
+        return new, jax.device_get(metrics), found
+
+    def _warn(self, largest: float, first: int) -> None:
+        if largest > self._limit:
+            self._limit = 1e3 * largest
+            warnings.warn(
+                f"the influence explodes: its largest number is {largest:.1e} after the chunk that began "
+                f"at step {first:,}, 3e38 is the end. The norm of the state Jacobian was above one "
+                f"for long; a lower learning rate or a stronger clip may help",
+                InfluenceWarning,
+                stacklevel=3,
+            )
+
+
+def _health(carry: Carry, shown: Any) -> tuple[Any, Any]:
+    """Whether all is finite, and the largest magnitude in the learner's state."""
+    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in _floats(carry.streams.learner)]
+    everything = _floats((carry.params, carry.optimizer, shown))
+    fine = jnp.stack([*map(jnp.isfinite, sizes), *(jnp.all(jnp.isfinite(leaf)) for leaf in everything)])
+    return jnp.all(fine), jnp.max(jnp.stack([size.astype(jnp.float32) for size in sizes]))
+
+
+def _complaint(carry: Carry, seen: Seen, first: int) -> str:
+    """Names the first tensor and the first step."""
+    name, step = "parameters", first
+    if all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _floats(carry.params)):
+        order = np.asarray(seen.first)
+        name = TENSORS[int(np.argmin(order))] if order.min() < NEVER else "loss or gradient"
+        step += int(order.min()) if order.min() < NEVER else 1
+    return (
+        f"{name} must be finite; got a number that is not at step {step:,}; go on from the last good "
+        f"checkpoint with --on-nonfinite skip, or begin anew with a lower learning rate or a stronger clip."
+    )
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _with_new_keys(carry: Carry) -> Carry:
+    """The same carry with keys that count as not used yet: a chunk may be run again."""
+
+    def renew(leaf):
+        return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return jax.tree.map(renew, carry)
