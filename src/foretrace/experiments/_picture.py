@@ -95,7 +95,8 @@ def _scales(axes: Axes, chart: Chart) -> None:
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(min(x), max(x))
+    if min(x) < max(x):
+        axes.set_xlim(min(x), max(x))
 
 
 def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, str]) -> None:

@@ -34,11 +34,11 @@ def _measure(
     make = partial(
         stream, kind, units, steps=settings["steps"], training=settings["training"], rate=settings["rate"]
     )
-    keys = jax.random.split(jax.random.key(units), (2, seeds))
-    streams = jax.jit(jax.vmap(make))(keys[0])
+    streams = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
     found = {}
     for label in settings["learners"]:
-        seen = _compared(units, label, draws, block)(streams, keys[1])
+        signs = jax.random.split(jax.random.key(2 * units + 1), seeds)
+        seen = _compared(units, label, draws, block)(streams, signs)
         found[label] = tuple(np.asarray(part, float) for part in seen)
         late = slice(settings["steps"] // 2, None)
         ratio = found[label][0][:, late].sum(axis=1) / found[label][1][:, late].sum(axis=1)

@@ -1,0 +1,220 @@
+"""Claims of papers: what is measured, what is kept, and that a failed claim is not passed over."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretrace import experiments, learners, tasks
+from foretrace.cli import main
+from foretrace.experiments import balance, noise, variance
+from foretrace.experiments._estimator import errors, estimator
+from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
+from foretrace.experiments._frozen import highway, stream
+from foretrace.experiments._picture import draw_record
+
+NAMES = [
+    *("copy-curriculum", "ptb", "balance", "anbn", "brackets"),
+    *("noise-time", "noise-size", "variance", "memory"),
+]
+
+
+def fake(holds=True, confirmed=False):
+    """An experiment that takes no time."""
+    lines = [Line("ours", [1, 10, 100], [[1, 2, 4], [1, 3, 5]]), Line("theory", [1, 100], [[1, 3]], True)]
+    return Experiment(
+        name="fake",
+        claim="Two is more than one.",
+        protocol="Count.",
+        source="A paper, 2000.",
+        reported=(Reported("its figure", "2.5", "its table", confirmed),),
+        deviations=("We counted twice.",),
+        scales={scale: {"seeds": 2, "learners": ("a", "b")} for scale in ("quick", "day", "full")},
+        run=lambda settings, say: {
+            "y": np.arange(3.0),
+            "seeds": settings["seeds"],
+            "bad": np.float32(1 / 3),
+        },
+        check=lambda result: [Finding("two is more than one", holds, "2 against 1")],
+        table=lambda result: [("learner", "y"), ("ours", str(result["y"][2]))],
+        charts=lambda result: [Chart("Something", "time", lines)],
+    )
+
+
+@pytest.fixture
+def only_fake(monkeypatch):
+    """Makes the fake the only experiment; called with what it should be like."""
+
+    def install(**given):
+        monkeypatch.setattr(experiments, "EXPERIMENTS", {"fake": fake(**given)})
+
+    return install
+
+
+def test_every_claim_of_the_papers_has_a_command(capsys):
+    assert list(experiments.EXPERIMENTS) == NAMES
+    assert main(["reproduce", "--list"]) == 0
+    shown = capsys.readouterr().out
+    for name, experiment in experiments.EXPERIMENTS.items():
+        assert name in shown
+        assert experiment.claim and experiment.protocol and experiment.source and experiment.deviations
+        assert experiment.reported
+        assert set(experiment.scales) == {"quick", "day", "full"}
+        assert all(settings["seeds"] >= 1 for settings in experiment.scales.values())
+
+
+def test_figures_from_memory_are_marked_wherever_they_are_shown(tmp_path, only_fake, capsys):
+    for confirmed in (False, True):
+        only_fake(confirmed=confirmed)
+        assert main(["reproduce", "fake", "--page", "--out", str(tmp_path)]) == 0
+        assert ("UNCONFIRMED" in capsys.readouterr().out) != confirmed
+        page = (tmp_path / "experiments.md").read_text()
+        row = next(line for line in page.splitlines() if "its figure" in line)
+        assert row.endswith("| confirmed |" if confirmed else "| *unconfirmed* |")
+
+
+def test_a_failed_claim_exits_with_one_and_is_kept(tmp_path, only_fake, capsys):
+    only_fake(holds=False)
+    assert main(["reproduce", "fake", "--page", "--out", str(tmp_path)]) == 1
+    assert "FAILS: two is more than one: 2 against 1" in capsys.readouterr().out
+    assert not json.loads((tmp_path / "fake-quick.json").read_text())["findings"][0]["holds"]
+    assert "**fails**: two is more than one" in (tmp_path / "experiments.md").read_text()
+
+
+def test_a_record_holds_command_settings_machine_and_plain_numbers(tmp_path, only_fake):
+    only_fake()
+    words = ["reproduce", "fake", "--seeds", "7", "--scale", "day", "--out", str(tmp_path)]
+    assert main(words) == 0
+    record = json.loads((tmp_path / "fake-day.json").read_text())
+    assert record["command"] == " ".join(["foretrace", *words])
+    assert record["settings"] == {"seeds": 7, "learners": ["a", "b"]}
+    assert record["result"] == {"y": [0, 1, 2], "seeds": 7, "bad": 0.333333}
+    assert record["device"] and record["jax"] == jax.__version__ and record["seconds"] >= 0
+    assert (tmp_path / "fake-day.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_in_a_checkout_records_pictures_and_page_have_their_places(tmp_path, only_fake, monkeypatch):
+    only_fake()
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "fake"]) == 0
+    assert (tmp_path / "reproduced" / "fake-quick.json").exists()
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    assert main(["reproduce", "fake", "--page"]) == 0
+    assert (tmp_path / "benchmarks" / "results" / "fake-quick.json").exists()
+    assert (tmp_path / "docs" / "experiments" / "fake-quick.png").exists()
+    page = (tmp_path / "docs" / "experiments.md").read_text()
+    assert "(experiments/fake-quick.png)" in page and "quick: holds" in page
+
+
+def test_the_page_is_made_from_records_alone(tmp_path, only_fake, capsys):
+    only_fake()
+    assert main(["reproduce", "--page", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "experiments.md").read_text()
+    assert "Not measured yet: `foretrace reproduce fake`" in page
+    (tmp_path / "fake-quick.json").write_text("[]")
+    assert main(["reproduce", "--page", "--out", str(tmp_path)]) == 2
+    assert "must be a record that foretrace reproduce wrote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "experiment must be named"),
+        (("nope",), "experiment must be one of copy-curriculum, ptb"),
+        (("balance", "--seeds", "0"), "seeds must be an int from 1"),
+        (("balance", "--data", "x"), "data must be left out for balance"),
+        (
+            ("ptb", "--data", "no-such-folder"),
+            "data must be a text file; got 'no-such-folder/ptb.train.txt'",
+        ),
+        (("ptb", "--scale", "day"), "data must be a folder with ptb.train.txt"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_sentence(words, message, tmp_path, capsys):
+    assert main(["reproduce", *words, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_picture_can_show_lines_that_leave_it_and_labels_that_touch(tmp_path):
+    lines = [
+        Line("leaves above", [1, 10, 100], [[1, 1e4, 1e8]]),
+        Line("leaves below", [1, 10, 100], [[1, 1e-2, 1e-9]]),
+        Line("never in", [1, 10, 100], [[1e-9, 1e-9, 1e-9]]),
+        *(Line(f"twin {i}", [1, 10, 100], [[1, 1, 1.01**i]]) for i in range(9)),
+    ]
+    charts = [Chart("Edges", "x", lines, floor=1e-3, ceiling=1e5), Chart("Points", "x", lines, points=True)]
+    experiment = fake()._replace(charts=lambda result: charts)
+    draw_record(experiment, {"result": {}, "settings": {"seeds": 1}}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
+    cell = highway(6)
+    made = jax.jit(partial(stream, "random", 6, steps=16))(jax.random.key(0))
+    np.testing.assert_allclose(jnp.linalg.norm(made.credits, axis=1), 1, rtol=1e-5)
+
+    def seen(text, key):
+        found = jax.jit(partial(errors, estimator(cell, text), learners.rtrl(cell, block=8)))
+        return found(made.params, key, made.xs, made.credits)
+
+    def total(params, weights):
+        """The hidden states, weighted by their credits at some of the steps."""
+
+        def step(hidden, inputs):
+            x, credit, weight = inputs
+            hidden = cell.step(params, hidden, x)
+            return hidden, weight * (credit @ hidden)
+
+        return jnp.sum(jax.lax.scan(step, cell.initial_hidden(), (made.xs, made.credits, weights))[1])
+
+    window, noisy = seen("tbptt:8", jax.random.key(1)), seen("kf_rtrl/2", jax.random.key(2))
+    gradient = jax.jit(jax.grad(total))
+    for t in range(16):
+        leaves = jax.tree.leaves(gradient(made.params, jnp.zeros(16).at[t].set(1.0)))
+        np.testing.assert_allclose(window.size[t], sum(float(jnp.sum(g**2)) for g in leaves), rtol=1e-4)
+    assert jnp.all(window.error[:8] <= 1e-9 * window.size[:8])
+    np.testing.assert_allclose(window.cosine[:8], 1, rtol=1e-4)
+    assert jnp.max(window.error[8:] / window.size[8:]) > 1e-3 and jnp.min(window.cosine[8:]) < 0.999
+    assert jnp.all(noisy.error[:2] <= 1e-9 * noisy.size[:2]) and jnp.all(noisy.error[4:] > 1e-4)
+
+
+def test_a_slope_is_the_exponent_of_a_power():
+    x = np.array([16, 32, 64, 128])
+    value, width = noise.slope(x, np.array([3.0 * x**1.25, 0.1 * x**1.15]))
+    assert abs(value - 1.2) < 1e-6 and 0.05 < width < 0.15
+
+
+def test_truncation_steers_the_wrong_way_up_to_109_steps():
+    task = tasks.balance()
+    steers = np.array(balance._influence(task.cell, 5000))
+    assert abs(steers[0] - 1) < 1e-9 and abs(steers[9] - 5.5) < 1e-9
+    assert abs(steers[99] - 0.58) < 0.01 and abs(steers[199] + 2.71) < 0.01
+    assert np.all(steers[:109] > 0) and np.all(steers[109:] < 0)
+    assert abs(steers[-1] + 6) < 0.2
+
+
+def test_the_variance_claim_holds_through_the_command_line(tmp_path, monkeypatch, capsys):
+    few = {"units": 8, "ranks": (4,), "blocks": (1, 8), "blocked": ("ok:4",), "formula": ("ok:4",)}
+    monkeypatch.setitem(variance.VARIANCE.scales, "quick", variance.VARIANCE.scales["quick"] | few)
+    assert main(["reproduce", "variance", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "every single reduction of OK has the squared error that its formula says" in shown
+    assert "FAILS" not in shown and shown.count("holds:") == 3
+    record = json.loads((tmp_path / "variance-quick.json").read_text())
+    assert record["settings"]["seeds"] == 2 and all(finding["holds"] for finding in record["findings"])
+    assert (tmp_path / "variance-quick.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_claim_holds_at_scale_quick(name, tmp_path):
+    code = "import sys; from foretrace.cli import main; sys.exit(main())"
+    words = ["reproduce", name, "--out", str(tmp_path)]
+    subprocess.run([sys.executable, "-c", code, *words], check=True)
+    assert (tmp_path / f"{name}-quick.png").exists()
