@@ -198,9 +198,9 @@ PTB = Experiment(
             "seeds": 3, "data": None, "needs_data": True,
             "groups": {
                 "authors": _LARGE | {
-                    "seeds": 1, "valid_every": 1_000, "learners": {"ok:8": 10_000, "ok:8/16": 50_000},
+                    "seeds": 1, "valid_every": 1_000, "learners": {"ok:8/16": 20_000},
                 },
-                "comparison": _SMALL | {"valid_every": 2_500, "learners": dict.fromkeys(_LEARNERS, 50_000)},
+                "comparison": _SMALL | {"valid_every": 2_500, "learners": dict.fromkeys(_LEARNERS, 20_000)},
             },
         },
         "full": {
