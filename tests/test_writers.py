@@ -1,5 +1,6 @@
 """What TensorBoard and Weights & Biases are told is what stands in the records."""
 
+import json
 import struct
 import sys
 import types
@@ -7,6 +8,7 @@ import types
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from foretrace.cli import main
 from foretrace.training._writers import TensorBoard, WeightsAndBiases, scalars
 
 RECORD = {
@@ -87,3 +89,21 @@ def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch, module, m
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=remedy):
         make(tmp_path)
+
+
+def test_train_writes_to_tensorboard_what_stands_in_its_metrics(tmp_path):
+    words = "train balance --steps 60 --chunk 20 --block 4 --tensorboard --out"
+    assert main([*words.split(), str(tmp_path)]) == 0
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    found = {(e.step, v.tag): v.simple_value for e in events(path) for v in e.summary.value}
+    assert len(records) == 3
+    for record in records:
+        assert found[record["step"], "theta"] == pytest.approx(record["theta"])
+
+
+def test_a_refused_run_leaves_no_events(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    assert main(["train", "balance", "--steps", "20", "--tensorboard", "--out", str(tmp_path)]) == 2
+    TensorBoard(tmp_path).close()
+    assert not list(tmp_path.glob("events*"))

@@ -173,10 +173,10 @@ class Balance(training.Settings):
     examples: ClassVar = ("", "--learner tbptt:100 --out runs/100", "--learner tbptt:200 --out runs/200")
     lanes: int = 1
     optimizer: Literal["adam", "sgd"] = "sgd"
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-5
     clip: float | None = None
-    steps: int = 20_000
-    chunk: int = 100
+    steps: int = 30_000
+    chunk: int = 200
 
     def problem(self) -> Problem:
         """Task and its own cell."""

@@ -1,5 +1,6 @@
 """`foretrace train`: one network, one learner."""
 
+import contextlib
 import dataclasses
 import hashlib
 import shlex
@@ -36,6 +37,10 @@ class Train:
     """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do about numbers that are not finite: stop with everything saved, or skip the sample."""
+    tensorboard: bool = False
+    """Write the metrics to --out for TensorBoard too (needs the extra foretrace[tensorboard])."""
+    wandb: bool = False
+    """Log the metrics to Weights & Biases too (needs the package wandb)."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -57,6 +62,7 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
     resolved = {"task": task, "learner": job.label, **job.settings, "data": _data(options)}
     command = {"command": ["train", task, *words], "versions": training.versions()}
     config = _show.config(options, **resolved, **command)
+    writers = _writers(options, config)
     console = Console()
     plan = _show.plan(task, options, problem, job)
     key, loss = jax.random.key(options.seed), problem.task.loss
@@ -65,7 +71,10 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
         _show.warnings_in_one_line(),
         training.claim(options.out, config, rhythm, resume=options.resume) as folder,
         training.Stop() as stop,
+        contextlib.ExitStack() as closing,
     ):
+        for writer in writers:
+            closing.callback(writer.close)
         _show.say(console, *plan, f"seed {options.seed}, run folder {options.out}")
         start = folder.restore(jax.eval_shape(job.trainer.init, key))
         if start:
@@ -76,6 +85,8 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
             )
             for record in folder.follow(chunks, stop, loss.name):
                 reporter.show(record)
+                for writer in writers:
+                    writer.write(record["step"], training.scalars(record))
         if stop.signal is not None:
             again = f"foretrace resume {shlex.quote(str(options.out))}"
             _show.say(console, f"stopped at step {folder.saved:,}; go on with: {again}")
@@ -107,6 +118,12 @@ def _finish(
     skipped = sum(record.get("skipped", 0) for record in records)
     if skipped:
         _show.say(console, f"{skipped:,} samples and updates were not finite and skipped")
+
+
+def _writers(options: Any, config: dict[str, Any]) -> Sequence[training.Writer]:
+    """Where else the metrics go."""
+    board = [training.TensorBoard(options.out)] if options.tensorboard else []
+    return board + ([training.WeightsAndBiases(options.out, config)] if options.wandb else [])
 
 
 def _data(options: Any) -> dict[str, str]:

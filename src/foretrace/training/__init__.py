@@ -19,6 +19,7 @@ from foretrace.training._run import (
 )
 from foretrace.training._signals import Stop
 from foretrace.training._watch import InfluenceWarning, NonFiniteError, Watch
+from foretrace.training._writers import TensorBoard, WeightsAndBiases, Writer, scalars
 
 __all__ = [
     "Carry",
@@ -35,8 +36,11 @@ __all__ = [
     "Settings",
     "Stop",
     "Streams",
+    "TensorBoard",
     "Trainer",
     "Watch",
+    "WeightsAndBiases",
+    "Writer",
     "advance",
     "append_json",
     "chunks_for",
@@ -51,6 +55,7 @@ __all__ = [
     "predict",
     "read_config",
     "run",
+    "scalars",
     "trainer",
     "versions",
     "write_json",

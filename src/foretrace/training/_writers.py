@@ -21,57 +21,60 @@ class Writer(Protocol):
 
 
 class TensorBoard:
-    """Event files for TensorBoard."""
+    """Event files for TensorBoard; nothing is written before the first number."""
 
     def __init__(self, folder: Path):
-        """Opens a folder.
+        """Keeps them in a folder.
 
         Raises:
             ValueError: tensorboardX is not installed.
         """
-        try:
-            module = importlib.import_module("tensorboardX")
-        except ImportError:
-            raise ValueError(
-                "tensorboard must be left out without tensorboardX; got --tensorboard; "
-                "pip install 'foretrace[tensorboard]'."
-            ) from None
-        self._events = module.SummaryWriter(str(folder))
+        module = _imported("tensorboardX", "tensorboard", "pip install 'foretrace[tensorboard]'")
+        self._make, self._events = lambda: module.SummaryWriter(str(folder)), None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds one point to every curve."""
+        self._events = self._events or self._make()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes the file."""
-        self._events.close()
+        if self._events:
+            self._events.close()
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, in the project `foretrace` unless WANDB_PROJECT says otherwise."""
+    """A run of Weights & Biases, in the project that WANDB_PROJECT names; begun at the first number."""
 
     def __init__(self, folder: Path, config: dict[str, Any]):
-        """Starts the run.
+        """Names the run after its folder.
 
         Raises:
             ValueError: wandb is not installed.
         """
-        try:
-            module = importlib.import_module("wandb")
-        except ImportError:
-            raise ValueError(
-                "wandb must be left out without the package wandb; got --wandb; pip install wandb."
-            ) from None
-        self._run = module.init(dir=str(folder), name=folder.name, config=config)
+        module = _imported("wandb", "wandb", "pip install wandb")
+        self._make = lambda: module.init(dir=str(folder), name=folder.name, config=config)
+        self._run = None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Logs one step."""
+        self._run = self._run or self._make()
         self._run.log(values, step=step)
 
     def close(self) -> None:
         """Finishes the run."""
-        self._run.finish()
+        if self._run:
+            self._run.finish()
+
+
+def _imported(package: str, option: str, remedy: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise ValueError(
+            f"{option} must be left out without {package}; got --{option}; {remedy}."
+        ) from None
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
