@@ -97,11 +97,13 @@ def test_the_version_is_the_packages():
     assert project["version"] == foretrace.__version__
 
 
-def test_the_code_in_the_readme_runs():
+def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (SOURCE.parents[1] / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for block in blocks:
         exec(block, names)
     assert names["grads"]["cell"]["reset"]["recurrent"].shape == (32, 32)
+    assert names["everything"]["params"]["cell"].keys() == names["params"]["cell"].keys()
