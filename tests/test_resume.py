@@ -250,24 +250,34 @@ def test_resume_without_a_run_begins_one(tmp_path, whole):
     assert_same_run(tmp_path / "new", whole)
 
 
+def test_metrics_that_were_changed_are_reported_and_their_whole_lines_kept(tmp_path, capsys, whole):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:-2]) + lines[-1][:10])
+    assert main(["resume", str(folder)]) == 0
+    assert "metrics.jsonl' is not what it was when step 200 was saved" in capsys.readouterr().err
+    assert (folder / "metrics.jsonl").read_text() == "".join(lines[:-2])
+
+
 DIFFERENT = {
-    "--hidden 5": "hidden: 4 there, 5 now",
-    "--cell gru": "cell: highway there, gru now",
-    "--learner kf_rtrl": "learner: uoro there, kf_rtrl now",
-    "--seed 1": "seed: 0 there, 1 now",
-    "--steps 400": "steps: 200 there, 400 now",
-    "--chunk 40": "chunk: 20 there, 40 now",
-}
+    "--hidden 5 --cell rnn --seed 1": [
+        "hidden: 4 there, 5 now", "cell: highway there, rnn now", "seed: 0 there, 1 now",
+    ],
+    "--learner kf_rtrl --steps 400 --chunk 40": [
+        "learner: uoro there, kf_rtrl now", "steps: 200 there, 400 now", "chunk: 20 there, 40 now",
+    ],
+}  # fmt: skip
 
 
 def test_another_configuration_is_refused_with_what_differs(tmp_path, capsys, whole):
     folder = shutil.copytree(whole, tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    for words, differs in DIFFERENT.items():
+    for words, differ in DIFFERENT.items():
         assert train("--steps", 200, "--out", folder, "--resume", *words.split()) == 2
         err = capsys.readouterr().err
         assert err.startswith("foretrace: options must be those of the run in ")
-        assert differs in err
+        assert all(difference in err for difference in differ)
+        assert err.count(" there, ") == 3
         assert err.count("\n") == 1
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
