@@ -110,7 +110,7 @@ COPY_CURRICULUM = Experiment(
     ),
     scales={
         "quick": {
-            "seeds": 2, "units": 32, "lanes": 16, "rate": 3e-3, "steps": 8_000,
+            "seeds": 2, "units": 32, "lanes": 16, "rate": 3e-3, "steps": 6_000,
             "learners": ("ok:8", "kf_rtrl", "uoro", "tbptt:5"),
         },
         "day": {
