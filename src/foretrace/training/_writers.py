@@ -3,11 +3,12 @@
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Something that keeps numbers over time steps."""
 
