@@ -60,7 +60,7 @@ def _section(experiment: Experiment, records: dict[str, dict[str, Any]], picture
 
 
 def _ours(experiment: Experiment, scale: str, record: dict[str, Any], pictures: str) -> list[str]:
-    settings = ", ".join(f"{key} {_text(value)}" for key, value in record["settings"].items())
+    settings = _text(record["settings"])[1:-1]
     lines = [
         f"### {experiment.name}, {scale}",
         "",
@@ -85,7 +85,10 @@ def _verdict(record: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return " ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    """A setting in words."""
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {_text(item)}' for key, item in value.items())})"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -110,7 +110,7 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
         inside = (places[:, 1] > 1e-6) & (places[:, 1] < 1)
         away = places[np.flatnonzero(inside)[-1] :][0] if inside.any() else places[-1]
         if inside[-1] or not 0.05 < away[0] < 0.97:
-            below = " (below)" if places[-1, 1] <= 0 and "y" in chart.log and not inside.any() else ""
+            below = " (below)" if places[-1, 1] < 1e-6 and "y" in chart.log and not inside.any() else ""
             ends.append((float(places[-1, 1]), line.label + below, color))
             continue
         above = bool(places[-1, 1] > 0.5)

@@ -88,8 +88,8 @@ def _charts(result):
     lines = [Line(label, found["steps"], found["bits"]) for label, found in result["learners"].items()]
     last = max(line.x[-1] for line in lines)
     lines.append(Line("entropy floor", [0, last], [[result["floor"]] * 2], theory=True))
-    top = max(float(np.mean(line.y, axis=0)[len(line.x) // 25]) for line in lines)
-    return [Chart("Bits per character", "time steps", lines, log=(), floor=0, ceiling=1.05 * top)]
+    top = max(float(np.mean(line.y, axis=0)[len(line.x) // 10]) for line in lines)
+    return [Chart("Bits per character", "time steps", lines, (), 0.8 * result["floor"], 1.05 * top)]
 
 
 def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str, quick: dict, paper: dict):
