@@ -59,7 +59,7 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
     if not 0 <= options.seed < 2**32:
         raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {options.seed}; use 0.")
     rhythm = training.Rhythm.parse(options.checkpoint_every)
-    resolved = {"task": task, "learner": job.label, **job.settings, "data": _data(options)}
+    resolved = {"task": task, "learner": job.label, **job.settings, "data": data_of(options)}
     command = {"command": ["train", task, *words], "versions": training.versions()}
     config = _show.config(options, **resolved, **command)
     writers = _writers(options, config)
@@ -126,7 +126,7 @@ def _writers(options: Any, config: dict[str, Any]) -> Sequence[training.Writer]:
     return board + ([training.WeightsAndBiases(options.out, config)] if options.wandb else [])
 
 
-def _data(options: Any) -> dict[str, str]:
+def data_of(options: Any) -> dict[str, str]:
     """The checksums of the files that are read; it does not matter where they are."""
     files = {name: getattr(options, name, None) for name in ("file", "valid", "test")}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path}
