@@ -22,9 +22,12 @@ ORDER = [
         "_kronecker",
         "_sparsity",
         "cells",
+        "adapters",
         "learners",
+        "contrib",
     ),
-    *("online", "measure", "bench", "testing", "tasks", "training", "experiments", "plotting", "cli"),
+    *("online", "measure", "recommend", "bench", "testing", "tasks", "training", "stream", "river"),
+    *("experiments", "plotting", "cli"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [name for _, name, _ in pkgutil.walk_packages([str(SOURCE)], "foretrace.")]
