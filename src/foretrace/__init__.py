@@ -4,7 +4,7 @@ from foretrace import cells, learners
 from foretrace._types import Cell, Learner, Phases
 from foretrace.cells import cell
 from foretrace.checkpoint import load, save
-from foretrace.learners import kf_rtrl, ok, rtrl, tbptt, uoro
+from foretrace.learners import frozen, immediate, kf_rtrl, ok, rtrl, tbptt, uoro
 from foretrace.measure import explain
 from foretrace.online import average, online
 
@@ -18,6 +18,8 @@ __all__ = [
     "cell",
     "cells",
     "explain",
+    "frozen",
+    "immediate",
     "kf_rtrl",
     "learners",
     "load",
