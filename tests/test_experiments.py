@@ -16,6 +16,7 @@ from foretrace.experiments import balance, noise, variance
 from foretrace.experiments._estimator import errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._frozen import highway, stream
+from foretrace.experiments._parts import Parts
 from foretrace.experiments._picture import draw_record
 
 NAMES = [
@@ -35,7 +36,7 @@ def fake(holds=True, confirmed=False):
         reported=(Reported("its figure", "2.5", "its table", confirmed),),
         deviations=("We counted twice.",),
         scales={scale: {"seeds": 2, "learners": ("a", "b")} for scale in ("quick", "day", "full")},
-        run=lambda settings, say: {
+        run=lambda settings, say, part: {
             "y": np.arange(3.0),
             "seeds": settings["seeds"],
             "bad": np.float32(1 / 3),
@@ -96,6 +97,45 @@ def test_a_record_holds_command_settings_machine_and_plain_numbers(tmp_path, onl
     assert record["result"] == {"y": [0, 1, 2], "seeds": 7, "bad": 0.333333}
     assert record["device"] and record["jax"] == jax.__version__ and record["seconds"] >= 0
     assert (tmp_path / "fake-day.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_experiment_that_is_cut_off_goes_on_with_what_is_missing(
+    tmp_path, only_fake, monkeypatch, capsys
+):
+    only_fake()
+    made, broken = [], [True]
+
+    def make(name):
+        if name == "c" and broken:
+            raise ValueError("cut off")
+        made.append(name)
+        return np.float32(1 / 3), {"steps": np.arange(2)}
+
+    def run(settings, say, part):
+        return {"y": [part(name, partial(make, name))[1]["steps"] for name in "abc"]}
+
+    cut = fake()._replace(run=run, table=lambda result: [("y",)])
+    monkeypatch.setitem(experiments.EXPERIMENTS, "fake", cut)
+    words, kept = ["reproduce", "fake", "--out", str(tmp_path)], tmp_path / "fake-quick.parts.json"
+    assert main(words) == 2 and made == ["a", "b"] and kept.exists()
+    broken.clear()
+    assert main([*words, "--seeds", "3", "--scale", "day"]) == 0 and made == [*"ab", *"abc"]
+    spent = json.loads(kept.read_text())["seconds"]
+    assert main(words) == 0 and made == [*"ab", *"abc", "c"] and not kept.exists()
+    assert "2 finished parts are in" in capsys.readouterr().out
+    record = json.loads((tmp_path / "fake-quick.json").read_text())
+    assert record["result"] == {"y": [[0, 1]] * 3} and record["seconds"] >= round(spent, 1)
+
+
+def test_parts_of_other_settings_or_of_no_sense_are_ignored(tmp_path):
+    path = tmp_path / "a.json"
+    assert Parts(path, {"jax": "1"})("a", lambda: 1) == 1
+    assert Parts(path, {"jax": "1"})("a", lambda: 2) == 1 and len(Parts(path, {"jax": "2"})) == 0
+    assert Parts(path, {"jax": "2"})("a", lambda: 2) == 2 and len(Parts(path, {"jax": "1"})) == 0
+    for content in ("", "[]", '{"stamp": 1}', "\0"):
+        path.write_text(content)
+        assert len(Parts(path, {"jax": "2"})) == 0
+    assert Parts(None, {})("a", lambda: 3) == 3
 
 
 def test_in_a_checkout_records_pictures_and_page_have_their_places(tmp_path, only_fake, monkeypatch):

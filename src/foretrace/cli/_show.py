@@ -45,7 +45,7 @@ def plan(task: str, options: Any, problem: Problem, job: training.Job) -> list[s
         f"{task} task, {lanes}, {job.steps:,} steps",
         f"{problem.network}: {parameters} in {groups}",
         f"{job.label}, block {job.block}: {amount(cost.bytes)}B of influence and window, "
-        f"{amount(cost.operations)}FLOP per step",
+        f"{flop(cost.operations)} per step",
         f"{name} {options.learning_rate:g}{falling}{clip}, one update every {every}",
     ]
 
@@ -83,6 +83,11 @@ def amount(value: int | float) -> str:
     """A number with three digits and the prefix of its unit."""
     power = min(3, max(0, (len(str(int(value))) - 1) // 3))
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G')[power]}"
+
+
+def flop(operations: int) -> str:
+    """Operations of a step; of cells without a matrix product of weights, none are counted."""
+    return f"{amount(operations)}FLOP" if operations else "few FLOP"
 
 
 def say(console: Console, *lines: str) -> None:

@@ -94,13 +94,15 @@ def _table(problem: Problem, results: dict[str, Any]) -> Table:
     for label, found in results.items():
         table.add_row(
             label,
-            *(
-                f"{np.mean(found[name]):.{1 if name == 'T' else 3}f} ± "
-                f"{np.std(found[name]):.{1 if name == 'T' else 3}f}"
-                for name in names
-            ),
+            *(_spread(name, found[name]) for name in names),
             f"{found['steps_per_second']:,}",
             f"{_show.amount(found['bytes'])}B",
-            f"{_show.amount(found['operations'])}FLOP",
+            _show.flop(found["operations"]),
         )
     return table
+
+
+def _spread(name: str, values: Any) -> str:
+    """Mean and standard deviation; what is not a length may be tiny, or beyond all bounds."""
+    mean, spread = np.mean(values), np.std(values)
+    return f"{mean:.1f} ± {spread:.1f}" if name == "T" else f"{mean:.4g} ± {spread:.2g}"

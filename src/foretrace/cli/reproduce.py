@@ -24,7 +24,8 @@ class Reproduce:
     """Measure a claim of the papers and show the paper's figures and ours; exit 1 if it fails.
 
     Writes NAME-SCALE.json and NAME-SCALE.png: to benchmarks/results and docs/experiments in a checkout,
-    else to reproduced/.
+    else to reproduced/. What was cut off goes on with the same command: finished parts are kept beside the
+    record, in NAME-SCALE.parts.json, until it is written.
 
     Examples:
       foretrace reproduce --list
@@ -114,9 +115,13 @@ def _reproduce(
             raise ValueError(f"data must be left out for {name}; got {options.data}; it reads no file.")
         settings["data"] = str(options.data)
     _show.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
-    record = experiments.perform(experiment, settings, command, lambda line: _show.say(console, line))
     path = experiments.record_path(folders[0], name, options.scale)
+    parts = path.with_suffix(".parts.json")
+    record = experiments.perform(
+        experiment, settings, command, lambda line: _show.say(console, line), parts
+    )
     experiments.save(record, path)
+    parts.unlink(missing_ok=True)
     picture = folders[1] / f"{name}-{options.scale}.png"
     experiments.draw_record(experiment, record, picture)
     _show.say(console, "", "Ours, mean and standard deviation over seeds:")

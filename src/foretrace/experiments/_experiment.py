@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from foretrace.experiments._parts import Parts
+
 SCALES = ("quick", "day", "full")
 
 
@@ -87,7 +89,8 @@ class Experiment(NamedTuple):
         reported: the paper's figures.
         deviations: every known difference from the paper, or what is ours.
         scales: settings at "quick", "day" and "full"; each has `seeds`.
-        run: `(settings, say) -> result`, JSON-able; `say` is told one line per finished part.
+        run: `(settings, say, part) -> result`, JSON-able; `say` is told one line per finished part, and
+            `part(name, make)` is `make()`, which is kept (see `Parts`).
         check: `(result) -> findings`.
         table: `(result) -> rows` of text, the first one its heading: our figures.
         charts: `(result) -> charts`.
@@ -100,7 +103,7 @@ class Experiment(NamedTuple):
     reported: tuple[Reported, ...]
     deviations: tuple[str, ...]
     scales: dict[str, dict[str, Any]]
-    run: Callable[[dict[str, Any], Callable[[str], None]], dict[str, Any]]
+    run: Callable[[dict[str, Any], Callable[[str], None], Parts], dict[str, Any]]
     check: Callable[[dict[str, Any]], list[Finding]]
     table: Callable[[dict[str, Any]], list[tuple[str, ...]]]
     charts: Callable[[dict[str, Any]], list[Chart]]

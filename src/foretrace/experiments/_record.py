@@ -1,40 +1,44 @@
 """Records of experiments as JSON files: settings, results, and the machine and versions behind them."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from foretrace.bench import environment
 from foretrace.experiments._experiment import SCALES, Experiment
+from foretrace.experiments._parts import Parts, plain
 from foretrace.training import write_json
 
 
 def perform(
-    experiment: Experiment, settings: dict[str, Any], command: str, say: Callable[[str], None] = print
+    experiment: Experiment,
+    settings: dict[str, Any],
+    command: str,
+    say: Callable[[str], None] = print,
+    parts: Path | None = None,
 ) -> dict[str, Any]:
-    """Runs an experiment and returns its record, ready for JSON.
+    """Runs an experiment, or what is missing of it, and returns its record, ready for JSON.
 
     Args:
         experiment: what to run.
         settings: one of its `scales`, perhaps with another number of seeds.
         command: what was typed.
         say: told one line per finished part.
+        parts: file of the parts that are finished, for whoever is cut off: to be removed when the record
+            is written, ignored when settings, versions or machine are no longer the same.
     """
     before = environment()
-    start = time.perf_counter()
-    result = experiment.run(settings, say)
-    # Ratios and slopes of 32-bit measurements need no more than six digits.
-    result = _rounded(result)
+    part = Parts(parts, {"settings": settings, **before})
+    if part:
+        say(f"{len(part)} finished parts are in {parts}")
+    result = plain(experiment.run(settings, say, part))
     return {
         "experiment": experiment.name,
         "command": command,
         "settings": settings,
         **before,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(part.seconds, 1),
         "findings": [finding._asdict() for finding in experiment.check(result)],
         "result": result,
     }
@@ -70,18 +74,3 @@ def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
     raise ValueError(
         f"{path} must be a record that foretrace reproduce wrote; got something else; remove it."
     )
-
-
-def _rounded(value: Any) -> Any:
-    """Plain lists and numbers; arrays and NumPy scalars with them, floats to six digits."""
-    if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, str) or value is None:
-        return value
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if np.ndim(value):
-        return [_rounded(item) for item in value]
-    if isinstance(value, int | np.integer):
-        return int(value)
-    return float(f"{float(value):.6g}")

@@ -1,5 +1,6 @@
 """Influence balancing: where truncation drives a parameter away from its optimum."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,29 +18,33 @@ _OPTIMUM = -1 / 6
 _FAR = 1e3  # whoever is so far away will not return
 
 
-def _run(settings, say):
+def _run(settings, say, part):
     task = tasks.balance()
     if task.cell is None:
         raise ValueError("balance must prescribe its cell; got none; this is a mistake in foretrace.")
     result: dict[str, Any] = {"influence": _influence(task.cell, 1000), "learners": {}}
     for label, (rate, length) in settings["learners"].items():
-        learner = estimator(task.cell, label)
-        whole = phases(learner).length
-        steps, chunks = chunks_for(length, whole, max(whole, length // 500))
-        thetas: list[Any] = []
-        made = trainer(
-            task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole
-        )  # fmt: skip
-        found = curves(
-            made,
-            settings["seeds"],
-            chunks,
-            lambda step, carry, thetas=thetas: thetas.append(np.asarray(carry.params["cell"]["theta"])),
-        )
-        theta = np.clip(np.nan_to_num(np.transpose(thetas), nan=_FAR), -_FAR, _FAR)
-        result["learners"][label] = {"steps": found.steps, "theta": theta}
-        say(f"{label}: theta = {mean_spread(theta[:, -1], 4)} after {found.steps[-1]:,} steps")
+        learn = partial(_learn, task, label, rate, length, settings["seeds"])
+        result["learners"][label] = found = part(label, learn)
+        theta = np.array(found["theta"])[:, -1]
+        say(f"{label}: theta = {mean_spread(theta, 4)} after {found['steps'][-1]:,} steps")
     return result
+
+
+def _learn(task, label, rate, length, seeds):
+    """Theta of every seed while one learner learns."""
+    learner = estimator(task.cell, label)
+    whole = phases(learner).length
+    steps, chunks = chunks_for(length, whole, max(whole, length // 500))
+    made = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
+    thetas = []
+
+    def watch(step, carry):
+        thetas.append(np.asarray(carry.params["cell"]["theta"]))
+
+    found = curves(made, seeds, chunks, watch)
+    theta = np.clip(np.nan_to_num(np.transpose(thetas), nan=_FAR), -_FAR, _FAR)
+    return {"steps": found.steps, "theta": theta}
 
 
 def _influence(cell: Any, longest: int) -> list[float]:

@@ -1,5 +1,6 @@
 """The copy task with its curriculum: how far each learner gets with the same data."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,29 +17,34 @@ _LOGS = "logs in the OK authors' repository, five runs"
 _AUTHORS = {10_000: 4.0, 20_000: 7.6, 50_000: 11.8, 100_000: 16.0, 500_000: 28.0, 2_000_000: 41.8}
 
 
-def _run(settings, say):
+def _run(settings, say, part):
     result: dict[str, Any] = {}
     for label in settings["learners"]:
-        cell = highway(settings["units"])
-        learner = estimator(cell, label)
-        # TBPTT makes one update per window, as it is always used; the others one per step.
-        whole = phases(learner).length
-        every = whole if label.startswith("tbptt") else 1
-        steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 100)
-        made = trainer(
-            cell,
-            learner,
-            tasks.copy(),
-            optax.adam(settings["rate"]),
-            lanes=settings["lanes"],
-            steps=steps,
-            update_every=every,
-            clip=1.0,
-        )
-        found = curves(made, settings["seeds"], chunks)
-        result[label] = {"steps": found.steps, "T": found.task["T"], "bits": found.loss[:, -1]}
-        say(f"{label}: T = {mean_spread(found.task['T'][:, -1])} after {found.steps[-1]:,} steps")
+        result[label] = found = part(label, partial(_learn, settings, label))
+        say(f"{label}: T = {mean_spread(_reached(found))} after {found['steps'][-1]:,} steps")
     return result
+
+
+def _learn(settings, label):
+    """T of every seed while one learner learns."""
+    cell = highway(settings["units"])
+    learner = estimator(cell, label)
+    # TBPTT makes one update per window, as it is always used; the others one per step.
+    whole = phases(learner).length
+    every = whole if label.startswith("tbptt") else 1
+    steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 100)
+    made = trainer(
+        cell,
+        learner,
+        tasks.copy(),
+        optax.adam(settings["rate"]),
+        lanes=settings["lanes"],
+        steps=steps,
+        update_every=every,
+        clip=1.0,
+    )
+    found = curves(made, settings["seeds"], chunks)
+    return {"steps": found.steps, "T": found.task["T"], "bits": found.loss[:, -1]}
 
 
 def _reached(found, step=None):

@@ -1,6 +1,7 @@
 """Bytes and time per step against the length of the dependency."""
 
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -63,20 +64,26 @@ def _seconds(program: _Program, length: int, repeats: int) -> float:
     return min(taken[1:])
 
 
-def _run(settings, say):
+def _run(settings, say, part):
     result: dict[str, Any] = {"lengths": settings["lengths"], "bytes": {}, "us": {}}
     for label in (*settings["learners"], _BPTT, _ONLINE):
-        grows = label in (_BPTT, _ONLINE)
-        program, used, taken = None, [], []
-        for length in settings["lengths"]:
-            # What is online is one and the same program for every length.
-            program = _program(settings, label, length) if grows or not program else program
-            used.append(program.bytes)
-            taken.append([1e6 * _seconds(program, length, 1) for _ in range(settings["seeds"])])
+        used, taken = part(label, partial(_measure, settings, label))
         result["bytes"][label], result["us"][label] = used, np.transpose(taken)
         megabytes, us = f"{used[0] / 1e6:.3g} to {used[-1] / 1e6:.3g} MB", np.min(taken, axis=1)
         say(f"{label}: {megabytes}, {us[0]:.3g} to {us[-1]:.3g} microseconds per step")
     return result
+
+
+def _measure(settings, label):
+    """Bytes at every length, and microseconds per step, (lengths, seeds)."""
+    program, used, taken = None, [], []
+    for length in settings["lengths"]:
+        # What is online is one and the same program for every length.
+        grows = label in (_BPTT, _ONLINE)
+        program = _program(settings, label, length) if grows or not program else program
+        used.append(program.bytes)
+        taken.append([1e6 * _seconds(program, length, 1) for _ in range(settings["seeds"])])
+    return used, taken
 
 
 def _check(result):

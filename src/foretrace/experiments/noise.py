@@ -12,6 +12,7 @@ from foretrace import learners
 from foretrace.experiments._estimator import Errors, errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
 from foretrace.experiments._frozen import NETWORKS, highway, stream
+from foretrace.experiments._parts import Parts
 
 _ROUNDING = 1e-9  # a relative variance below it is that of 32-bit numbers
 _PAPER = "Mujika, Meier, Steger, NeurIPS 2018"
@@ -27,22 +28,31 @@ _DEVIATIONS = (
 
 
 def _measure(
-    kind: str, units: int, settings: dict[str, Any], say: Callable[[str], None]
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Mean over sign draws, per learner: squared error, squared size and cosine, each (seeds, steps)."""
+    kind: str, units: int, settings: dict[str, Any], edges: Any, say: Callable[[str], None], part: Parts
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Relative variance and cosine per learner, (seeds, bins), over sign draws and the steps of a bin."""
     seeds, draws, block = (settings[name] for name in ("seeds", "draws", "exact_block"))
-    make = partial(
-        stream, kind, units, steps=settings["steps"], training=settings["training"], rate=settings["rate"]
-    )
-    streams = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
+
+    @cache
+    def streams():
+        lasting = {"steps": settings["steps"], "training": settings["training"], "rate": settings["rate"]}
+        make = partial(stream, kind, units, **lasting)
+        return jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
+
+    def measure(label):
+        signs = jax.random.split(jax.random.key(2 * units + 1), seeds)
+        seen = _compared(units, label, draws, block)(streams(), signs)
+        parts = (np.asarray(a, float)[:, : edges[-1]] for a in seen)
+        error, size, cosine = (np.add.reduceat(a, edges[:-1], axis=1) / np.diff(edges) for a in parts)
+        return error / size, cosine
+
     found = {}
     for label in settings["learners"]:
-        signs = jax.random.split(jax.random.key(2 * units + 1), seeds)
-        seen = _compared(units, label, draws, block)(streams, signs)
-        found[label] = tuple(np.asarray(part, float) for part in seen)
-        late = slice(settings["steps"] // 2, None)
-        ratio = found[label][0][:, late].sum(axis=1) / found[label][1][:, late].sum(axis=1)
-        say(f"{kind}, {units} units, {label}: relative variance {np.mean(ratio):.3g}")
+        kept = part(f"{kind}, {units} units, {label}", partial(measure, label))
+        found[label] = tuple(np.array(a) for a in kept)
+        say(
+            f"{kind}, {units} units, {label}: relative variance {found[label][0][:, -1].mean():.3g} at last"
+        )
     return found
 
 
@@ -61,32 +71,27 @@ def _compared(units: int, label: str, draws: int, block: int) -> Callable[..., E
     return jax.jit(lambda streams, keys: jax.lax.map(network, (streams, keys)))
 
 
-def _run_time(settings, say):
+def _run_time(settings, say, part):
     edges = np.unique(np.geomspace(1, settings["steps"] + 1, 17).astype(int)) - 1
     times = [float(np.sqrt((a + 1) * b)) for a, b in pairwise(edges)]
     result: dict[str, Any] = {"times": times}
     for kind in settings["networks"]:
-        result[kind] = {}
-        for label, (error, size, cosine) in _measure(kind, settings["units"], settings, say).items():
-            error, size = (np.add.reduceat(a, edges[:-1], axis=1) for a in (error, size))
-            cosine = np.add.reduceat(cosine, edges[:-1], axis=1) / np.diff(edges)
-            result[kind][label] = {"variance": error / size, "cosine": cosine}
+        seen = _measure(kind, settings["units"], settings, edges, say, part)
+        result[kind] = {label: {"variance": v, "cosine": c} for label, (v, c) in seen.items()}
     return result
 
 
-def _run_size(settings, say):
+def _run_size(settings, say, part):
     result: dict[str, Any] = {"units": list(settings["units"])}
-    late = slice(settings["steps"] // 2, None)
+    second = np.array([settings["steps"] // 2, settings["steps"]])
     for kind in settings["networks"]:
-        variance, cosine = {}, {}
-        for units in settings["units"]:
-            for label, parts in _measure(kind, units, settings, say).items():
-                error, size, angle = (part[:, late].mean(axis=1) for part in parts)
-                variance.setdefault(label, []).append(error / size)
-                cosine.setdefault(label, []).append(angle)
+        seen = [_measure(kind, units, settings, second, say, part) for units in settings["units"]]
         result[kind] = {
-            label: {"variance": np.transpose(variance[label]), "cosine": np.transpose(cosine[label])}
-            for label in variance
+            label: {
+                "variance": np.concatenate([found[label][0] for found in seen], axis=1),
+                "cosine": np.concatenate([found[label][1] for found in seen], axis=1),
+            }
+            for label in settings["learners"]
         }
     return result
 

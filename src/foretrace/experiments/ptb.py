@@ -1,5 +1,6 @@
 """Character-level Penn Treebank: the OK authors' protocol, and all learners with the same data."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,39 +51,45 @@ def _corpora(settings: dict[str, Any]) -> tuple[str, tasks.Corpus, Any, Any]:
     return "Python's own documentation", corpus, symbols[-2 * tenth : -tenth], symbols[-tenth:]
 
 
-def _run(settings, say):
+def _run(settings, say, part):
     name, corpus, valid, test = _corpora(settings)
     task = tasks.text(corpus, reset=100)
     say(f"text: {name}, {len(corpus.symbols):,} characters to learn from, {len(corpus.alphabet)} symbols")
     result: dict[str, Any] = {"text": name, "groups": {}}
-    for group, given in settings["groups"].items():
+    for key, given in settings["groups"].items():
         cell = cells.highway(hidden=given["units"], inputs=task.inputs)
-        on_valid, on_test = (jax.jit(jax.vmap(evaluation(cell, task, part))) for part in (valid, test))
-        found: dict[str, Any] = {}
+        on_texts = [jax.jit(jax.vmap(evaluation(cell, task, text))) for text in (valid, test)]
+        # What stands after a comma only says when its turn comes.
+        empty = {"lanes": given["lanes"], "units": given["units"], "learners": {}}
+        found = result["groups"].setdefault(key.partition(",")[0], empty)["learners"]
         for label, length in given["learners"].items():
-            learner = estimator(cell, label)
-            whole = phases(learner).length
-            every = whole if label.startswith("tbptt") else 1
-            steps, chunks = chunks_for(length, whole, given["valid_every"])
-            made = trainer(
-                cell, learner, task, optax.adam(given["rate"]),
-                lanes=given["lanes"], steps=steps, update_every=every, clip=1.0,
-            )  # fmt: skip
-            bits = []
-
-            def watch(step, carry, bits=bits, label=label, on_valid=on_valid, steps=steps, length=length):
-                bits.append(np.asarray(on_valid(carry.params)))
-                if step % (10 * steps) == 0 or step >= length:
-                    say(f"{label}, {step:,} steps: {mean_spread(bits[-1], 4)} bits on validation text")
-
-            seen = curves(made, given.get("seeds", settings["seeds"]), chunks, watch)
-            found[label] = {
-                "steps": seen.steps,
-                "valid": np.transpose(bits),
-                "test": np.asarray(on_test(seen.carry.params)),
-            }
-        result["groups"][group] = {"lanes": given["lanes"], "units": given["units"], "learners": found}
+            learn = partial(
+                _learn, cell, task, {"seeds": settings["seeds"]} | given, label, length, on_texts, say
+            )
+            found[label] = part(f"{key}: {label}", learn)
     return result
+
+
+def _learn(cell, task, given, label, length, on_texts, say):
+    """Bits of every seed: on the validation text while one learner learns, on the test text at the end."""
+    learner = estimator(cell, label)
+    whole = phases(learner).length
+    online = not label.startswith("tbptt")
+    steps, chunks = chunks_for(length, whole, given["valid_every"])
+    made = trainer(
+        cell, learner, task, optax.adam(given["rates"].get(label, given["rate"])),
+        lanes=given["lanes"], steps=steps, update_every=1 if online else whole, clip=1.0,
+    )  # fmt: skip
+    on_valid, on_test = on_texts
+    bits = []
+
+    def watch(step, carry):
+        bits.append(np.asarray(on_valid(carry.params)))
+        if step % (10 * steps) == 0 or step >= length:
+            say(f"{label}, {step:,} steps: {mean_spread(bits[-1], 4)} bits on validation text")
+
+    seen = curves(made, given["seeds"], chunks, watch)
+    return {"steps": seen.steps, "valid": np.transpose(bits), "test": on_test(seen.carry.params)}
 
 
 def _at(found: dict[str, Any], step: int | None = None) -> np.ndarray:
@@ -101,10 +108,13 @@ def _check(result):
                 for step, bits in _AUTHORS.items():
                     if step <= 1.01 * values["steps"][-1]:
                         ours = float(np.mean(_at(values, step)))
+                        # A block may be better than the authors, the same algorithm may not.
+                        same = label == "ok:8"
+                        claim = "within 0.03 of" if same else "at most 0.03 above"
                         findings.append(
                             Finding(
-                                f"{label} after {step:,} steps: at most 0.03 above the authors' 8-OK",
-                                ours < bits + 0.03,
+                                f"{label} after {step:,} steps: {claim} the authors' 8-OK",
+                                (abs(ours - bits) if same else ours - bits) < 0.03,
                                 f"{ours:.3f} against {bits:.3f} bits per character",
                             )
                         )
@@ -151,11 +161,13 @@ def _charts(result):
     return charts
 
 
-_SMALL = {"units": 64, "lanes": 32, "rate": 1e-3}
+# The best of 10^-3, 3 10^-3 and 10^-2 for each learner, with one seed.
+_RATES = {"tbptt:1": 3e-3, "tbptt:5": 1e-2, "tbptt:25": 1e-2}
+_SMALL = {"units": 64, "lanes": 32, "rate": 3e-3, "rates": _RATES}
 _LEARNERS = (
-    "ok:4", "ok:4/16", "kf_rtrl*8", "kf_rtrl", "uoro", "tbptt:1", "tbptt:5", "tbptt:25",
+    "ok:4/16", "kf_rtrl", "uoro", "tbptt:25", "tbptt:5", "tbptt:1", "ok:4", "kf_rtrl*8",
 )  # fmt: skip
-_LARGE = {"units": 256, "lanes": 32, "rate": 10**-3.5}
+_LARGE = {"units": 256, "lanes": 32, "rate": 10**-3.5, "rates": {}}
 
 PTB = Experiment(
     name="ptb",
@@ -183,6 +195,8 @@ PTB = Experiment(
         "Scale quick needs no data: it reads the documentation that comes with Python (which differs from "
         "version to version) unless --data is given.",
         "Validation reads 64 stretches side by side instead of 2, each from a fresh hidden state.",
+        "In `comparison`, 64 units (quick: 32), each learner has the best of three learning rates; TBPTT, "
+        "which makes fewer updates, has a larger one.",
         "The norm of the whole gradient is clipped at 1; the authors clip that of the recurrent weights.",
         "Blocks (ok:8/16) are ours.",
     ),
@@ -191,7 +205,7 @@ PTB = Experiment(
             "seeds": 2, "data": None, "needs_data": False,
             "groups": {
                 "comparison": _SMALL | {
-                    "units": 32, "lanes": 8, "rate": 3e-3, "valid_every": 1500,
+                    "units": 32, "lanes": 8, "valid_every": 1500,
                     "learners": dict.fromkeys(("ok:4/8", "kf_rtrl", "uoro", "tbptt:25"), 6_000),
                 },
             },
@@ -203,6 +217,9 @@ PTB = Experiment(
                     "seeds": 1, "valid_every": 1_000, "learners": {"ok:8/16": 20_000},
                 },
                 "comparison": _SMALL | {"valid_every": 2_500, "learners": dict.fromkeys(_LEARNERS, 20_000)},
+                "authors, later": _LARGE | {
+                    "seeds": 1, "valid_every": 1_000, "learners": {"ok:8": 10_000},
+                },
             },
         },
         "full": {
@@ -210,7 +227,7 @@ PTB = Experiment(
             "groups": {
                 "authors": _LARGE | {
                     "valid_every": 10_000,
-                    "learners": dict.fromkeys(("ok:8", "ok:8/16", *_LEARNERS[2:]), 1_000_000),
+                    "learners": dict.fromkeys(("ok:8", "ok:8/16", *_LEARNERS[1:6], "kf_rtrl*8"), 1_000_000),
                 },
             },
         },

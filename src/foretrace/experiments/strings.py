@@ -17,35 +17,38 @@ from foretrace.training import chunks_for, trainer
 _PAPER = "Tallec & Ollivier, ICLR 2018"
 
 
-def _run(make: Callable[..., Task], settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def _run(make: Callable[..., Task], settings, say, part) -> dict[str, Any]:
     task = make(**settings["task"])
     cell = getattr(cells, settings["cell"])(hidden=settings["units"], inputs=task.inputs)
     result: dict[str, Any] = {"floor": task.floor, "learners": {}}
-    gamma, alpha = settings["rate"], settings["decay"]
     for label in settings["learners"]:
-        learner = estimator(cell, label)
-        whole = phases(learner).length
-        every = whole if label.startswith("tbptt") else 1
-
-        def rate(count, every=every):
-            return gamma / (1 + alpha * (count * every) ** 0.5)
-
-        steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 50)
-        made = trainer(
-            cell,
-            learner,
-            task,
-            optax.adam(rate),
-            lanes=settings["lanes"],
-            steps=steps,
-            update_every=every,
-            clip=settings["clip"],
-        )
-        found = curves(made, settings["seeds"], chunks)
-        result["learners"][label] = {"steps": found.steps, "bits": found.loss}
-        late = found.loss[:, -5:].mean(axis=1)
-        say(f"{label}: {mean_spread(late)} bits per character, floor {task.floor:.3f}")
+        result["learners"][label] = part(label, partial(_learn, settings, task, cell, label))
+        say(f"{label}: {mean_spread(_late(result)[label])} bits per character, floor {task.floor:.3f}")
     return result
+
+
+def _learn(settings, task, cell, label):
+    """Bits of every seed while one learner learns."""
+    learner = estimator(cell, label)
+    whole = phases(learner).length
+    every = whole if label.startswith("tbptt") else 1
+
+    def rate(count):
+        return settings["rate"] / (1 + settings["decay"] * (count * every) ** 0.5)
+
+    steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 50)
+    made = trainer(
+        cell,
+        learner,
+        task,
+        optax.adam(rate),
+        lanes=settings["lanes"],
+        steps=steps,
+        update_every=every,
+        clip=settings["clip"],
+    )
+    found = curves(made, settings["seeds"], chunks)
+    return {"steps": found.steps, "bits": found.loss}
 
 
 def _late(result: dict[str, Any]) -> dict[str, np.ndarray]:

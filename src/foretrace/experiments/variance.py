@@ -59,7 +59,7 @@ def _reductions(learner: Learner, cell: Cell, made: Stream, key: Any) -> tuple[A
     return jax.lax.scan(block, learner.init(key, made.params), xs)[1]
 
 
-def _run(settings, say):
+def _run(settings, say, part):
     cell, skip = highway(settings["units"]), settings["steps"] // 3
     make = partial(stream, "random", settings["units"], steps=settings["steps"])
     streams = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(5), settings["seeds"]))
@@ -74,9 +74,12 @@ def _run(settings, say):
 
         return jax.lax.map(network, (streams, keys))
 
+    def measure(label):
+        return error(label, streams, jax.random.split(jax.random.key(6), settings["seeds"]))
+
     @cache
     def errors(label):
-        found = error(label, streams, jax.random.split(jax.random.key(6), settings["seeds"])).tolist()
+        found = part(label, partial(measure, label))
         say(f"{label}: relative squared error of the influence {np.mean(found):.3g}")
         return found
 
@@ -95,9 +98,9 @@ def _run(settings, say):
         "formula": {},
     }
     for label in settings["formula"]:
-        learner = estimator(cell, label)
-        one = jax.jit(partial(_reductions, learner, cell))
-        measured, formula = one(jax.tree.map(lambda a: a[0], streams), jax.random.key(7))
+        one = jax.jit(partial(_reductions, estimator(cell, label), cell))
+        first = jax.tree.map(lambda a: a[0], streams)
+        measured, formula = part(f"{label}, reductions", partial(one, first, jax.random.key(7)))
         # The first reductions are exact; their formula is zero up to rounding.
         clear = np.asarray(formula) > 1e-6 * np.max(formula)
         measured, formula = np.asarray(measured)[clear], np.asarray(formula)[clear]
