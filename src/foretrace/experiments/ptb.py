@@ -162,7 +162,7 @@ def _charts(result):
 
 
 # The best of 10^-3, 3 10^-3 and 10^-2 for each learner, with one seed.
-_RATES = {"tbptt:1": 3e-3, "tbptt:5": 1e-2, "tbptt:25": 1e-2}
+_RATES = {"uoro": 1e-3, "tbptt:1": 3e-3, "tbptt:5": 1e-2, "tbptt:25": 1e-2}
 _SMALL = {"units": 64, "lanes": 32, "rate": 3e-3, "rates": _RATES}
 _LEARNERS = (
     "ok:4/16", "kf_rtrl", "uoro", "tbptt:25", "tbptt:5", "tbptt:1", "ok:4", "kf_rtrl*8",
