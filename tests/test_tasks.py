@@ -1,5 +1,6 @@
 """Every task's stream against what it is defined to be, read off by plain Python."""
 
+import json
 import math
 import re
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import tasks
+from foretrace.cli import main
 from foretrace.training import evaluation, features, trainer
 
 
@@ -213,3 +215,16 @@ def test_one_update_after_a_chunk_is_jax_grad_of_the_unrolled_loss(name):
     carry = jax.jit(made.chunk)(start._replace(params=params))[0]
     for got, want in zip(jax.tree.leaves(carry.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-7)
+
+
+def test_compare_shows_parameters_and_losses_of_any_size(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    words = ["compare", "balance", "--learner", "tbptt:1", "--steps", "400", "--learning-rate", "0.001"]
+    assert main([*words, "--seeds", "2", "--out", str(tmp_path / "near")]) == 0
+    shown = capsys.readouterr().out
+    theta = json.loads((tmp_path / "near" / "results.json").read_text())["tbptt:1"]["theta"]
+    assert f"{np.mean(theta):.4g} ± {np.std(theta):.2g}" in shown
+    assert "few FLOP" in shown and " 0 FLOP" not in shown
+    words[-1] = "0.05"
+    assert main([*words, "--seeds", "2", "--out", str(tmp_path / "far")]) == 0
+    assert re.search(r"\d\.\d+e\+\d+ ± ", capsys.readouterr().out)

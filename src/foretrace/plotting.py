@@ -139,7 +139,7 @@ def _draw_loss(axes: Axes, records: list[dict[str, Any]], loss: str) -> None:
             )
             axes.plot(*zip(*seen, strict=True), "o-", color=color, linewidth=1.2, markersize=4)
             place = (6, 5 if name == "valid" else -7)
-            _end(axes, seen[-1][0], seen[-1][1], f"{name} {seen[-1][1]:.3f}", color, place)
+            _end(axes, seen[-1][0], seen[-1][1], f"{name} {seen[-1][1]:.4g}", color, place)
 
 
 def _end(

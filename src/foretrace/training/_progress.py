@@ -47,7 +47,7 @@ class Reporter:
         """Shows one record of `run`."""
         losses = record[self._loss.name]
         rate = record["step"] * np.size(losses) / max(record["seconds"], 1e-9)
-        seen = f"{rate:,.0f} steps/s  {np.mean(losses):.3f} {self._loss.name.replace('_', ' ')}"
+        seen = f"{rate:,.0f} steps/s  {np.mean(losses):.4g} {self._loss.name.replace('_', ' ')}"
         for name in ("T", "valid", "theta"):
             if name in record:
                 seen += f"  {name} {np.mean(record[name]):.4g}"
