@@ -135,7 +135,7 @@ def test_parts_of_other_settings_or_of_no_sense_are_ignored(tmp_path):
     for content in ("", "[]", '{"stamp": 1}', "\0"):
         path.write_text(content)
         assert len(Parts(path, {"jax": "2"})) == 0
-    assert Parts(None, {})("a", lambda: 3) == 3
+    assert Parts(None, {})("a", lambda: ((1,), np.ones((1, 2)), "b", None)) == [[1], [[1, 1]], "b", None]
 
 
 def test_in_a_checkout_records_pictures_and_page_have_their_places(tmp_path, only_fake, monkeypatch):

@@ -58,7 +58,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    if np.ndim(value):
+    if isinstance(value, list | tuple) or np.ndim(value):
         return [plain(item) for item in value]
     if isinstance(value, int | np.integer):
         return int(value)
