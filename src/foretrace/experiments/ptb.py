@@ -214,7 +214,7 @@ PTB = Experiment(
             "seeds": 3, "data": None, "needs_data": True,
             "groups": {
                 "authors": _LARGE | {
-                    "seeds": 1, "valid_every": 1_000, "learners": {"ok:8/16": 20_000},
+                    "seeds": 1, "valid_every": 1_000, "learners": {"ok:8/16": 10_000},
                 },
                 "comparison": _SMALL | {"valid_every": 2_500, "learners": dict.fromkeys(_LEARNERS, 20_000)},
                 "authors, later": _LARGE | {
