@@ -8,7 +8,7 @@ One process writes to a folder.
 
 from foretrace.checkpoint._files import CheckpointError, replace_file
 from foretrace.checkpoint._step import hash_of
-from foretrace.checkpoint._store import CheckpointWarning, Restored, load, restore, save, steps
+from foretrace.checkpoint._store import CheckpointWarning, Restored, load, restore, restore_as, save, steps
 
 __all__ = [
     "CheckpointError",
@@ -18,6 +18,7 @@ __all__ = [
     "load",
     "replace_file",
     "restore",
+    "restore_as",
     "save",
     "steps",
 ]

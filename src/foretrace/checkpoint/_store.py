@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,11 @@ def load(path: str | os.PathLike, like: Any) -> Any:
 
 def restore(path: str | os.PathLike, like: Any) -> Restored:
     """Loads as `load` does, with the step and what was saved beside the tree."""
+    return restore_as(path, lambda info: like)
+
+
+def restore_as(path: str | os.PathLike, like_for: Callable[[dict[str, Any]], Any]) -> Restored:
+    """Loads as `restore` does, with a `like` that follows from what was saved beside the tree."""
     path = Path(path)
     found = steps(path)
     if not found:
@@ -132,13 +138,13 @@ def restore(path: str | os.PathLike, like: Any) -> Restored:
     damages = []
     for step, folder in sorted(found.items(), reverse=True):
         if damages:
-            warnings.warn(f"{damages[-1]}; the one before it is used", CheckpointWarning, stacklevel=3)
+            warnings.warn(f"{damages[-1]}; the one before it is used", CheckpointWarning, stacklevel=4)
         try:
             info, leaves = _read(step, folder)
         except CheckpointError as error:
             damages.append(f"checkpoint {str(folder)!r} is damaged: {error}")
         else:
-            return Restored(_tree(leaves, like, folder), step, info)
+            return Restored(_tree(leaves, like_for(info), folder), step, info)
     raise CheckpointError(f"no checkpoint is whole. {'. '.join(damages)}.")
 
 

@@ -1,0 +1,185 @@
+"""What the estimators share: their state, how it is copied, saved and loaded."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from foretrace import checkpoint
+from foretrace.learners._engine import check_count
+from foretrace.river._features import Features
+from foretrace.stream import CELLS
+
+
+class Recurrent:
+    """An estimator with a state that is made when the first sample comes.
+
+    Subclasses say what their plan is, which functions it has, and what else continues beside the arrays.
+    """
+
+    _state: Any = None
+    _plan: Any = None
+    _features: Features
+
+    def _begin(self) -> None:
+        self._features = Features()
+
+    def _plan_now(self) -> Any:
+        """The plan for the features met so far."""
+        raise NotImplementedError
+
+    def _functions(self, plan: Any) -> Any:
+        """The compiled functions of a plan."""
+        raise NotImplementedError
+
+    @property
+    def _compiled(self) -> Any:
+        return self._functions(self._plan)
+
+    def _make_room(self) -> None:
+        """Makes or enlarges the state for what has been met; does nothing if there is room."""
+        plan = self._plan_now()
+        if plan == self._plan:
+            return
+        fresh = self._functions(plan).initial(jax.random.key(self._seed))
+        if self._state is not None:
+            now = self._functions(plan)
+            fresh = now.pack(self._grown(self._tree, now.unpack(fresh)))
+        self._plan, self._state = plan, fresh
+
+    @property
+    def _tree(self) -> Any:
+        """The state with its names."""
+        return self._compiled.unpack(self._state)
+
+    def _grown(self, old: Any, fresh: Any) -> Any:
+        raise NotImplementedError
+
+    @property
+    def _seed(self) -> int:
+        return getattr(self, "seed", 0)
+
+    def _beside(self) -> dict[str, Any]:
+        """What continues beside the arrays, as JSON."""
+        return {"features": list(self._features.places)}
+
+    def _restore(self, beside: dict[str, Any]) -> None:
+        """Takes back what `_beside` gave."""
+        self._features = Features({name: place for place, name in enumerate(beside["features"])})
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Saves everything that continues, as the newest checkpoint of a folder (see `foretrace.save`).
+
+        Args:
+            path: the folder, created.
+
+        Raises:
+            ValueError: if nothing was learned yet, or a name of a feature or class is not a string.
+            CheckpointError: if it could not be written; older checkpoints are whole.
+        """
+        if self._state is None:
+            raise ValueError("model must have learned something before it is saved; got a new one.")
+        beside = self._beside()
+        for kind, names in beside.items():
+            for name in names if isinstance(names, list) else []:
+                if not isinstance(name, str | int | float | bool):
+                    raise ValueError(
+                        f"{kind} must be named by strings or numbers to be saved; got {name!r}; rename it."
+                    )
+        info = {"class": type(self).__name__, "params": _plain(self._get_params()), "beside": beside}
+        checkpoint.save(path, self._tree, info=info)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Any:
+        """A model that goes on exactly where a saved one was.
+
+        Args:
+            path: the folder that was given to `save`.
+
+        Raises:
+            FileNotFoundError: if there is no checkpoint.
+            ValueError: if it is that of another class of model.
+            CheckpointError: if none is whole.
+        """
+        model = None
+
+        def like_for(info):
+            nonlocal model
+            if info.get("class") != cls.__name__:
+                raise ValueError(
+                    f"path must be a folder that {cls.__name__}.save wrote; got {str(path)!r}, which "
+                    f"{info.get('class') or 'something else'} wrote; load it with that."
+                )
+            model = cls(**info["params"])
+            model._restore(info["beside"])
+            model._make_room()
+            return model._tree
+
+        restored = checkpoint.restore_as(path, like_for)
+        model._state = model._compiled.pack(restored.tree)
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Keys and donated arrays cannot be copied; NumPy arrays can.
+        found = dict(self.__dict__)
+        found["_state"] = jax.tree.map(_to_numpy, found["_state"])
+        return found
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._state = jax.tree.map(_from_numpy, self._state, is_leaf=lambda leaf: isinstance(leaf, _Key))
+
+
+class _Key:
+    """A PRNG key that can be copied."""
+
+    def __init__(self, key: Any):
+        self.data = np.array(jax.random.key_data(key))
+
+
+def _to_numpy(leaf: Any) -> Any:
+    is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return _Key(leaf) if is_key else np.array(leaf)
+
+
+def _from_numpy(leaf: Any) -> Any:
+    return jax.random.wrap_key_data(leaf.data) if isinstance(leaf, _Key) else jax.numpy.array(leaf)
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()
+    }
+
+
+def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
+    """Raises ValueError or TypeError for arguments that make no sense."""
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}; elstm is the default.")
+    check_count("hidden", hidden, "32 is the default")
+    if not 0 < learning_rate < 1:
+        raise ValueError(
+            f"learning_rate must be above 0 and below 1; got {learning_rate}; 0.003 is the default."
+        )
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {seed}; 0 is the default.")
+
+
+def check_target(lags: int, target: str, period: int, coverage: float) -> None:
+    """Raises ValueError or TypeError for arguments of regressors and forecasters that make no sense."""
+    check_count("lags", lags, "24 is the default")
+    if not (isinstance(period, int) and 0 <= period <= 100_000):
+        raise ValueError(f"period must be an int from 0 to 100,000; got {period}; 0 is for no season.")
+    if target not in ("auto", "change", "level"):
+        raise ValueError(f"target must be auto, change or level; got {target!r}; auto is the default.")
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must be above 0 and below 1; got {coverage}; 0.9 is the default.")
+
+
+def check_delay(delay: int) -> None:
+    """Raises ValueError unless `delay` is a number of samples."""
+    if not (isinstance(delay, int) and 0 <= delay <= 1_000_000):
+        raise ValueError(
+            f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once."
+        )

@@ -1,0 +1,189 @@
+"""Regression, sample by sample."""
+
+import math
+from typing import Any
+
+import numpy as np
+from river import base
+
+from foretrace import stream
+from foretrace.river._base import Recurrent, check, check_delay, check_target
+from foretrace.river._features import number
+from foretrace.river._questions import Questions
+
+
+class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
+    """A recurrent network that learns at every sample, from its whole past.
+
+    Nothing needs tuning or scaling: inputs and targets are standardised as they come. The network is one of
+    several experts (`experts` shows what each counts for at the moment); the last target seen is another.
+
+    Parameters
+    ----------
+    cell
+        Kind of the recurrent network: elstm, rtu or diagonal, trained by exact RTRL; gru, lstm, highway or
+        rnn, trained by OK with 8 Kronecker products.
+    hidden
+        Number of its units.
+    learning_rate
+        Learning rate of Adam.
+    lags
+        How many of the last changes of the target the least-squares expert sees beside the network's state.
+    target
+        What the network predicts: the "change" since the last target, its "level", or "auto" for both.
+    period
+        Samples in a season; 0 for none.
+    delay
+        How many samples a label may come late. Then every prediction stands on the features that were asked
+        about before it, labelled or not; a question asked twice in a row counts once.
+    coverage
+        How often the intervals shall hold the target.
+    seed
+        Seed of the initial weights.
+
+    Examples
+    --------
+    >>> from river import datasets, evaluate, metrics
+    >>> from foretrace.river import RecurrentRegressor
+    >>> evaluate.progressive_val_score(
+    ...     datasets.TrumpApproval().take(100), RecurrentRegressor(), metrics.MAE()
+    ... ).get() < 1.0
+    True
+
+    """
+
+    def __init__(
+        self,
+        cell: str = "elstm",
+        hidden: int = 32,
+        learning_rate: float = 0.003,
+        lags: int = 24,
+        target: str = "auto",
+        period: int = 0,
+        delay: int = 0,
+        coverage: float = 0.9,
+        seed: int = 0,
+    ):
+        check(cell, hidden, learning_rate, seed)
+        check_target(lags, target, period, coverage)
+        check_delay(delay)
+        self.cell, self.hidden, self.learning_rate, self.lags = cell, hidden, learning_rate, lags
+        self.target, self.period, self.delay, self.coverage = target, period, delay, coverage
+        self.seed = seed
+        self._begin()
+        self._questions = Questions(delay)
+
+    def _plan_now(self) -> stream.Plan:
+        return stream.Plan(
+            cell=self.cell,
+            hidden=self.hidden,
+            features=self._features.room,
+            horizon=1,
+            lags=self.lags,
+            target=self.target,
+            period=self.period,
+            learning_rate=self.learning_rate,
+            coverage=self.coverage,
+        )
+
+    _functions = staticmethod(stream.regression)
+
+    def learn_one(self, x: dict, y: float) -> None:
+        """Learns that features `x` had target `y`; the hidden state advances by one sample.
+
+        A target of None or NaN is one that never comes: the model goes on with its own prediction.
+        """
+        y = number("y", y)
+        self._features.meet(x)
+        self._make_room()
+        row = self._features.vector(x), stream.float_array(y)
+        asked = self._questions.take(x)
+        if asked is None:
+            self._state, _ = self._compiled.learn(self._state, *row)
+        else:
+            self._state, _ = self._compiled.learn_at(self._state, *row, asked.recent)
+
+    def predict_one(self, x: dict) -> float:
+        """The target that features `x` should have, 0 before anything was learned."""
+        return 0.0 if self._state is None else self._answer(x)[0]
+
+    def predict_interval_one(self, x: dict) -> tuple[float, float]:
+        """Lower and upper bound between which the target should lie as often as `coverage` says."""
+        if self._state is None:
+            return -math.inf, math.inf
+        _, lower, upper = self._answer(x)
+        return lower, upper
+
+    def score_one(self, x: dict, y: float) -> float:
+        """How unusual `y` is for features `x`, from 0 to 1: the share of past errors that were smaller."""
+        if self._state is None:
+            return 0.0
+        past = np.asarray(self._tree.interval.past)
+        past = past[np.isfinite(past)]
+        error = abs(number("y", y) - self.predict_one(x))
+        return float(np.sum(past < error) + 0.5 * np.sum(past == error)) / (len(past) + 1)
+
+    def learn_many(self, X: Any, y: Any) -> None:
+        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
+        columns, targets = table(X), [number("y", value) for value in np.asarray(y).tolist()]
+        if not targets:
+            return
+        self._features.meet(columns)
+        self._make_room()
+        rows = self._features.table(columns, len(targets))
+        self._state, _ = stream.run_rows(self._compiled, self._state, rows, stream.float_array(targets))
+
+    def predict_many(self, X: Any) -> Any:
+        """The target of every row, each as if it came next; a series like the data frame."""
+        columns = table(X)
+        rows = len(X)
+        said = np.zeros(rows)
+        if self._state is not None and rows:
+            said = np.asarray(self._compiled.answers(self._state, self._features.table(columns, rows)))[
+                :, 0
+            ]
+        index = getattr(X, "index", None)
+        if index is None:
+            return said
+        import pandas as pd
+
+        return pd.Series(said, index=index)
+
+    @property
+    def experts(self) -> dict[str, float]:
+        """What each expert counts for at the moment; they sum to 1."""
+        return {} if self._state is None else weights_of(self._plan, self._tree)
+
+    def _answer(self, x: dict) -> tuple[float, float, float]:
+        """The target that is expected, and the bounds around it."""
+        vector = self._features.vector(x)
+        if not self.delay:
+            return tuple(np.asarray(self._compiled.answer(self._state, vector)).tolist())
+        said = self._questions.again(x)
+        if said is None:
+            hidden = self._questions.before()
+            hidden = self._tree.network.learner.hidden if hidden is None else hidden
+            said = self._compiled.answer_after(self._state, vector, hidden)
+            self._questions.keep(x, said)
+        return float(said.value), *said.bounds.tolist()
+
+    def _grown(self, old: stream.State, fresh: stream.State) -> stream.State:
+        return grown(old, fresh)
+
+
+def grown(old: stream.State, fresh: stream.State) -> stream.State:
+    """A state with room for more features; the influence of the past on the new parameters begins anew."""
+    learner = fresh.network.learner._replace(hidden=old.network.learner.hidden)
+    kept = old._replace(network=old.network._replace(learner=learner))
+    return stream.grown(kept, fresh._replace(network=fresh.network._replace(learner=learner)))
+
+
+def table(X: Any) -> dict[Any, list]:
+    """The columns of a data frame."""
+    return {name: np.asarray(X[name]).tolist() for name in X.columns}
+
+
+def weights_of(plan: stream.Plan, state: stream.State) -> dict[str, float]:
+    """What each expert counts for, at the shortest horizon."""
+    weights = np.asarray(stream.weights(state.trust))[0]
+    return dict(zip(stream.experts(plan), weights.tolist(), strict=True))

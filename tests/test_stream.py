@@ -1,0 +1,261 @@
+"""Learning from one stream: each part against its definition, the whole against a plain loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretrace import stream
+from foretrace.stream import _experts, _interval, _least_squares, _network, _scale
+
+PLAN = stream.Plan(
+    cell="elstm",
+    hidden=3,
+    features=0,
+    horizon=1,
+    lags=2,
+    target="auto",
+    period=0,
+    learning_rate=0.01,
+    coverage=0.9,
+)
+
+
+def wave(n, seed=0, size=1.0):
+    noise = np.random.default_rng(seed).normal(size=n)
+    return (size * (np.sin(np.arange(n) / 3) + 0.1 * noise)).astype(np.float32)
+
+
+def run(plan, y, x=None, kind=stream.forecasting):
+    compiled = kind(plan)
+    x = np.zeros((len(y), plan.features), np.float32) if x is None else x
+    state, said = stream.run_rows(compiled, compiled.initial(jax.random.key(0)), x, y)
+    return compiled.unpack(state), said
+
+
+class TestScale:
+    def test_the_first_moments_are_those_of_all_samples(self):
+        values = np.random.default_rng(0).normal(3, 2, (50, 2)).astype(np.float32)
+        known = _scale.moments(2)
+        for row in values:
+            known = _scale.seen(known, jnp.asarray(row))
+        np.testing.assert_allclose(known.mean, values.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(known.variance, values.var(axis=0), rtol=1e-4)
+
+    def test_what_is_not_finite_is_left_out(self):
+        known = _scale.seen(_scale.seen(_scale.moments(2), jnp.array([1.0, 5.0])), jnp.array([3.0, jnp.nan]))
+        np.testing.assert_allclose(known.mean, [2, 5])
+        np.testing.assert_allclose(known.samples, [2, 1])
+
+    @pytest.mark.parametrize("unit", [1e-20, 1.0, 1e15])
+    def test_standard_values_do_not_depend_on_the_unit(self, unit):
+        values = np.random.default_rng(1).normal(1, 1, (20, 1)).astype(np.float32)
+        plain, scaled = _scale.moments(1), _scale.moments(1)
+        for row in values:
+            plain = _scale.seen(plain, jnp.asarray(row))
+            scaled = _scale.seen(scaled, jnp.asarray(np.float32(unit) * row))
+        found = _scale.standard(scaled, jnp.asarray(np.float32(unit) * values[0]))
+        np.testing.assert_allclose(found, _scale.standard(plain, jnp.asarray(values[0])), rtol=1e-3)
+
+
+class TestLeastSquares:
+    def test_it_is_the_weighted_ridge_regression(self, x64):
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(40, 3)), 0.2 * rng.normal(size=40)
+        known = _least_squares.least_squares(1, 3, shared=True)
+        known = jax.tree.map(lambda a: a.astype(float), known)
+        for row, target in zip(x, y, strict=True):
+            known = _least_squares.fit(known, jnp.asarray(row)[None], jnp.asarray([target]))
+        kept = 0.999 ** np.arange(39, -1, -1)
+        left = (x * kept[:, None]).T @ x + 0.999**40 * np.eye(3) / 0.1
+        np.testing.assert_allclose(known.weights[0], np.linalg.solve(left, (x * kept[:, None]).T @ y), rtol=1e-6)
+        np.testing.assert_allclose(known.covariance[0], np.linalg.inv(left), rtol=1e-6)
+
+    def test_an_outlier_moves_it_no_further_than_an_error_of_one(self):
+        known = _least_squares.least_squares(1, 2, shared=True)
+        features = jnp.array([[1.0, 2.0]])
+        small = _least_squares.fit(known, features, jnp.array([1.0])).weights
+        for huge in (1e3, 1e6):
+            moved = _least_squares.fit(known, features, jnp.array([huge])).weights
+            assert float(jnp.linalg.norm(moved)) < 2 * float(jnp.linalg.norm(small)) + 0.5
+
+    def test_it_stays_finite_where_nothing_moves(self):
+        known = _least_squares.least_squares(2, 4, shared=False)
+        features = jnp.array([[1.0, 0, 0, 0], [0, 1.0, 0, 1e-8]])
+
+        def step(known, _):
+            return _least_squares.fit(known, features, jnp.array([1.0, -1.0])), None
+
+        known, _ = jax.lax.scan(step, known, length=100_000)
+        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(known))
+        np.testing.assert_allclose(_least_squares.read(known, features), [1, -1], rtol=1e-3)
+
+
+class TestExperts:
+    def test_the_mixture_is_nearly_as_good_as_the_best_expert(self):
+        rng = np.random.default_rng(0)
+        truth = rng.normal(size=2000).astype(np.float32)
+        errors = rng.normal(size=(2000, 3)).astype(np.float32) * np.array([0.1, 1, 3], np.float32)
+        known, losses = _experts.trust(1, 3), []
+        judge = jax.jit(_experts.judge)
+        for value, error in zip(truth, errors, strict=True):
+            said, weights = (value + error)[None], _experts.weights(known)
+            losses.append(abs(float((weights * said).sum()) - value))
+            known = judge(known, said, weights, jnp.array([value]), jnp.ones(1))
+        assert np.mean(losses) < np.mean(abs(errors[:, 0])) + 4 / np.sqrt(2000)
+        np.testing.assert_allclose(jnp.sum(_experts.weights(known)), 1, rtol=1e-6)
+
+    def test_an_unknown_truth_teaches_nothing(self):
+        known = _experts.trust(1, 2)
+        after = _experts.judge(
+            known, jnp.ones((1, 2)), _experts.weights(known), jnp.array([jnp.nan]), jnp.ones(1)
+        )
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), known, after))
+
+
+class TestInterval:
+    @pytest.mark.parametrize("coverage", [0.5, 0.9])
+    def test_it_covers_as_often_as_it_promises_even_if_errors_grow(self, coverage):
+        errors = np.random.default_rng(0).standard_t(3, 4000) * np.linspace(1, 5, 4000) + 0.5
+
+        def step(known, error):
+            return _interval.observe(known, error[None], coverage), None
+
+        known, _ = jax.lax.scan(step, _interval.interval(1), jnp.asarray(errors, jnp.float32))
+        assert abs(float(known.covered[0] / known.seen[0]) - coverage) < 0.02
+
+    def test_the_tail_is_uniform_for_errors_of_one_kind(self):
+        errors = np.random.default_rng(0).normal(size=3000)
+
+        def step(known, error):
+            known = _interval.observe(known, error[None], 0.9)
+            return known, known.tail
+
+        _, tails = jax.lax.scan(step, _interval.interval(1), jnp.asarray(errors, jnp.float32))
+        np.testing.assert_allclose(np.quantile(tails[1000:], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+
+
+class TestForecast:
+    def test_what_was_said_of_a_value_was_said_before_it(self):
+        y = wave(60)
+        other = np.concatenate([y[:40], -y[40:]])
+        plan = PLAN._replace(horizon=3)
+        (_, one), (_, two) = run(plan, y), run(plan, other)
+        # Row t, horizon h was said after value t - h - 1; values differ from 40 on.
+        np.testing.assert_array_equal(one[:41, 0], two[:41, 0])
+        for h in range(3):
+            np.testing.assert_array_equal(one[: 41 + h, 0, h], two[: 41 + h, 0, h])
+            assert one[41 + h, 0, h] != two[41 + h, 0, h]
+
+    def test_the_cell_learns_with_the_gradient_of_the_whole_past(self, x64):
+        """Along the stream, with a rate so small that weights stand still, Adam's first moment is the gradient's."""
+        made = _network.parts("elstm", 3, 2, 1e-12)
+        net = _network.network(made, jax.random.key(0), {"change": (1, 3)})
+        net = jax.tree.map(lambda a: a.astype(float) if a.dtype == jnp.float32 else a, net)
+        xs = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)))
+        cell = net.params["cell"]
+
+        def credit(hidden):
+            return jnp.sum(jnp.sin(hidden))
+
+        for x in xs:
+            net = _network.step(made, net, x)
+        found = made.learner.grad(cell, net.learner, jax.grad(credit)(net.learner.hidden))
+
+        def unrolled(cell):
+            hidden, _ = jax.lax.scan(
+                lambda h, x: (made.cell.step(cell, h, x), None), jnp.zeros(3), xs.astype(float)
+            )
+            return credit(hidden)
+
+        wanted = jax.grad(unrolled)(cell)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, wanted)
+
+    def test_it_learns_a_wave(self):
+        y = wave(1500)
+        for horizon in (1, 4):
+            state, said = run(PLAN._replace(hidden=8, horizon=horizon), y)
+            errors = abs(said[1000:, 0] - y[1000:, None]).mean(axis=0)
+            persistence = [abs(y[1000:] - y[1000 - h : -h]).mean() for h in range(1, horizon + 1)]
+            assert np.all(errors < 0.8 * np.array(persistence))
+            covered = np.asarray(state.state.interval.covered / state.state.interval.seen)
+            np.testing.assert_allclose(covered, 0.9, atol=0.02)
+
+    def test_a_season_is_learned_where_one_is_named(self):
+        y = np.tile(np.random.default_rng(0).normal(size=30), 12).astype(np.float32)
+        _, said = run(PLAN._replace(period=30, lags=1), y)
+        assert abs(said[200:, 0, 0] - y[200:]).mean() < 0.02
+
+    @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+    def test_the_unit_of_the_values_does_not_matter(self, size):
+        y = wave(200)
+        _, plain = run(PLAN, y)
+        _, scaled = run(PLAN, np.float32(size) * y)
+        np.testing.assert_allclose(scaled[:, 0] / np.float32(size), plain[:, 0], rtol=0.05, atol=0.05)
+
+    @pytest.mark.parametrize(
+        "y", [np.zeros(50), np.full(50, 7.0), np.r_[np.zeros(30), 1e30, np.zeros(30)], np.r_[3.0, [np.nan] * 40]]
+    )
+    def test_odd_streams_stay_finite(self, y):
+        state, said = run(PLAN._replace(horizon=2), y.astype(np.float32))
+        assert np.isfinite(said).all()
+        known = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32]
+        past = state.state.interval.past
+        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in known if leaf.shape != past.shape)
+
+    def test_a_value_that_is_unknown_is_replaced_by_what_was_said(self):
+        y = wave(100)
+        compiled = stream.forecasting(PLAN)
+        state, said = run(PLAN, y)
+        packed, _ = compiled.learn(compiled.pack(state), np.zeros(0, np.float32), np.float32(np.nan))
+        np.testing.assert_allclose(compiled.unpack(packed).state.recent[0], state.forecast[0], rtol=1e-6)
+
+
+class TestRegression:
+    def test_it_learns_from_features_and_ignores_those_that_are_unknown(self):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(1500, 2)).astype(np.float32)
+        y = (5 + 2 * x[:, 0]).astype(np.float32)
+        x[rng.random(1500) < 0.1, 1] = np.nan
+        _, said = run(PLAN._replace(features=2), y, x, stream.regression)
+        assert abs(said[500:] - y[500:]).mean() < 0.1
+
+    def test_an_answer_is_what_learning_says_was_said(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(30, 2)).astype(np.float32), wave(30)
+        compiled = stream.regression(PLAN._replace(features=2))
+        state = compiled.initial(jax.random.key(0))
+        for row, value in zip(x, y, strict=True):
+            before = float(compiled.answer(state, row)[0])
+            state, said = compiled.learn(state, row, value)
+            np.testing.assert_allclose(float(said), before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", stream.CELLS)
+def test_every_cell_learns(cell):
+    y = wave(400)
+    _, said = run(PLAN._replace(cell=cell, hidden=4), y)
+    assert np.isfinite(said).all()
+    assert abs(said[300:, 0, 0] - y[300:]).mean() < abs(np.diff(y)).mean()
+
+
+def test_nothing_is_compiled_twice():
+    compiled = stream.forecasting(PLAN)
+    state = compiled.initial(jax.random.key(0))
+    x = np.zeros(0, np.float32)
+    for value in wave(5):
+        state, _ = compiled.learn(state, x, value)
+    assert compiled.learn._cache_size() == 1
+    assert stream.forecasting(PLAN._replace()) is compiled
+
+
+def test_rows_in_one_go_are_rows_one_by_one():
+    y = wave(300)
+    compiled = stream.forecasting(PLAN)
+    state = compiled.initial(jax.random.key(0))
+    single = []
+    for value in y:
+        state, said = compiled.learn(state, np.zeros(0, np.float32), value)
+        single.append(np.asarray(said))
+    _, said = run(PLAN, y)
+    np.testing.assert_allclose(said, np.stack(single), rtol=1e-3, atol=1e-3)
