@@ -1,5 +1,7 @@
 """Diagonal, element-wise and layered cells: their forward pass, their exact gradients, their noise."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,15 @@ import pytest
 
 import foretrace as ft
 from foretrace._structure import find_structure
-from foretrace.cells import diagonal, elstm, rtu
+from foretrace.cells import diagonal, elstm, gru, leaky, lstm, rnn, rtu, stack
 from oracles import (
     assert_close,
     assert_unbiased,
+    dot,
     draw,
+    exact,
     exact_lanes,
+    noise,
     precision,
     quick_compilation,  # noqa: F401
     run,
@@ -53,19 +58,30 @@ def numpy_elstm(p, c, x):
     return f * c + (1 - f) * z
 
 
-FACTORIES = {"diagonal": diagonal, "rtu": rtu, "elstm": elstm}
+def numpy_leaky(p, h, x):
+    tau = np.array([1.0, 2.0, 8.0])
+    return h + (np.tanh(x @ p["input"] + h @ p["recurrent"] + p["bias"]) - h) / tau
+
+
+FACTORIES = {"diagonal": diagonal, "rtu": rtu, "elstm": elstm, "leaky": leaky}
 CELLS = {
     "diagonal": (diagonal, {}, numpy_diagonal),
     "rtu": (rtu, {}, numpy_rtu),
     "rtu with tanh": (rtu, {"activation": jnp.tanh}, lambda p, h, x: np.tanh(numpy_rtu(p, h, x))),
     "elstm": (elstm, {}, numpy_elstm),
+    "leaky": (leaky, {"time_constant": (1.0, 2.0, 8.0)}, numpy_leaky),
 }
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
-def make(name, hidden=3, inputs=2):
+@cache
+def make_in(name, dtype, hidden, inputs):
     factory, extra, _ = CELLS[name]
-    return factory(hidden=hidden, inputs=inputs, dtype=precision(), **extra)
+    return factory(hidden=hidden, inputs=inputs, dtype=dtype, **extra)
+
+
+def make(name, hidden=3, inputs=2):
+    return make_in(name, precision(), hidden, inputs)
 
 
 @every_cell
@@ -80,15 +96,14 @@ def test_three_steps_equal_the_numpy_forward(x64, name):
 
 
 @every_cell
-@pytest.mark.parametrize("block", [1, 3])
-def test_rtrl_is_the_gradient_of_the_unrolled_loss(x64, name, block):
+def test_rtrl_is_the_gradient_of_the_unrolled_loss(x64, name):
     cell = make(name)
-    params, (xs, credits) = draw(cell), stream(cell, STEPS, 2)
-    gradients, *_ = run(ft.rtrl(cell, block=block), cell, params, xs, credits, lanes=2)
-    assert_close(gradients, exact_lanes(cell, params, xs, credits))
+    params, (xs, credits) = draw(cell), stream(cell, STEPS)
+    gradients, *_ = run(ft.rtrl(cell), cell, params, xs, credits)
+    assert_close(gradients, exact(cell, params, xs, credits))
 
 
-@every_cell
+@pytest.mark.parametrize("name", ["diagonal", "elstm"])
 def test_ok_of_full_rank_is_exact_with_the_small_leaves_beside_the_group(x64, name):
     cell = make(name)
     params, (xs, credits) = draw(cell), stream(cell, STEPS, 2)
@@ -110,27 +125,25 @@ GROUPS = {
     "rtu": ({"input"}, {"decay", "angle"}),
     "rtu with tanh": ({"input"}, {"decay", "angle"}),
     "elstm": ({"input", "bias"}, {"recurrent"}),
+    "leaky": ({"input", "recurrent", "bias"}, set()),
 }
 
 
 @every_cell
-def test_input_weights_are_one_group_and_the_rest_is_tracked_exactly(name):
+def test_input_weights_are_one_group_and_the_rest_is_tracked_exactly(x64, name):
     cell = make(name)
     structure = find_structure(cell, draw(cell))
     (group,) = structure.groups
     assert ({member.path for member in group.members}, {d.path for d in structure.dense}) == GROUPS[name]
 
 
-@every_cell
+@pytest.mark.parametrize("name", ["diagonal", "rtu", "rtu with tanh", "elstm"])
 def test_no_unit_sees_another(x64, name):
     cell = make(name)
-    hidden, x = draw(cell)["input"].ravel()[: cell.initial_hidden().size], jnp.ones(2)
-    size = hidden.size
-    hidden = jnp.resize(hidden, size)
+    hidden, x = noise(cell.initial_hidden(), 2), jnp.ones(2)
     jacobian = np.asarray(jax.jacobian(cell.step, argnums=1)(draw(cell), hidden, x))
-    unit = np.arange(size) % 3
-    assert np.all(jacobian[unit[:, None] != unit[None, :]] == 0)
-    assert np.all(jacobian[unit[:, None] == unit[None, :]] != 0)
+    unit = np.arange(hidden.size) % 3
+    assert np.all((jacobian != 0) == (unit[:, None] == unit[None, :]))
 
 
 @pytest.mark.parametrize("name", ["diagonal", "rtu"])
@@ -190,3 +203,132 @@ def test_a_size_must_be_a_positive_int(factory, argument):
 def test_dtype_must_be_float(factory):
     with pytest.raises(TypeError, match=r"^dtype must be a float dtype; got .*int32"):
         factory(hidden=4, inputs=3, dtype=jnp.int32)
+
+
+def test_leaky_units_of_time_constant_one_are_an_rnn():
+    cell, other = leaky(hidden=4, inputs=3, time_constant=1.0), rnn(hidden=4, inputs=3)
+    params, hidden, x = draw(cell), jnp.full(4, 0.3), jnp.ones(3)
+    assert_close(cell.step(params, hidden, x), other.step(params, hidden, x), 1e-6)
+    assert_close(cell.init(jax.random.key(0)), other.init(jax.random.key(0)), 0)
+
+
+@pytest.mark.parametrize("given", [0.5, (2.0, 2.0), (1.0, 2.0, 0.9), float("nan")])
+def test_time_constants_below_one_step_or_not_one_for_each_unit_are_refused(given):
+    with pytest.raises(ValueError, match=r"^time_constant must be one number >= 1 or 3 of them; got"):
+        leaky(hidden=3, inputs=2, time_constant=given)
+
+
+# Layers.
+
+
+@cache
+def layers(dtype):
+    return lstm(hidden=2, inputs=2, dtype=dtype), gru(hidden=2, inputs=2, dtype=dtype)
+
+
+def test_a_stack_steps_each_layer_on_what_the_one_below_shows(x64):
+    low, high = layers(precision())
+    cell = stack([low, high])
+    params, hidden = draw(cell), cell.initial_hidden()
+    below, above = low.initial_hidden(), high.initial_hidden()
+    for x in np.random.default_rng(2).normal(size=(3, 2)):
+        hidden = cell.step(params, hidden, jnp.asarray(x))
+        below = low.step(params[0], below, jnp.asarray(x))
+        above = high.step(params[1], above, below.h)
+    assert_close(hidden.layers, (below, above), 0)
+    assert hidden.h is hidden.layers[1]
+
+
+def test_a_stack_of_stacks_shows_the_topmost_h():
+    cell = stack([stack([rnn(hidden=3, inputs=2), lstm(hidden=4, inputs=3)]), lstm(hidden=5, inputs=4)])
+    assert cell.initial_hidden().h.shape == (5,)
+
+
+def test_layers_are_drawn_from_different_keys():
+    low, high = stack([rnn(hidden=3, inputs=3)] * 2).init(jax.random.key(0))
+    assert not np.allclose(low["recurrent"], high["recurrent"])
+
+
+def test_influence_across_layers_is_exact(x64):
+    cell = stack(layers(precision()))
+    params, (xs, credits) = draw(cell), stream(cell, STEPS)
+    expected = exact(cell, params, xs, credits)
+    for learner in ft.rtrl(cell), ft.ok(cell, rank=STEPS - 1, block=3):
+        gradients, *_ = run(learner, cell, params, xs, credits)
+        assert_close(gradients, expected)
+
+
+def test_the_groups_of_a_stack_are_those_of_its_layers(x64):
+    cells = (*layers(precision()), make("elstm"))
+    structure = find_structure(stack(cells), draw(stack(cells)))
+    sizes = sorted((group.factor_size, group.preact_size) for group in structure.groups)
+    apart = [find_structure(cell, draw(cell)) for cell in cells]
+    assert sizes == sorted((g.factor_size, g.preact_size) for found in apart for g in found.groups)
+    assert [leaf.path for leaf in structure.dense] == ["2.recurrent"]
+
+
+def test_online_steps_above_each_other_pass_credit_through_the_present_step_alone(x64):
+    low, high = make("rtu", hidden=1), make("elstm")
+    cells = low, high
+    params = tuple(draw(cell, seed) for seed, cell in enumerate(cells))
+    xs, credits = stream(low, 4)[0], stream(high, 4)[1]
+    learners = [ft.rtrl(cell) for cell in cells]
+    steps = [ft.online(learner) for learner in learners]
+
+    @jax.jit
+    def layerwise(params, states, x, credit):
+        def loss(params):
+            below, one = steps[0](params[0], states[0], x)
+            above, two = steps[1](params[1], states[1], below)
+            return dot(credit, above), (one, two)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    def defined(params, xs, credit):
+        """Credit passes from the last step of the upper layer to the lower one, and no other way."""
+        below, above = low.initial_hidden(), high.initial_hidden()
+        for i, x in enumerate(xs):
+            below = low.step(params[0], below, x)
+            seen = below if i == len(xs) - 1 else jax.lax.stop_gradient(below)
+            above = high.step(params[1], above, seen)
+        return dot(credit, above)
+
+    states = tuple(
+        learner.init(jax.random.key(0), own) for learner, own in zip(learners, params, strict=True)
+    )
+    for t in range(4):
+        gradients, states = layerwise(params, states, xs[t], credits[t])
+        assert_close(gradients, jax.grad(defined)(params, xs[: t + 1], credits[t]))
+
+    whole = stack(cells)
+    shown = jax.tree.map(lambda a: jnp.zeros((4, *a.shape)), whole.initial_hidden())
+    everything = exact(whole, params, xs, shown._replace(layers=(shown.layers[0], credits)))
+    lower, upper = jax.tree.map(lambda a: a[-1], everything)
+    assert_close(gradients[1], upper)
+    assert max(np.abs(gradients[0][name] - lower[name]).max() for name in lower) > 1e-3  # the bias
+
+
+def test_layers_that_do_not_fit_are_refused():
+    low, high = rnn(hidden=8, inputs=3), rnn(hidden=4, inputs=6)
+    message = (
+        r"^cells\[1\] must take what cells\[0\] shows, float32\[8\]; got a cell for float32\[6\]; build"
+    )
+    with pytest.raises(ValueError, match=message):
+        stack([low, high])
+    with pytest.raises(ValueError, match=r"^cells must have at least one cell; got none"):
+        stack([])
+
+
+def test_features_choose_what_a_layer_shows():
+    pair = ft.cell(
+        lambda p, h, x: (jnp.tanh(p * h[1] + x), h[0]),
+        init=lambda key: jnp.ones(3),
+        hidden=(jnp.zeros(3), jnp.zeros(3)),
+        inputs=3,
+    )
+    with pytest.raises(
+        ValueError, match=r"shows, \[0\] float32\[3\], \[1\] float32.* or choose features=\.$"
+    ):
+        stack([pair, rnn(hidden=4, inputs=3)])
+    cell = stack([pair, rnn(hidden=4, inputs=3)], features=lambda hidden: hidden[0])
+    assert cell.step(draw(cell), cell.initial_hidden(), jnp.ones(3)).h.shape == (4,)

@@ -2,6 +2,7 @@
 
 from foretrace import cells, learners
 from foretrace._types import Cell, Learner, Phases
+from foretrace.adapters import from_equinox, from_flax
 from foretrace.cells import cell
 from foretrace.checkpoint import load, save
 from foretrace.learners import frozen, immediate, kf_rtrl, ok, rtrl, tbptt, uoro
@@ -18,6 +19,8 @@ __all__ = [
     "cell",
     "cells",
     "explain",
+    "from_equinox",
+    "from_flax",
     "frozen",
     "immediate",
     "kf_rtrl",
