@@ -68,22 +68,23 @@ def _run(settings, say, part):
     result: dict[str, Any] = {"lengths": settings["lengths"], "bytes": {}, "us": {}}
     for label in (*settings["learners"], _BPTT, _ONLINE):
         used, taken = part(label, partial(_measure, settings, label))
-        result["bytes"][label], result["us"][label] = used, np.transpose(taken)
-        megabytes, us = f"{used[0] / 1e6:.3g} to {used[-1] / 1e6:.3g} MB", np.min(taken, axis=1)
+        result["bytes"][label], result["us"][label] = used, taken
+        megabytes, us = f"{used[0] / 1e6:.3g} to {used[-1] / 1e6:.3g} MB", np.min(taken, axis=0)
         say(f"{label}: {megabytes}, {us[0]:.3g} to {us[-1]:.3g} microseconds per step")
     return result
 
 
 def _measure(settings, label):
-    """Bytes at every length, and microseconds per step, (lengths, seeds)."""
-    program, used, taken = None, [], []
-    for length in settings["lengths"]:
-        # What is online is one and the same program for every length.
-        grows = label in (_BPTT, _ONLINE)
-        program = _program(settings, label, length) if grows or not program else program
-        used.append(program.bytes)
-        taken.append([1e6 * _seconds(program, length, 1) for _ in range(settings["seeds"])])
-    return used, taken
+    """Bytes at every length, and microseconds per step, (seeds, lengths)."""
+    lengths = settings["lengths"]
+    if label in (_BPTT, _ONLINE):
+        programs = [_program(settings, label, length) for length in lengths]
+    else:  # what is online is one and the same program for every length
+        programs = [_program(settings, label, lengths[0])] * len(lengths)
+    # In turns, so that what else the machine does falls on all lengths.
+    turn = list(zip(programs, lengths, strict=True))
+    taken = [[1e6 * _seconds(*each, 1) for each in turn] for _ in range(settings["seeds"])]
+    return [program.bytes for program in programs], taken
 
 
 def _check(result):
