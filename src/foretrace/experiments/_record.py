@@ -1,6 +1,7 @@
 """Records of experiments as JSON files: settings, results, and the machine and versions behind them."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from foretrace.bench import environment
 from foretrace.experiments._experiment import SCALES, Experiment
 from foretrace.experiments._parts import Parts, plain
-from foretrace.training import write_json
 
 
 def perform(
@@ -45,8 +45,9 @@ def perform(
 
 
 def save(record: dict[str, Any], path: Path) -> None:
-    """Writes a record to a file of its own."""
-    write_json(path, record)
+    """Writes a record to a file of its own, its lists of numbers in lines."""
+    text = json.dumps(record, indent=2) + "\n"
+    path.write_text(re.sub(r"\[[^][{}\"]*\]", lambda found: " ".join(found[0].split()), text))
 
 
 def load(folder: Path, experiment: Experiment) -> dict[str, dict[str, Any]]:

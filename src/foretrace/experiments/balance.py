@@ -35,7 +35,7 @@ def _learn(task, label, rate, length, seeds):
     """Theta of every seed while one learner learns."""
     learner = estimator(task.cell, label)
     whole = phases(learner).length
-    steps, chunks = chunks_for(length, whole, max(whole, length // 500))
+    steps, chunks = chunks_for(length, whole, max(whole, length // 200))
     made = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
     thetas = []
 
