@@ -49,7 +49,7 @@ def stream(
         units: n.
         key: typed key; all else follows from it.
         steps: length of the stream.
-        training: time steps of training, for "trained": by ok:8 with blocks of 16, 16 lanes, Adam.
+        training: time steps of training, for "trained": by ok:8 with blocks of 16, 4 lanes, Adam.
         rate: learning rate of the training.
         length: bits to copy; where a network was trained, it keeps the length that it had reached.
     """
@@ -61,7 +61,7 @@ def stream(
             learners.ok(cell, rank=8, block=16),
             task,
             optax.adam(rate),
-            lanes=16,
+            lanes=4,
             steps=math.ceil(training / 16) * 16,
             clip=1.0,
         )

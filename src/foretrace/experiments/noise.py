@@ -280,7 +280,7 @@ NOISE_SIZE = Experiment(
             "exact_block": 32, "networks": ("untrained", "random"), "learners": ("uoro", "kf_rtrl", "ok:8"),
         },
         "day": {
-            "seeds": 5, "draws": 8, "units": (16, 32, 64, 128, 256), "steps": 256, "training": 4_000,
+            "seeds": 5, "draws": 8, "units": (16, 32, 64, 128, 256), "steps": 128, "training": 4_000,
             "rate": 1e-3, "exact_block": 64, "networks": ("untrained", "random", "trained"),
             "learners": ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16"),
         },
