@@ -24,6 +24,7 @@ _COLORS = (
     "#000000",
     "#7A5C00",
     "#8B8BDB",
+    "#882255",
 )
 _GREY = "#666666"
 _GAP = 0.075  # between labels, of a panel's height
@@ -68,7 +69,7 @@ def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
         if chart.points:
             style = {"linewidth": 0, "marker": ".", "ms": 3}
         if line.theory:
-            style = {"linewidth": 1, "linestyle": (0, (5, 3))}
+            style = {"linewidth": 1, "linestyle": (0, (5, 3)), "marker": "D" if len(line.x) == 1 else ""}
         axes.plot(line.x, means[-1], color=color, **style)
     _scales(axes, chart)
     least, most = axes.get_ylim()

@@ -157,7 +157,8 @@ def _charts(result):
         # Over a decade or two of time, the papers' axis; else a plain one.
         log = ("x",) if last > 30 * lines[0].x[0] else ()
         title = f"Validation bits per character, {found['units']} units"
-        charts.append(Chart(title, "time steps", lines, log, ceiling=5.0))
+        ceiling = 5.0 if max(np.max(line.y) for line in lines) > 5 else None
+        charts.append(Chart(title, "time steps", lines, log, ceiling=ceiling))
     return charts
 
 
