@@ -209,3 +209,55 @@ def _plain(axes: Axes, last: int) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": "foretrace"})
+
+
+def plot_forecast(predictions: Path, target: str, path: Path) -> None:
+    """Draws the last forecasts beside what came, and the errors so far beside those of persistence.
+
+    Args:
+        predictions: the file that `foretrace forecast` writes.
+        target: what is forecast.
+        path: PNG file to write.
+    """
+    columns = np.genfromtxt(predictions, delimiter=",", skip_header=1, usecols=range(1, 6), ndmin=2)
+    horizons = sorted({1, int(columns[:, 0].max(initial=1))})
+    figure = Figure(figsize=(7.2, 5.8), dpi=150, layout="constrained")
+    above, below = figure.subplots(2, 1)
+    shown = columns[columns[:, 0] == horizons[-1]][-200:]
+    steps = np.arange(len(shown)) - np.isfinite(shown[:, 4]).sum() + 1
+    above.fill_between(steps, shown[:, 2], shown[:, 3], color=_COLORS[0], alpha=0.2, linewidth=0)
+    above.plot(steps, shown[:, 1], color=_COLORS[0], linewidth=1.5, label=f"forecast, {horizons[-1]} ahead")
+    above.plot(steps, shown[:, 4], ".", color=_COLORS[6], markersize=3, label="what came")
+    # A single wild interval of the first rows must not flatten everything else.
+    low, high = np.nanpercentile(np.r_[shown[:, 1], shown[:, 4]], [0, 100])
+    margin = 0.4 * max(high - low, 1e-9)
+    above.set_ylim(low - margin, high + margin)
+    above.set_title(f"{target}: the last {len(shown)} forecasts, with intervals", loc="left", fontsize=11)
+    above.set_xlabel("rows before the end")
+    above.legend(frameon=False, fontsize=8)
+    for index, h in enumerate(horizons):
+        rows = columns[columns[:, 0] == h]
+        # The forecast h ahead of value t was made when value t - h was the last.
+        values = columns[columns[:, 0] == 1][:, 4]
+        values = values[len(values) - len(rows) :] if len(values) >= len(rows) else values
+        errors = abs(rows[:, 1] - rows[:, 4])
+        rule = np.full(len(rows), np.nan)
+        rule[h:] = abs(values[h:] - values[:-h]) if len(values) > h else np.nan
+        known = np.isfinite(errors) & np.isfinite(rule)
+        count = np.arange(1, known.sum() + 1)
+        if not len(count):
+            continue
+        places = np.flatnonzero(known)
+        for label, found, style in (("foretrace", errors, "-"), ("persistence", rule, "--")):
+            mean = np.cumsum(found[known]) / count
+            below.plot(
+                places, mean, style, color=_COLORS[index], linewidth=1.5, label=f"{label}, {h} ahead"
+            )
+    if below.lines:
+        below.set_xscale("log")
+        below.legend(frameon=False, fontsize=8)
+    below.set_title("mean absolute error so far", loc="left", fontsize=11)
+    below.set_xlabel("rows")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(path)

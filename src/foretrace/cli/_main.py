@@ -11,12 +11,14 @@ COMMANDS = {
     "train": "train one network with one learner",
     "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
+    "forecast": "forecast a column of a table, or lines as they arrive",
     "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
     "reproduce": "measure a claim of the papers and show it beside their figures",
 }
 _HELP = """\
 usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,balance}} [OPTIONS]
+       foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace data ptb --dir DIR
        foretrace resume RUN
        foretrace bench [SETTING ...] [OPTIONS]

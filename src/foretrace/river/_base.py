@@ -20,6 +20,7 @@ class Recurrent:
 
     _state: Any = None
     _plan: Any = None
+    _get_params: Any
     _features: Features
 
     def _begin(self) -> None:
@@ -102,10 +103,9 @@ class Recurrent:
             ValueError: if it is that of another class of model.
             CheckpointError: if none is whole.
         """
-        model = None
+        made: list[Any] = []
 
         def like_for(info):
-            nonlocal model
             if info.get("class") != cls.__name__:
                 raise ValueError(
                     f"path must be a folder that {cls.__name__}.save wrote; got {str(path)!r}, which "
@@ -114,9 +114,11 @@ class Recurrent:
             model = cls(**info["params"])
             model._restore(info["beside"])
             model._make_room()
+            made.append(model)
             return model._tree
 
         restored = checkpoint.restore_as(path, like_for)
+        model = made[-1]
         model._state = model._compiled.pack(restored.tree)
         return model
 
@@ -139,12 +141,14 @@ class _Key:
 
 
 def _to_numpy(leaf: Any) -> Any:
-    is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return _Key(leaf) if is_key else np.array(leaf)
 
 
 def _from_numpy(leaf: Any) -> Any:
-    return jax.random.wrap_key_data(leaf.data) if isinstance(leaf, _Key) else jax.numpy.array(leaf)
+    if isinstance(leaf, _Key):
+        return jax.random.wrap_key_data(jax.numpy.array(leaf.data))
+    return jax.numpy.array(leaf)
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:

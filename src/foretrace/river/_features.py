@@ -61,8 +61,8 @@ def number(name: Any, value: Any) -> float:
     found = None if isinstance(value, str | bytes) or not hasattr(value, "__float__") else float(value)
     if found is None:
         raise TypeError(
-            f"{name!r} must be a number; got {value!r}; put preprocessing.OneHotEncoder() before the model, "
-            f"or leave it out."
+            f"{name!r} must be a number; got {value!r}; put preprocessing.OneHotEncoder() before the "
+            f"model, or leave it out."
         )
     if math.isinf(found):
         raise ValueError(f"{name!r} must be finite, or None where it is unknown; got {value}; drop it.")

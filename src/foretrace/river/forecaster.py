@@ -9,7 +9,7 @@ from river import time_series
 from foretrace import stream
 from foretrace.river._base import Recurrent, check, check_count, check_target
 from foretrace.river._features import number
-from foretrace.river.regressor import grown, table, weights_of
+from foretrace.river.regressor import grown, table
 
 
 class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
@@ -99,7 +99,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._make_room()
         row = self._features.vector(x), stream.float_array(y)
         self._state, said = self._compiled.learn(self._state, *row)
-        self._forecast = np.asarray(said)[1].tolist()
+        self._forecast = stream.outlook(said).forecast.tolist()
 
     def learn_many(self, y: Any, X: Any = None) -> None:
         """Learns many values in order, exactly as `learn_one` would, in one go; `X` is a data frame."""
@@ -111,7 +111,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._make_room()
         rows = self._features.table(columns, len(values))
         self._state, said = stream.run_rows(self._compiled, self._state, rows, stream.float_array(values))
-        self._forecast = said[-1, 1].tolist()
+        self._forecast = stream.outlook(said[-1]).forecast.tolist()
 
     def forecast(self, horizon: int, xs: list[dict] | None = None) -> list[float]:
         """The next values; 0 before anything was learned.
@@ -160,7 +160,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     @property
     def experts(self) -> dict[str, float]:
         """What each expert counts for one step ahead; they sum to 1."""
-        return {} if self._state is None else weights_of(self._plan, self._tree.state)
+        return {} if self._state is None else stream.weights_of(self._plan, self._tree.state)
 
     def _beside(self) -> dict[str, Any]:
         return super()._beside() | {"forecast": self._forecast}

@@ -152,7 +152,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     @property
     def experts(self) -> dict[str, float]:
         """What each expert counts for at the moment; they sum to 1."""
-        return {} if self._state is None else weights_of(self._plan, self._tree)
+        return {} if self._state is None else stream.weights_of(self._plan, self._tree)
 
     def _answer(self, x: dict) -> tuple[float, float, float]:
         """The target that is expected, and the bounds around it."""
@@ -181,9 +181,3 @@ def grown(old: stream.State, fresh: stream.State) -> stream.State:
 def table(X: Any) -> dict[Any, list]:
     """The columns of a data frame."""
     return {name: np.asarray(X[name]).tolist() for name in X.columns}
-
-
-def weights_of(plan: stream.Plan, state: stream.State) -> dict[str, float]:
-    """What each expert counts for, at the shortest horizon."""
-    weights = np.asarray(stream.weights(state.trust))[0]
-    return dict(zip(stream.experts(plan), weights.tolist(), strict=True))

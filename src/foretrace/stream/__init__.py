@@ -6,38 +6,55 @@ persistence, and an online mixture that is nearly as good as the best of them. `
 estimators of them, `foretrace forecast` a command.
 """
 
-from foretrace.stream._changes import Plan, State, experts
+from foretrace.stream._changes import Plan, State, experts, weights_of
 from foretrace.stream._classification import Classes, ClassState
+from foretrace.stream._clock import Clock
 from foretrace.stream._compiled import (
     Compiled,
+    Outlook,
     Packed,
     classification,
     float_array,
     forecasting,
+    outlook,
     regression,
     run_rows,
 )
 from foretrace.stream._experts import weights
 from foretrace.stream._forecast import Stream
+from foretrace.stream._journal import HEADING, Journal, season_of, summary
 from foretrace.stream._network import CELLS, grown
 from foretrace.stream._regression import Said
+from foretrace.stream._rows import Columns, Row, follow_rows, read_rows
 
 __all__ = [
     "CELLS",
+    "HEADING",
     "ClassState",
     "Classes",
+    "Clock",
+    "Columns",
     "Compiled",
+    "Journal",
+    "Outlook",
     "Packed",
     "Plan",
+    "Row",
     "Said",
     "State",
     "Stream",
     "classification",
     "experts",
     "float_array",
+    "follow_rows",
     "forecasting",
     "grown",
+    "outlook",
+    "read_rows",
     "regression",
     "run_rows",
+    "season_of",
+    "summary",
     "weights",
+    "weights_of",
 ]

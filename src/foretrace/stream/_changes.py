@@ -23,6 +23,7 @@ class Plan(NamedTuple):
         period: steps of a season, 0 for none.
         learning_rate: of the network.
         coverage: of the intervals.
+        learning: whether weights, trust and intervals change; else only what is remembered does.
     """
 
     cell: str
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     period: int
     learning_rate: float
     coverage: float
+    learning: bool = True
 
 
 class State(NamedTuple):
@@ -140,6 +142,12 @@ def mix(state: State, said: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.sum(weights * said, axis=1), weights
 
 
+def weights_of(plan: Plan, state: State) -> dict[str, float]:
+    """What each expert counts for at the shortest horizon, by its name."""
+    weights = _experts.weights(state.trust)[0].tolist()
+    return dict(zip(experts(plan), weights, strict=True))
+
+
 def learn(
     plan: Plan, made: _network.Parts, state: State, given: Seen, truth: jax.Array, weight: jax.Array
 ) -> State:
@@ -148,7 +156,7 @@ def learn(
     change = jnp.clip((truth - given.last) / unit, -20, 20)
     level = jnp.clip((truth - mean) / spread, -20, 20)
     # What is unknown teaches nothing.
-    weight = weight * jnp.all(jnp.isfinite(change))
+    weight = jnp.where(jnp.all(jnp.isfinite(change)), weight, 0)
     change, level = (jnp.where(weight > 0, target, 0) for target in (change, level))
 
     def loss(readouts, hidden):
@@ -203,7 +211,7 @@ def _units(state: State):
     """Mean sizes of changes (H,), mean and spread of the values."""
     mean = state.value.mean[0]
     spread = jnp.sqrt(state.value.variance[0])
-    return state.change, mean, jnp.maximum(spread, jnp.maximum(1e-6 * abs(mean), 1e-12))
+    return state.change, mean, jnp.maximum(spread, jnp.maximum(1e-6 * abs(mean), _scale.TINY))
 
 
 def _views(given: Seen, hidden: jax.Array) -> jax.Array:

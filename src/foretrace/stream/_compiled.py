@@ -1,7 +1,7 @@
 """The compiled functions of each kind of stream, one set for every plan, shared by all its models."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,9 @@ from foretrace.stream import _classification, _forecast, _regression
 from foretrace.stream._changes import Plan
 from foretrace.stream._classification import Classes
 
-# Rows of one dispatch. Any number of rows is cut into these, so that no more than these are ever compiled.
-_CHUNKS = (4096, 256, 16)
+_CHUNK = (
+    256  # rows of one dispatch; what is left over goes one by one, so that nothing else is ever compiled
+)
 
 
 class Packed(NamedTuple):
@@ -74,11 +75,13 @@ def regression(plan: Plan) -> Compiled:
 
 @functools.cache
 def forecasting(plan: Plan) -> Compiled:
-    """`answer(state, xs)`; beside the state `learn` gives the forecasts before and after it, (2, H)."""
+    """`answer(state, xs)`; what `learn` gives beside the state, `outlook` takes apart."""
 
     def learn(state, x, y):
         state, before = _forecast.learn(plan, state, x, y)
-        return state, jnp.stack([before, state.forecast])
+        known = state.state.interval
+        bounds = state.forecast[None] + known.bounds.T
+        return state, jnp.concatenate([before, state.forecast, bounds.ravel(), known.tail[None]])
 
     answer = functools.partial(_forecast.forecast, plan)
     return _compiled(functools.partial(_forecast.initial, plan), answer, answer, learn, learn)
@@ -101,6 +104,31 @@ def classification(plan: Classes) -> Compiled:
     return _compiled(functools.partial(_classification.initial, plan), answer, after, learn, at)
 
 
+class Outlook(NamedTuple):
+    """What a forecaster says at one time or, with a leading axis, at many.
+
+    Attributes:
+        before: (H,), what had been said of the value that came, at each horizon.
+        forecast: (H,), what is said of those to come.
+        lower: (H,), its bounds.
+        upper: (H,).
+        tail: share of errors one step ahead that were at least as large as that of the value that came.
+    """
+
+    before: np.ndarray
+    forecast: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    tail: np.ndarray
+
+
+def outlook(said: Any) -> Outlook:
+    """Takes apart what a forecaster's `learn` or `chunk` gives beside the state."""
+    said = np.asarray(said)
+    before, forecast, lower, upper = np.split(said[..., :-1], 4, axis=-1)
+    return Outlook(before, forecast, lower, upper, said[..., -1])
+
+
 def run_rows(compiled: Compiled, state: Any, *columns: np.ndarray) -> tuple[Any, np.ndarray]:
     """Learns rows in order, as `learn` would one by one.
 
@@ -112,19 +140,15 @@ def run_rows(compiled: Compiled, state: Any, *columns: np.ndarray) -> tuple[Any,
     Returns:
         The state, and what was said before each row, (rows, ..).
     """
-    said = []
-    for start, stop in _pieces(len(columns[0])):
-        state, before = compiled.chunk(state, *(column[start:stop] for column in columns))
+    said, rows = [], len(columns[0])
+    whole = rows - rows % _CHUNK
+    for start in range(0, whole, _CHUNK):
+        state, before = compiled.chunk(state, *(column[start : start + _CHUNK] for column in columns))
         said.append(np.asarray(before))
+    for index in range(whole, rows):
+        state, before = compiled.learn(state, *(column[index] for column in columns))
+        said.append(np.asarray(before)[None])
     return state, np.concatenate(said)
-
-
-def _pieces(rows: int) -> Iterator[tuple[int, int]]:
-    start = 0
-    for size in (*_CHUNKS, 1):
-        while rows - start >= size:
-            yield start, start + size
-            start += size
 
 
 def _compiled(

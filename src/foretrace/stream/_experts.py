@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+_LIMIT = 20.0  # in units of the scale
+
 
 class Trust(NamedTuple):
     """How well each of several experts did, for several forecasts side by side.
@@ -55,5 +57,6 @@ def judge(known: Trust, said: jax.Array, used: jax.Array, truth: jax.Array, scal
     # The slope of the absolute error makes a bound on the mixture out of one on the single experts.
     slope = jnp.sign(mixed - truth) / scale
     regret = slope[:, None] * (mixed[:, None] - said)
-    regret = jnp.where(jnp.isfinite(regret), regret, 0)
+    # No single moment may decide for ever.
+    regret = jnp.where(jnp.isfinite(regret), jnp.clip(regret, -_LIMIT, _LIMIT), 0)
     return Trust(known.regret + regret, known.squares + regret**2)

@@ -74,20 +74,21 @@ def learn(plan: Plan, stream: Stream, x: jax.Array, y: jax.Array) -> tuple[Strea
     before = jnp.sum(said * weights, axis=1)
     truth = jnp.where(steps < state.time, y, jnp.nan)
     value = _scale.values_or(y, stream.forecast[0])
-    state = state._replace(
+    learned = state._replace(
         trust=_experts.judge(state.trust, said, weights, truth, state.change),
         interval=observe(state.interval, truth - before, plan.coverage),
         inputs=_scale.seen(state.inputs, x),
     )
-    state = _changes.push(plan, state, value)
+    state = _changes.push(plan, learned if plan.learning else state, value)
     features = jnp.concatenate([x[None], stream.features[:-1]])
     # Where the network stands that learns, all H values after it are known by now.
     state = state._replace(network=_network.step(made, state.network, stream.pending[-1]))
     recent = state.recent[horizon:]
     ahead = _ahead(plan, state, features[:horizon][::-1], state.time - horizon, recent)
     given = _given(plan, state, state.network.learner.hidden, recent, ahead)
-    whole = (state.time > horizon).astype(x.dtype)
-    state = _changes.learn(plan, made, state, given, state.recent[:horizon][::-1], whole * jnp.isfinite(y))
+    whole = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
+    if plan.learning:
+        state = _changes.learn(plan, made, state, given, state.recent[:horizon][::-1], whole)
     new = jnp.concatenate(
         [_changes.basis(state, state.recent), _outside(plan, state, x[None], state.time)[0]]
     )

@@ -1,5 +1,6 @@
 """The recurrent network under every estimator: a cell, the learner that fits it, Adam."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     slow: bool
 
 
+@functools.cache  # finding the structure of a cell takes seconds
 def parts(name: str, hidden: int, inputs: int, learning_rate: float) -> Parts:
     """A cell by its name with the learner that suits it.
 
@@ -135,4 +137,5 @@ def _spread(params: dict[str, Any]) -> dict[str, Any]:
     """
     n = params["bias"].shape[0] // 2
     steps = jnp.exp(jnp.linspace(math.log(2.0), math.log(_LONGEST), n))
-    return params | {"bias": params["bias"].at[:n].set(jnp.log(steps - 1))}
+    bias = params["bias"]
+    return params | {"bias": bias.at[:n].set(jnp.log(steps - 1).astype(bias.dtype))}

@@ -79,13 +79,14 @@ def learn(
     mixed, weights = _changes.mix(state, said)
     known = state.time > 0
     truth = jnp.where(known, y, jnp.nan)[None]
-    state = state._replace(
-        network=net,
-        trust=_experts.judge(state.trust, said, weights, truth, state.change),
-        interval=observe(state.interval, truth - mixed, plan.coverage),
-        inputs=_scale.seen(state.inputs, x),
-    )
-    state = _changes.learn(plan, made, state, given, truth, known.astype(x.dtype))
+    state = state._replace(network=net)
+    if plan.learning:
+        state = state._replace(
+            trust=_experts.judge(state.trust, said, weights, truth, state.change),
+            interval=observe(state.interval, truth - mixed, plan.coverage),
+            inputs=_scale.seen(state.inputs, x),
+        )
+        state = _changes.learn(plan, made, state, given, truth, known.astype(x.dtype))
     value = _scale.values_or(y, mixed[0])
     return _changes.push(plan, state, value), jnp.where(known, mixed[0], jnp.zeros_like(y))
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 MEMORY = 1000.0  # samples over which a running mean forgets
+TINY = 1e-30  # less than any unit, and its inverse is still a float
 _LIMIT = 5.0  # standard deviations beyond which an input is cut off
 
 
@@ -36,7 +37,9 @@ def seen(old: Moments, values: jax.Array) -> Moments:
     change = jnp.where(given > 0, values - old.mean, 0)
     mean = old.mean + rate * change
     # Welford's recursion: exact for the first samples, exponentially forgetting later.
-    variance = old.variance + rate * (change * (values_or(values, mean) - mean) - old.variance * given)
+    # A single huge value must not make the variance infinite, and so for ever.
+    square = jnp.clip(change * (values_or(values, mean) - mean), 0, 1 / TINY)
+    variance = old.variance + rate * (square - old.variance * given)
     return Moments(count, mean, variance)
 
 
@@ -44,7 +47,7 @@ def standard(known: Moments, values: jax.Array) -> jax.Array:
     """Values as standard deviations from the mean, cut off at 5; 0 where they are not finite."""
     spread = jnp.sqrt(known.variance)
     # Until there is a spread the size of the numbers themselves is the only scale there is.
-    spread = jnp.where(spread > 1e-6 * abs(known.mean), spread, jnp.maximum(abs(known.mean), 1e-12))
+    spread = jnp.where(spread > 1e-6 * abs(known.mean), spread, jnp.maximum(abs(known.mean), TINY))
     return jnp.clip((values_or(values, known.mean) - known.mean) / spread, -_LIMIT, _LIMIT)
 
 
@@ -52,7 +55,7 @@ def size(old: jax.Array, count: jax.Array, values: jax.Array) -> jax.Array:
     """Running mean of absolute values, (n,), `count` of them seen before; never 0."""
     rate = 1 / jnp.minimum(count + 1, MEMORY)
     new = old + rate * (abs(values) - old)
-    return jnp.maximum(jnp.where(count < 1, abs(values), new), 1e-12)
+    return jnp.maximum(jnp.where(count < 1, abs(values), new), TINY)
 
 
 def values_or(values: jax.Array, other: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ from foretrace.training._signals import Stop
 
 # What may differ when a run goes on: where it is, how it was called, when it saves, what it shows.
 _FREE = frozenset(
-    {"out", "command", "resume", "checkpoint_every", "on_nonfinite", "versions", "tensorboard", "wandb"}
+    {"out", "command", "resume", "checkpoint_every", "on_nonfinite", "versions", "tensorboard", "wandb"} | {"gaps"}
 )
 _FREE_FILES = frozenset({"file", "valid", "test"})  # bound by their checksums
 
@@ -54,8 +54,8 @@ class RunFolder:
         saved: the step of the newest checkpoint, or None.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], rhythm: Rhythm):
-        self.path, self.config, self._rhythm = path, config, rhythm
+    def __init__(self, path: Path, config: dict[str, Any], rhythm: Rhythm, lines: str):
+        self.path, self.config, self._rhythm, self._lines = path, config, rhythm, lines
         self._bound = bound(config)
         self._bytes, self._hash = 0, hashlib.sha256()
         self.saved: int | None = None
@@ -63,8 +63,8 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """The file with a line for every chunk."""
-        return self.path / "metrics.jsonl"
+        """The file that grows line by line."""
+        return self.path / self._lines
 
     @property
     def checkpoints(self) -> Path:
@@ -72,12 +72,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def append(self, record: dict[str, Any]) -> None:
-        """Appends a line to the metrics, which are there unless someone took them away."""
-        line = (json.dumps(record) + "\n").encode()
+        """Appends a line of JSON."""
+        self.write(json.dumps(record) + "\n")
+
+    def write(self, lines: str) -> None:
+        """Appends whole lines to the file, which is there unless someone took it away."""
+        data = lines.encode()
         with _existing(self.metrics) as file:
-            file.write(line)
-        self._bytes += len(line)
-        self._hash.update(line)
+            file.write(data)
+        self._bytes += len(data)
+        self._hash.update(data)
 
     def records(self) -> list[dict[str, Any]]:
         """All lines of the metrics."""
@@ -178,7 +182,9 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def claim(path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool) -> Iterator[RunFolder]:
+def claim(
+    path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool, lines: str = "metrics.jsonl"
+) -> Iterator[RunFolder]:
     """Locks a run folder, created, and writes its `config.json`.
 
     Args:
@@ -186,6 +192,7 @@ def claim(path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool) -
         config: what is run, as JSON.
         rhythm: how often to save.
         resume: go on with the run that is there, if there is one.
+        lines: name of the file that grows line by line.
 
     Raises:
         ValueError: if the folder cannot be used, holds a run and `resume` is false, or holds another run.
@@ -207,11 +214,11 @@ def claim(path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool) -
                 _refuse_other(path, bound(there), bound(config))
                 _warn_of_versions(there.get("versions", {}), config.get("versions", {}))
             checkpoint.replace_file(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-            (path / "metrics.jsonl").touch()
+            (path / lines).touch()
         except OSError as error:
             raise _unusable(path, error) from None
         try:
-            yield RunFolder(path, config, rhythm)
+            yield RunFolder(path, config, rhythm, lines)
         except (RunError, checkpoint.CheckpointError):
             raise
         except OSError as error:
