@@ -51,7 +51,7 @@ class OwnEquinox(eqx.Module):
 
 
 class OwnFlax(nnx.Module):
-    """A user's own that is no RNNCellBase, with a variable that is not trained."""
+    """A user's own that is no RNNCellBase, with a constant, and a variable that its steps write."""
 
     def __init__(self, *, rngs):
         options = {"dtype": precision(), "param_dtype": precision(), "rngs": rngs}
@@ -60,9 +60,12 @@ class OwnFlax(nnx.Module):
             nnx.Linear(2, 3, use_bias=False, **options),
         )
         self.rate = nnx.Variable(jnp.full(3, 0.3, precision()))
+        self.calls = nnx.Variable(jnp.zeros((), precision()))
 
     def __call__(self, hidden, x):
-        new = hidden + self.rate[...] * (jnp.tanh(self.recurrent(hidden) + self.drive(x)) - hidden)
+        self.calls[...] += 1
+        rate = self.rate[...] / self.calls[...]
+        new = hidden + rate * (jnp.tanh(self.recurrent(hidden) + self.drive(x)) - hidden)
         return new, new.sum()
 
 
@@ -220,6 +223,13 @@ def test_a_trained_state_goes_back_into_the_flax_module():
     params, x = draw(cell), jnp.ones(2)
     nnx.update(module, params)
     assert_close(module(cell.initial_hidden(), x)[0], cell.step(params, cell.initial_hidden(), x), 0)
+
+
+def test_what_a_flax_module_writes_down_is_forgotten_after_the_step():
+    module, cell, _ = made("own flax", precision())
+    params, hidden, x = draw(cell), jnp.ones(3), jnp.ones(2)
+    assert_close(cell.step(params, hidden, x), cell.step(params, hidden, x), 0)
+    assert module.calls[...] == 0
 
 
 def test_optax_trains_an_adapted_cell_online():

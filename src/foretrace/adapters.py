@@ -62,8 +62,8 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     """A Flax NNX module, called `module(hidden, x) -> (hidden, output)` like `nnx.GRUCell`, as a cell.
 
     Parameters and gradients are the `nnx.State` of the module's `nnx.Param`, so that
-    `nnx.update(module, params)` puts what was learned into the module. Other variables are constants. The
-    output is not used: a readout sees the hidden state.
+    `nnx.update(module, params)` puts what was learned into the module. Other variables are constants:
+    what a step writes into them is forgotten. The output is not used: a readout sees the hidden state.
 
     Args:
         module: a module, from whose parameters `init` starts whatever its key is; or what makes a new
@@ -97,7 +97,8 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
         shape = jax.tree.leaves(inputs)[0].shape
         hidden = made.initialize_carry(shape, rngs=nnx.Rngs(jax.random.key(0)))
     return _adapted(
-        lambda params, hidden, x: nnx.merge(graph, params, constants)(hidden, x)[0],
+        # A copy, so that what a module writes down in its variables is forgotten after the step.
+        lambda params, hidden, x: nnx.merge(graph, params, constants, copy=True)(hidden, x)[0],
         lambda key: nnx.state(make(key), nnx.Param),
         _example("hidden", hidden, params),
         inputs,

@@ -9,6 +9,8 @@ from foretrace._types import Cell
 from foretrace.tasks import Task
 from foretrace.training import Measure
 
+CellName = Literal["highway", "rnn", "gru", "lstm", "leaky", "diagonal", "rtu", "elstm"]
+
 
 class Problem(NamedTuple):
     """What is to be learned, and by what.
@@ -34,7 +36,7 @@ class Problem(NamedTuple):
 class Network(training.Settings):
     """A task that leaves the choice of the network."""
 
-    cell: Literal["highway", "rnn", "gru", "lstm"] = "highway"
+    cell: CellName = "highway"
     """Recurrent cell."""
     hidden: int = 32
     """Units of the cell."""
@@ -110,7 +112,7 @@ class Text(Network):
 class _Strings(Network):
     """The network and the optimiser of the UORO paper's tasks."""
 
-    cell: Literal["highway", "rnn", "gru", "lstm"] = "gru"
+    cell: CellName = "gru"
     hidden: int = 64
     lanes: int = 1
     learning_rate: float = 1e-3
@@ -158,7 +160,7 @@ class Adding(Network):
     """Age of the input that counts more."""
     far: int = 10
     """Age of the other input."""
-    cell: Literal["highway", "rnn", "gru", "lstm"] = "rnn"
+    cell: CellName = "rnn"
     steps: int = 20_000
 
     def problem(self) -> Problem:
