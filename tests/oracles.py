@@ -7,11 +7,36 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import foretrace as ft
 from foretrace import _kronecker
+from foretrace.testing import assert_close, dot, draw, exact, exact_lanes, noise, stream
+
+__all__ = [
+    "CELLS",
+    "all_signs",
+    "assert_close",
+    "assert_unbiased",
+    "basis",
+    "built_in",
+    "dot",
+    "draw",
+    "exact",
+    "exact_lanes",
+    "influence",
+    "mean_influence",
+    "noise",
+    "precision",
+    "quick_compilation",
+    "run",
+    "signs_drawn",
+    "signs_from",
+    "stream",
+    "traced",
+    "trajectory",
+    "user_cell",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -82,60 +107,6 @@ CELLS = {
 }
 
 
-def noise(tree, seed, scale=1.0):
-    """Random arrays shaped like a tree's."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), tree)
-
-
-def draw(cell, seed=0, scale=0.6):
-    """Random parameters, larger than a cell's own so that nothing hides in small numbers."""
-    return noise(jax.eval_shape(cell.init, jax.random.key(0)), seed, scale)
-
-
-def stream(cell, steps, lanes=None, seed=1):
-    """Random inputs and credits, leaves (steps, ..) or (steps, lanes, ..)."""
-    axes = (steps,) if lanes is None else (steps, lanes)
-
-    def repeat(tree):
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(axes + a.shape, a.dtype), tree)
-
-    x, hidden = jax.eval_shape(cell.example_input), jax.eval_shape(cell.initial_hidden)
-    return noise(repeat(x), seed), noise(repeat(hidden), seed + 1)
-
-
-def dot(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum(jnp.sum(u * v) for u, v in pairs)
-
-
-def exact(cell, params, xs, credits, restart=None):
-    """d(credit_t . h_t)/d(params) of one unrolled stream, leaves (steps, ..).
-
-    `restart` (steps,) tells before which steps the stream begins again.
-    """
-    initial = cell.initial_hidden()
-    restart = jnp.zeros(len(jax.tree.leaves(xs)[0]), bool) if restart is None else restart
-
-    def losses(params):
-        def step(hidden, inputs):
-            x, credit, again = inputs
-            hidden = jax.tree.map(lambda a, b: jnp.where(again, a, b), initial, hidden)
-            hidden = cell.step(params, hidden, x)
-            return hidden, dot(credit, hidden)
-
-        return jax.lax.scan(step, initial, (xs, credits, restart))[1]
-
-    return jax.jit(jax.jacrev(losses))(params)
-
-
-def exact_lanes(cell, params, xs, credits, restart=None):
-    """The sum of `exact` over lanes; arrays are (steps, lanes, ..)."""
-    restart = jnp.zeros(jax.tree.leaves(xs)[0].shape[:2], bool) if restart is None else restart
-    one = jax.vmap(lambda *lane: exact(cell, params, *lane), in_axes=1)
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), one(xs, credits, restart))
-
-
 @cache
 def trajectory(learner, cell, lanes):
     """A stream in one scan, compiled once per learner: (gradients at every step, infos, last state)."""
@@ -161,19 +132,6 @@ def run(learner, cell, params, xs, credits, key=None, lanes=None, restart=None):
     shape = jax.tree.leaves(xs)[0].shape[: 1 if lanes is None else 2]
     restart = jnp.zeros(shape, bool) if restart is None else restart
     return trajectory(learner, cell, lanes)(params, xs, credits, restart, key)
-
-
-def assert_close(got, expected, tolerance=1e-10):
-    """Trees agree; the tolerance is relative to the largest entry."""
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    paths = jax.tree_util.tree_leaves_with_path(expected)
-    for (path, want), have in zip(paths, jax.tree.leaves(got), strict=True):
-        have, want = np.asarray(have), np.asarray(want)
-        assert have.shape == want.shape, path
-        scale = 1 + np.abs(want).max(initial=0)
-        np.testing.assert_allclose(
-            have, want, rtol=0, atol=tolerance * scale, err_msg=jax.tree_util.keystr(path)
-        )
 
 
 def all_signs(count):

@@ -99,7 +99,7 @@ def assert_refused(shown, message):
 
 
 BAD_INPUT = {
-    "train copy --learner nosuch": "learner must be one of ok, kf_rtrl, uoro, rtrl, tbptt; got 'no",
+    "train copy --learner nosuch": "learner must be one of ok, kf_rtrl, uoro, rtrl, ktp, sketch, snap, ",
     "train copy --rank 0": "rank must be an int >= 1; got 0",
     "train copy --rank two": "Error parsing --rank",
     "train copy --learner ok:two": "learner must be NAME or",

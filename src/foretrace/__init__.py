@@ -5,9 +5,24 @@ from foretrace._types import Cell, Learner, Phases
 from foretrace.adapters import from_equinox, from_flax
 from foretrace.cells import cell
 from foretrace.checkpoint import load, save
-from foretrace.learners import frozen, immediate, kf_rtrl, ok, rtrl, tbptt, uoro
+from foretrace.learners import (
+    eprop,
+    frozen,
+    immediate,
+    kf_rtrl,
+    ktp,
+    ok,
+    random_feedback,
+    rflo,
+    rtrl,
+    sketch,
+    snap,
+    tbptt,
+    uoro,
+)
 from foretrace.measure import explain
 from foretrace.online import average, online
+from foretrace.recommend import recommend
 
 __version__ = "0.1.0"
 
@@ -18,18 +33,25 @@ __all__ = [
     "average",
     "cell",
     "cells",
+    "eprop",
     "explain",
     "from_equinox",
     "from_flax",
     "frozen",
     "immediate",
     "kf_rtrl",
+    "ktp",
     "learners",
     "load",
     "ok",
     "online",
+    "random_feedback",
+    "recommend",
+    "rflo",
     "rtrl",
     "save",
+    "sketch",
+    "snap",
     "tbptt",
     "uoro",
 ]

@@ -155,10 +155,11 @@ def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.
     index = np.where(valid, index, 0)
     cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), len(index)]
     if len(cuts) > 16:
-        return jnp.take(a, index, axis=axis)
-    runs = [(index[i], index[j - 1] + 1) for i, j in itertools.pairwise(cuts)]
-    out = [jax.lax.slice_in_dim(a, int(i), int(j), axis=axis) for i, j in runs]
-    out = out[0] if len(out) == 1 else jnp.concatenate(out, axis=axis)
+        out = jnp.take(a, index, axis=axis)
+    else:
+        runs = [(index[i], index[j - 1] + 1) for i, j in itertools.pairwise(cuts)]
+        slices = [jax.lax.slice_in_dim(a, int(i), int(j), axis=axis) for i, j in runs]
+        out = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=axis)
     if valid.all():
         return out
     return jnp.where(np.expand_dims(valid, [i for i in range(a.ndim) if i != axis]), out, 0)

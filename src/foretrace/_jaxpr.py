@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jax.extend import core as jex
 
@@ -14,6 +15,9 @@ _LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast
 _SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
 _MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
 ELEMENTWISE = _LAYOUT | _SUMS | _MOVES
+# Linear equations whose non-zeros stay where they are when their known operands change.
+FIXED_PLACES = ELEMENTWISE | {"dot_general", "reduce_sum", "cumsum", "complex", "real", "imag", "conj"}
+FIXED_PLACES |= {"gather", "dynamic_slice", "dynamic_update_slice", "conv_general_dilated"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,3 +226,19 @@ def read(env: dict, v):
 def evaluate(e: Equation, values: list) -> list:
     out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
     return list(out) if e.primitive.multiple_results else [out]
+
+
+def nonzeros(e: Equation, places: list) -> list | None:
+    """Where the outputs of a known equation may differ from zero, given where its operands may.
+
+    Places are ones and zeros; None where nothing is known of the outputs.
+    """
+    name, (out,) = e.primitive.name, e.outputs[:1]
+    if name == "mul" or name in _LAYOUT or name in ("slice", "split", "concatenate", "pad", "rev"):
+        return evaluate(e, places)
+    if name == "neg":
+        return places
+    if name in ("add", "add_any", "sub"):
+        total = sum(jnp.broadcast_to(a, out.aval.shape) for a in places)
+        return [(total != 0).astype(out.aval.dtype)]
+    return None

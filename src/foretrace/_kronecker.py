@@ -96,6 +96,18 @@ def reduce_optimally(
     d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
     v, d = jnp.pad(v, ((0, 0), (0, empty))), jnp.pad(d, (0, empty))
+    basis, info = mix(key, d, rank)
+    within = jnp.pad(v @ basis, ((0, size - depth), (0, 0)))
+    new_left = jax.lax.linalg.ormqr(packed.T[:, :depth], taus, within).T  # (4)
+    inverse = jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
+    mixing = (v @ (inverse[:, None] * basis)).T @ triangular
+    return new_left, mixing, info
+
+
+def mix(
+    key: PRNGKeyArray, d: Float[Array, " n"], rank: int
+) -> tuple[Float[Array, "n {rank}"], OptimalInfo]:
+    """Steps (2), (3) of `reduce_optimally`: B with E[B B^T] = diag(d), d >= 0 descending, n >= rank."""
     tails = jnp.cumsum(d[::-1])[::-1]
     slots = (rank - jnp.arange(d.size)).astype(d.dtype)
     kept = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)
@@ -105,17 +117,12 @@ def reduce_optimally(
     signs = random_signs(key, d.size, d.dtype)
     heights = jnp.where(is_kept, jnp.sqrt(d), signs * jnp.sqrt(mass / free))
     basis = heights[:, None] * frame(weights, rank)  # (3)
-    within = jnp.pad(v @ basis, ((0, size - depth), (0, 0)))
-    new_left = jax.lax.linalg.ormqr(packed.T[:, :depth], taus, within).T  # (4)
-    inverse = jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
-    mixing = (v @ (inverse[:, None] * basis)).T @ triangular
     squares = jnp.sum(jnp.where(is_kept, 0, d) ** 2)
-    info = OptimalInfo(
+    return basis, OptimalInfo(
         mixed=jnp.sum(jnp.where(is_kept, 0, d) > 0).astype(d.dtype),
         variance=jnp.maximum(mass**2 / free - squares, 0),
         share=mass / jnp.where(tails[0] > 0, tails[0], 1),
     )
-    return new_left, mixing, info
 
 
 def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:

@@ -1,11 +1,24 @@
 """A cell's traced derivative as a program in two parts: a known one, and one linear in the tangents."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from foretrace._jaxpr import ELEMENTWISE, DenseLeaf, Equation, Group, Trace, evaluate, read, variables
+from foretrace._jaxpr import (
+    ELEMENTWISE,
+    FIXED_PLACES,
+    DenseLeaf,
+    Equation,
+    Group,
+    Trace,
+    evaluate,
+    nonzeros,
+    read,
+    variables,
+)
 
 
 class Program:
@@ -41,13 +54,19 @@ class Program:
             env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
         return read(env, trace.output), tuple(env[v] for v in self.residuals)
 
-    def tangent(self, params: list, residuals: tuple, hidden, preacts, dense) -> jax.Array | None:
-        """Tangent of the new hidden state; tangents that are zero are written None."""
+    def tangent(
+        self, params: list, residuals: tuple, hidden, preacts, dense, direct: bool = False
+    ) -> jax.Array | None:
+        """Tangent of the new hidden state; tangents that are zero are written None.
+
+        With `direct` the products of a group's weights with the tangent of their factor are left out.
+        """
         env = self._known_values(params, residuals)
         env[self._trace.hidden_tangent] = hidden
         env.update(zip(self._dense, dense, strict=True))
         for e in self._trace.linear:
-            outputs = self._linear_step(e, [self._operand(env, v) for v in e.inputs])
+            values = [self._operand(env, v) for v in e.inputs]
+            outputs = [None] if direct and e in self.transports else self._linear_step(e, values)
             for v, value in zip(e.outputs, outputs, strict=True):
                 if v in self._preacts:
                     value = _plus(value, preacts[self._preacts[v]], v.aval)
@@ -85,6 +104,69 @@ class Program:
                 env[v] = value
         return self._operand(env, self._trace.tangent_output), factors, rests
 
+    def spread(self, hidden, preacts, dense, direct: bool = False) -> jax.Array | None:
+        """`tangent` of a generic cell with the same program.
+
+        Every number that depends on parameters, state or input is replaced by a random one, unless a
+        constant of the program multiplies it by zero; so entries of this map are zero only where those of
+        the cell always are. An equation whose non-zeros may move from step to step spreads everywhere.
+        """
+        trace, rng = self._trace, np.random.default_rng(1)
+        env = self._generic | dict.fromkeys(trace.param_tangents) | {trace.hidden_tangent: hidden}
+        env.update(zip(self._dense, dense, strict=True))
+        for e in trace.linear:
+            values = [env.get(v) if variables([v]) else read(env, v) for v in e.inputs]
+            tangents = [a for v, a in zip(e.inputs, values, strict=True) if trace.is_tangent(v)]
+            known = all(v in env for v in variables(e.inputs))
+            if direct and e in self.transports:
+                outputs = [None]
+            elif known and e.primitive.name in FIXED_PLACES:
+                if e.primitive.name == "div":
+                    values[1] = jnp.where(values[1] == 0, 1, values[1])
+                outputs = self._linear_step(e, values)
+            elif e.primitive.name == "select_n":
+                branches = [rng.uniform(0.5, 1.5) * a for a in values[1:] if a is not None]
+                outputs = [sum(branches[1:], start=branches[0]) if branches else None]
+            else:
+                outputs = _everywhere(rng, [a for a in tangents if a is not None], e)
+            for v, value in zip(e.outputs, outputs, strict=True):
+                if v in self._preacts:
+                    value = _plus(value, preacts[self._preacts[v]], v.aval)
+                env[v] = value
+        return env.get(trace.tangent_output)
+
+    @cached_property
+    def _generic(self) -> dict:
+        """For `spread`: constants as they are; for known floats random numbers, zero where they always are.
+
+        What is known but not a float, such as an index that comes with the input, is left out.
+        """
+        trace, rng = self._trace, np.random.default_rng(0)
+        constant, places = dict(trace.consts), {}
+
+        def place(v):
+            """Where v is not always zero, as ones and zeros."""
+            if not variables([v]) or v in constant:
+                return (jnp.asarray(read(constant, v)) != 0).astype(v.aval.dtype)
+            return places.get(v, jnp.ones(v.aval.shape, v.aval.dtype))
+
+        for e in trace.known:
+            if all(v in constant for v in variables(e.inputs)):
+                values = evaluate(e, [read(constant, v) for v in e.inputs])
+                constant.update(zip(e.outputs, values, strict=True))
+            elif all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in (*e.inputs, *e.outputs)):
+                found = nonzeros(e, [place(v) for v in e.inputs])
+                places.update(zip(e.outputs, found, strict=True) if found else ())
+
+        def value(v):
+            parts = [rng.uniform(0.5, 1.5, v.aval.shape) for _ in range(2)]
+            number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
+            return place(v) * jnp.asarray(number, v.aval.dtype)
+
+        reads = {v: None for e in trace.linear for v in variables(e.inputs) if not trace.is_tangent(v)}
+        floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+        return {v: value(v) for v in floats if v not in constant} | constant
+
     def _known_values(self, params: list, residuals: tuple) -> dict:
         env = self._trace.consts | dict(zip(self._trace.params, params, strict=True))
         for e in self._fixed:
@@ -113,3 +195,16 @@ def _plus(value, shift, like):
         return value
     shift = shift.reshape(like.shape).astype(like.dtype)
     return shift if value is None else value + shift
+
+
+def _everywhere(rng, tangents: list, e: Equation) -> list:
+    """A random linear map from all entries of the tangents to all entries of the outputs."""
+    if not tangents:
+        return [None] * len(e.outputs)
+    total = sum(
+        jnp.sum(jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.real.dtype) * a.real) for a in tangents
+    )
+    return [
+        (total * jnp.asarray(rng.uniform(0.5, 1.5, v.aval.shape), total.dtype)).astype(v.aval.dtype)
+        for v in e.outputs
+    ]

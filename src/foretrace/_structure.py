@@ -67,14 +67,19 @@ class Structure:
         tangent: jax.Array | None,
         preacts: Sequence[jax.Array | None] | None = None,
         dense: Sequence[jax.Array | None] | None = None,
+        direct: bool = False,
     ) -> jax.Array:
-        """Tangent of hidden' from those of hidden (S,), of every z (Z,) and of every dense leaf."""
+        """Tangent of hidden' from those of hidden (S,), of every z (Z,) and of every dense leaf.
+
+        With `direct`, of what passes no weight of a group.
+        """
         out = self._program.tangent(
             jax.tree.leaves(params),
             residuals,
             tangent,
             preacts or [None] * len(self.groups),
             dense or [None] * len(self.dense),
+            direct,
         )
         return jnp.zeros(self.state_size, self.dtype) if out is None else out
 
@@ -97,6 +102,17 @@ class Structure:
             jax.tree.leaves(params), residuals, hidden, preacts, every_branch
         )
         return (jnp.zeros(self.state_size, self.dtype) if out is None else out), factors, rests
+
+    def spread(
+        self,
+        tangent: jax.Array,
+        preacts: Sequence[jax.Array],
+        dense: Sequence[jax.Array],
+        direct: bool = False,
+    ) -> jax.Array:
+        """`pushforward` of a generic cell with the same non-zeros; see `Program.spread`."""
+        out = self._program.spread(tangent, preacts, dense, direct)
+        return jnp.zeros(self.state_size, self.dtype) if out is None else out
 
     def pullback(
         self, params: Params, residuals: tuple, credit: jax.Array

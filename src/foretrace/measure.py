@@ -1,14 +1,19 @@
 """What a cell's structure is and what a learner costs on it: groups, bytes, operations."""
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
 
+from foretrace._sparsity import Reach, Sets, colours, find_reach, fits_sparse, sets_within
 from foretrace._structure import Structure, find_structure
 from foretrace._types import Cell, Params
 
-_LEARNERS = ("rtrl", "uoro", "kf_rtrl", "ok", "tbptt")
+_LEARNERS = (
+    *("rtrl", "uoro", "kf_rtrl", "ok", "ktp", "sketch", "snap", "eprop", "rflo"),
+    *("tbptt", "immediate", "frozen"),
+)
 # Time per operation beside a large matrix product: thin products wait for memory, small ones for calls.
 _WEIGHTS = {
     "forward": 2,
@@ -48,13 +53,24 @@ class Explanation:
         self.structure = structure
         self.parameters = sum(math.prod(leaf.shape) for leaf in structure.leaves)
         self.groups = len(structure.groups)
+        self._memory: dict = {}
 
-    def cost(self, learner: str, *, rank: int = 1, block: int = 1, window: int = 1, lanes: int = 1) -> Cost:
+    def cost(
+        self,
+        learner: str,
+        *,
+        rank: int = 1,
+        order: int = 1,
+        block: int = 1,
+        window: int = 1,
+        lanes: int = 1,
+    ) -> Cost:
         """Memory and time of a learner on this cell.
 
         Args:
-            learner: "rtrl", "uoro", "kf_rtrl", "ok" or "tbptt".
-            rank: of `ok`.
+            learner: its name, such as "ok".
+            rank: of `ok`, `ktp` and `sketch`.
+            order: of `snap`.
             block: steps per block; for `tbptt` see `window`.
             window: of `tbptt`.
             lanes: number of streams.
@@ -62,17 +78,45 @@ class Explanation:
         Raises:
             ValueError: the learner is not one of these.
         """
-        k = window if learner == "tbptt" else block
-        r = {"ok": rank, "kf_rtrl": 1}.get(learner, 0)
+        k = {"tbptt": window, **dict.fromkeys(("immediate", "frozen", "eprop", "rflo"), 1)}.get(
+            learner, block
+        )
+        r = rank if learner in ("ok", "ktp", "sketch") else 1
+        operations = sum(self._operations(learner, r, k, order).values())
         size, sizes, exact = self.structure.state_size, self._sizes, self._exact
         numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
-        if learner in ("rtrl", "uoro"):
+        if (sets := self._kept(learner, order)) is not None:
+            near = sum(math.prod(part.shape) for part in sets)
+            numbers += near
+            if learner == "sketch":
+                columns = sum(math.prod(part.shape[1:]) for part in sets)
+                numbers += min(r, size) * (size + columns) + 1
+        elif learner in ("rtrl", "uoro"):
             numbers += (sum(f * z for f, z in sizes) + exact) * (size if learner == "rtrl" else 1)
             numbers += size * (learner == "uoro")
-        elif r:
+        elif learner == "ktp":
+            numbers += sum(f + r * (size + z) for f, z in sizes) + size * exact
+        elif learner in ("ok", "kf_rtrl"):
             numbers += sum(r * (f + size * z) for f, z in sizes) + size * exact
-        operations = sum(self._operations(learner, r, k).values())
         return Cost(int(lanes * numbers * self.structure.dtype.itemsize), int(lanes * operations))
+
+    def _kept(self, learner: str, order: int) -> list[Sets] | None:
+        """What of the influence is kept entry by entry; None for a learner that keeps it another way."""
+        key = learner, order
+        if key not in self._memory:
+            found = None
+            if learner in ("snap", "sketch"):
+                found = sets_within(self.structure, self._reach, order if learner == "snap" else 1)
+            elif learner in ("eprop", "rflo"):
+                found = sets_within(self.structure, self._reach, None, direct=True)
+            elif learner == "rtrl" and fits_sparse(self.structure, self._reach):
+                found = sets_within(self.structure, self._reach, None)
+            self._memory[key] = found
+        return self._memory[key]
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return find_reach(self.structure)
 
     def best_block(self, learner: str, *, rank: int = 1) -> int:
         """The block, a power of two up to 64, at which a step should take the least time.
@@ -83,9 +127,9 @@ class Explanation:
 
         Args:
             learner: as in `cost`.
-            rank: of `ok`.
+            rank: of `ok`, `ktp` and `sketch`.
         """
-        r = {"ok": rank, "kf_rtrl": 1}.get(learner, 0)
+        r = rank if learner in ("ok", "ktp", "sketch") else 1
 
         def time(k):
             return sum(_WEIGHTS[name] * n for name, n in self._operations(learner, r, k).items())
@@ -100,19 +144,39 @@ class Explanation:
     def _exact(self) -> int:
         return sum(leaf.size for leaf in self.structure.dense)
 
-    def _operations(self, learner: str, r: int, k: int) -> dict[str, int | float]:
+    def _operations(self, learner: str, r: int, k: int, order: int = 1) -> dict[str, int | float]:
         """Floating-point operations of one lane's step, by kind."""
         if learner not in _LEARNERS:
             raise ValueError(f"learner must be one of {', '.join(_LEARNERS)}; got {learner!r}; choose one.")
         size, exact = self.structure.state_size, self._exact
         weights = sum(f * z for f, z in self._sizes)
         area = size * sum(z for _, z in self._sizes)
-        if learner == "tbptt":  # one update per window: one sweep
+        if learner == "frozen":
+            return {"forward": 2 * weights}
+        if learner in ("tbptt", "immediate"):  # one update per window: one sweep
             return {"forward": 2 * weights, "backward": 4 * weights}
         # A gradient runs back through half a block in the mean: credit, then outer products.
         counts = {"forward": 2 * weights, "backward": (k + 1) / 2 * 4 * weights}
         if learner == "uoro":
             return counts | {"read": 2 * weights, "mix": 8 * weights / k, "transport": 4 * weights}
+        if (sets := self._kept(learner, order)) is not None:
+            kept = sum(math.prod(part.shape) for part in sets)
+            counts |= {"read": 2 * kept, "move": 2 * sum(part.operations for part in sets) + 2 * kept}
+            counts["transport"] = self._jacobian_operations(learner)
+            if learner == "sketch":
+                columns = sum(math.prod(part.shape[1:]) for part in sets)
+                reached = sum(part.rows.size for part in sets)
+                counts["mix"] = 2 * r**2 * columns + 2 * r * kept + 4 * size**2 * reached
+                counts["decompose"] = 25 * size**3 / _WEIGHTS["decompose"]
+            return counts
+        if learner == "ktp":
+            vectors = size * len(self._sizes) + area / size
+            return counts | {
+                "transport": 0 if self.structure.is_elementwise else 4 * size * weights,
+                "move": 2 * r * weights * len(self._sizes),
+                "mix": 2 * r * area + 16 * r**2 * vectors,
+                "decompose": 2e4 + 16 * r**3,
+            }
         counts["transport"] = 2 * size * area
         if learner == "rtrl":
             whole = size * (weights + exact)
@@ -125,7 +189,18 @@ class Explanation:
             "decompose": (1e4 + (r + k) ** 3) / k if learner == "ok" else 0,
         }
 
-    def __str__(self) -> str:
+    def _jacobian_operations(self, learner: str) -> int:
+        """Of the state Jacobian: none beyond a pass where its rows can be found together."""
+        weights = sum(f * z for f, z in self._sizes)
+        state = self._reach.direct if learner in ("eprop", "rflo") else self._reach.state
+        if learner != "sketch" and colours(state) is not None:
+            return 4 * weights
+        size = self.structure.state_size
+        area = size * sum(z for _, z in self._sizes)
+        return 2 * area if self.structure.is_elementwise else 4 * size * (weights + self._exact)
+
+    def lines(self) -> list[str]:
+        """The sizes, and every parameter with its group: the first half of what `str()` gives."""
         structure = self.structure
         rows = [("parameter", "shape", "group", "input factor")]
         for i, group in enumerate(structure.groups, start=1):
@@ -134,12 +209,10 @@ class Explanation:
         for leaf in structure.dense:
             rows.append((leaf.path, _shape(structure.leaves[leaf.leaf]), "-", f"none: {leaf.reason}"))
         rows += [(path, "", "-", "none: unused") for path in structure.unused]
-        lines = [
-            f"state {structure.state_size}, parameters {self.parameters}, groups {self.groups}",
-            "",
-            *_table(rows),
-            "",
-        ]
+        head = f"state {structure.state_size}, parameters {self.parameters}, groups {self.groups}"
+        return [head, "", *_table(rows)]
+
+    def __str__(self) -> str:
         costs = [("learner", "kB per lane", "kFLOP per step")]
         choices: list[tuple[str, str, dict]] = [
             ("rtrl", "rtrl", {}),
@@ -152,7 +225,7 @@ class Explanation:
         for label, name, options in choices:
             cost = self.cost(name, **options)
             costs.append((label, f"{cost.bytes / 1e3:,.1f}", f"{cost.operations / 1e3:,.1f}"))
-        return "\n".join(lines + _table(costs, right=True))
+        return "\n".join([*self.lines(), "", *_table(costs, right=True)])
 
 
 def describe(cell: Cell, params: Params | None = None) -> Explanation:

@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train one network with one learner",
     "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
+    "learners": "list all learners and what they claim",
+    "explain": "show a cell's structure, and which learners fit it",
     "forecast": "forecast a column of a table, or lines as they arrive",
     "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
@@ -21,6 +23,8 @@ usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,balance}} [O
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace data ptb --dir DIR
        foretrace resume RUN
+       foretrace learners
+       foretrace explain CELL [--hidden N] [OPTIONS]
        foretrace bench [SETTING ...] [OPTIONS]
        foretrace reproduce NAME [--scale quick|day|full] [OPTIONS]
 

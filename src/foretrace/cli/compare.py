@@ -22,7 +22,7 @@ class Compare:
     """Writes config.json, metrics.jsonl, results.json and comparison.png to the folder."""
 
     learner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """One of ok, kf_rtrl, uoro, rtrl, tbptt; ok:16 and tbptt:5 set rank and window. Repeat it.
+    """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window. Repeat it.
     Unless given: ok:8, kf_rtrl, uoro and tbptt:5."""
     seeds: int = 3
     """Number of seeds, trained side by side."""

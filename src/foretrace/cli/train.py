@@ -22,7 +22,7 @@ class Train:
     """Writes config.json, metrics.jsonl (a line per chunk), curve.png and checkpoints to the run folder."""
 
     learner: str = "ok"
-    """One of ok, kf_rtrl, uoro, rtrl, tbptt; ok:16 and tbptt:5 set rank and window."""
+    """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window."""
     rank: training.Optional = None
     """Number of Kronecker products that ok keeps; 8 unless given."""
     window: training.Optional = None

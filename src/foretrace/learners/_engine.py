@@ -192,6 +192,33 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
     return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
 
 
+def at_once(learner: Learner) -> Learner:
+    """A learner of block 1 that pushes every step as it is taken, and reads it from the past alone.
+
+    For methods whose past says all there is to say of the present step.
+    """
+    _, place, extend, compress, _ = learner.phases
+
+    def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
+        return compress(params, extend(params, place(state, 0), x))
+
+    def grad(params: Params, state: State, credit: Hidden) -> Params:
+        return learner.grad(params, place(state, 0), credit)
+
+    def nothing(params: Params, state: State) -> tuple[State, Info]:
+        _, info = jax.eval_shape(compress, params, state)
+        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
+
+    def sweep(params: Params, state: State, credits: Hidden) -> Params:
+        return grad(params, state, jax.tree.map(lambda a: a[0], credits))
+
+    def take(params: Params, state: State, x: Input) -> State:
+        return step(params, state, x)[0]
+
+    phases = Phases(1, lambda state, index: state, take, nothing, sweep)
+    return learner._replace(step=step, grad=grad, phases=phases)
+
+
 def check_count(name: str, value: Any, remedy: str) -> int:
     """Raises TypeError or ValueError unless `value` is an int >= 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._structure import Structure
-from foretrace.learners._past import Block, Past, Sensitivity, Terms, no_dense
+from foretrace.learners._past import Block, Past, Sensitivity, Terms, empty_dense, read_dense
 
-_DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still cheap to track exactly
+DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still cheap to track exactly
 
 
 class Factors(NamedTuple):
@@ -49,13 +49,7 @@ def factored_past(
         ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
     """
     size = structure.state_size
-    for leaf in structure.dense:
-        if leaf.size > _DENSE_PER_STATE * size:
-            raise ValueError(
-                f"{name} needs every weight of the cell to factorise; got {leaf.path!r}, of which "
-                f"{leaf.reason}; multiply it once with one vector in cell.step, or use rtrl(cell) or "
-                "uoro(cell)."
-            )
+    check_factorises(structure, name)
 
     def empty():
         groups = tuple(
@@ -65,19 +59,13 @@ def factored_past(
             )
             for group in structure.groups
         )
-        return FactoredPast(
-            groups, tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense)
-        )
+        return FactoredPast(groups, empty_dense(structure))
 
     def read(past, credit):
         groups = tuple(
             Terms(g.left, (credit @ g.right.reshape(size, -1)).reshape(-1, rank).T) for g in past.groups
         )
-        dense = tuple(
-            (credit @ influence).reshape(zero.shape)
-            for influence, zero in zip(past.dense, no_dense(structure), strict=True)
-        )
-        return Sensitivity(groups, dense)
+        return Sensitivity(groups, read_dense(structure, past.dense, credit))
 
     def push(key, past, block: Block):
         jacobian, rights, dense = block.matrices()
@@ -101,6 +89,18 @@ def factored_past(
         return FactoredPast(groups, dense), info
 
     return Past(empty, read, push)
+
+
+def check_factorises(structure: Structure, name: str) -> None:
+    """Raises ValueError where a leaf neither factorises nor is small enough to be tracked exactly."""
+    size = structure.state_size
+    for leaf in structure.dense:
+        if leaf.size > DENSE_PER_STATE * size:
+            raise ValueError(
+                f"{name} needs every weight of the cell to factorise; got {leaf.path!r}, of which "
+                f"{leaf.reason}; multiply it once with one vector in cell.step, or use rtrl(cell) or "
+                "uoro(cell)."
+            )
 
 
 def keys_for(key: jax.Array, groups: list) -> jax.Array:

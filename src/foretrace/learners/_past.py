@@ -78,6 +78,31 @@ class Block:
         groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
         return credit, Sensitivity(groups, tuple(jnp.sum(leaf, axis=0) for leaf in dense))
 
+    def fold(self, step: Callable[..., tuple[Any, Any]], past: Any, each: Any = None) -> tuple[Any, Any]:
+        """Takes a past through the block's steps one by one; it is zero where a lane begins anew.
+
+        Args:
+            step: `(past, params, residuals, transport, each) -> (past, out)`.
+            past: at the block's start, a pytree of arrays.
+            each: something more for every step, leaves (length, ..).
+
+        Returns:
+            The past at the block's end, and what came out of every step, leaves (length, ..).
+        """
+
+        def one(past, inputs):
+            cut, residuals, each = inputs
+            past = jax.tree.map(lambda a: jnp.where(cut, 0, a), past)
+            return step(past, self._params, residuals, self._transport, each)
+
+        steps = self._cuts[:-1], self._window, each
+        if self.length == 1:
+            past, out = one(past, jax.tree.map(lambda a: a[0], steps))
+            out = jax.tree.map(lambda a: a[None], out)
+        else:
+            past, out = jax.lax.scan(one, past, steps)
+        return jax.tree.map(lambda a: jnp.where(self.over, 0, a), past), out
+
     def factors(self) -> tuple[jax.Array, ...]:
         """The input factors of every group, (length, F)."""
         return jax.vmap(self.structure.factors, axis_size=self.length)(self._window)
@@ -116,3 +141,18 @@ class Block:
 def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
     """A zero for every dense leaf."""
     return tuple(jnp.zeros(structure.leaves[d.leaf].shape, structure.dtype) for d in structure.dense)
+
+
+def empty_dense(structure: Structure) -> tuple[jax.Array, ...]:
+    """The exact influence (S, size) of every dense leaf, without a past."""
+    return tuple(jnp.zeros((structure.state_size, d.size), structure.dtype) for d in structure.dense)
+
+
+def read_dense(
+    structure: Structure, dense: tuple[jax.Array, ...], credit: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Gradients of the dense leaves from their exact influence."""
+    return tuple(
+        (credit @ influence).reshape(zero.shape)
+        for influence, zero in zip(dense, no_dense(structure), strict=True)
+    )

@@ -5,9 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from foretrace._sparsity import find_reach, fits_sparse
+from foretrace._structure import Structure
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
-from foretrace.learners._past import Past, Sensitivity, no_dense
+from foretrace.learners._engine import at_once, check_count, engine
+from foretrace.learners._past import Past, Sensitivity, empty_dense, read_dense
+from foretrace.learners._sparse import sparse_past
 
 
 class RTRLInfo(NamedTuple):
@@ -31,10 +34,15 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
 
         influence <- Q_0 influence + sum_i f_i (x) Q_i D_i                               (3)
 
+    Where the recurrence connects few entries of the state, such as the units of `diagonal` and `elstm` with
+    none but themselves, most of the influence matrix is zero at all times. This is found from the cell's
+    program, and then only the rest is stored and moved, step by step.
+
     Exactness: exact for fixed parameters, for every cell and every block.
 
     Cost: memory S P per lane; time per step S^3 + S^2 P / block. With block ~ S this is Schmidhuber's
-    algorithm: the exact gradient in O(S^3) per step on average.
+    algorithm: the exact gradient in O(S^3) per step on average. For recurrences within groups of K entries,
+    memory K P and time K^2 P per step, whatever the block.
 
     Args:
         cell: the dynamics, any differentiable cell.
@@ -57,43 +65,47 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
         (2, 8)
 
     Source: Williams & Zipser, Neural Computation 1(2), 1989; the block: Schmidhuber, Neural
-    Computation 4(2), 1992.
+    Computation 4(2), 1992; recurrences within units: Mozer, Complex Systems 3, 1989.
     """
     check_count("block", block, "1 is the classic algorithm")
 
     def past(structure):
-        size = structure.state_size
+        reach = find_reach(structure)
+        if fits_sparse(structure, reach):
+            return sparse_past(structure, reach, RTRLInfo())
+        return _dense_past(structure)
 
-        def empty():
-            return RTRLPast(
-                tuple(
-                    jnp.zeros((size, g.preact_size, g.factor_size), structure.dtype)
-                    for g in structure.groups
-                ),
-                tuple(jnp.zeros((size, d.size), structure.dtype) for d in structure.dense),
-            )
+    learner = engine(cell, past, block)
+    return at_once(learner) if block == 1 else learner
 
-        def read(past, credit):  # (2)
-            groups = tuple(
-                (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]).T
-                for influence in past.groups
-            )
-            dense = tuple(
-                (credit @ influence).reshape(zero.shape)
-                for influence, zero in zip(past.dense, no_dense(structure), strict=True)
-            )
-            return Sensitivity(groups, dense)
 
-        def push(key, past, block):  # (3)
-            jacobian, rights, dense = block.matrices()
-            groups = tuple(
-                (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
-                + (right.reshape(block.length, -1).T @ f).reshape(influence.shape)
-                for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
-            )
-            dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
-            return RTRLPast(groups, dense), RTRLInfo()
+def _dense_past(structure: Structure) -> Past:
+    """Every entry of the influence matrix."""
+    size = structure.state_size
 
-        return Past(empty, read, push)
+    def empty():
+        return RTRLPast(
+            tuple(
+                jnp.zeros((size, g.preact_size, g.factor_size), structure.dtype) for g in structure.groups
+            ),
+            empty_dense(structure),
+        )
 
-    return engine(cell, past, block)
+    def read(past, credit):  # (2)
+        groups = tuple(
+            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]).T
+            for influence in past.groups
+        )
+        return Sensitivity(groups, read_dense(structure, past.dense, credit))
+
+    def push(key, past, block):  # (3)
+        jacobian, rights, dense = block.matrices()
+        groups = tuple(
+            (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
+            + (right.reshape(block.length, -1).T @ f).reshape(influence.shape)
+            for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
+        )
+        dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
+        return RTRLPast(groups, dense), RTRLInfo()
+
+    return Past(empty, read, push)

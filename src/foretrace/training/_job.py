@@ -22,9 +22,21 @@ _MAKE = {
     "kf_rtrl": lambda cell, n, block: learners.kf_rtrl(cell, block=block),
     "uoro": lambda cell, n, block: learners.uoro(cell, block=block),
     "rtrl": lambda cell, n, block: learners.rtrl(cell, block=block),
+    "ktp": lambda cell, n, block: learners.ktp(cell, rank=n, block=block),
+    "sketch": lambda cell, n, block: learners.sketch(cell, rank=n, block=block),
+    "snap": lambda cell, n, block: learners.snap(cell, order=n, block=block),
+    "eprop": lambda cell, n, block: learners.eprop(cell),
+    "rflo": lambda cell, n, block: learners.rflo(cell),
     "tbptt": lambda cell, n, block: learners.tbptt(cell, window=n),
+    "immediate": lambda cell, n, block: learners.immediate(cell),
+    "frozen": lambda cell, n, block: learners.frozen(cell),
 }
-_NUMBERS = {"ok": ("rank", 8), "tbptt": ("window", 25)}  # what N in NAME:N means, and its default
+# What N in NAME:N means, and its default.
+_NUMBERS = {
+    **dict.fromkeys(("ok", "ktp", "sketch"), ("rank", 8)),
+    "snap": ("order", 1),
+    "tbptt": ("window", 25),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +183,7 @@ def _choice(text: str, **given: int | None) -> tuple[str, int]:
         if option is None or not re.fullmatch(r"-?\d+", digits):
             remedy = f"{name}:{number}" if option else name
             raise ValueError(
-                f"learner must be NAME or, for {' and '.join(_NUMBERS)}, NAME:N with an int N; "
+                f"learner must be NAME or, for {', '.join(_NUMBERS)}, NAME:N with an int N; "
                 f"got {text!r}; write {remedy}."
             )
         if values.get(option, int(digits)) != int(digits):
