@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from foretrace import checkpoint
+from foretrace import checkpoint, stream
 from foretrace.learners._engine import check_count
 from foretrace.river._features import Features
-from foretrace.stream import CELLS
 
 
 class Recurrent:
@@ -46,16 +45,13 @@ class Recurrent:
         fresh = self._functions(plan).initial(jax.random.key(self._seed))
         if self._state is not None:
             now = self._functions(plan)
-            fresh = now.pack(self._grown(self._tree, now.unpack(fresh)))
+            fresh = now.pack(stream.grown(self._tree, now.unpack(fresh)))
         self._plan, self._state = plan, fresh
 
     @property
     def _tree(self) -> Any:
         """The state with its names."""
         return self._compiled.unpack(self._state)
-
-    def _grown(self, old: Any, fresh: Any) -> Any:
-        raise NotImplementedError
 
     @property
     def _seed(self) -> int:
@@ -125,7 +121,7 @@ class Recurrent:
     def __getstate__(self) -> dict[str, Any]:
         # Keys and donated arrays cannot be copied; NumPy arrays can.
         found = dict(self.__dict__)
-        found["_state"] = jax.tree.map(_to_numpy, found["_state"])
+        found["_state"] = jax.tree.map(_to_numpy, self._state)
         return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -159,8 +155,10 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
 
 def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
     """Raises ValueError or TypeError for arguments that make no sense."""
-    if cell not in CELLS:
-        raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}; elstm is the default.")
+    if cell not in stream.CELLS:
+        raise ValueError(
+            f"cell must be one of {', '.join(stream.CELLS)}; got {cell!r}; elstm is the default."
+        )
     check_count("hidden", hidden, "32 is the default")
     if not 0 < learning_rate < 1:
         raise ValueError(

@@ -45,7 +45,7 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
         self,
         cell: str = "elstm",
         hidden: int = 32,
-        learning_rate: float = 0.003,
+        learning_rate: float = 0.01,
         delay: int = 0,
         seed: int = 0,
     ):
@@ -149,8 +149,3 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
     def _restore(self, beside: dict[str, Any]) -> None:
         super()._restore(beside)
         self._classes = list(beside["classes"])
-
-    def _grown(self, old: stream.ClassState, fresh: stream.ClassState) -> stream.ClassState:
-        learner = fresh.network.learner._replace(hidden=old.network.learner.hidden)
-        kept = old._replace(network=old.network._replace(learner=learner))
-        return stream.grown(kept, fresh._replace(network=fresh.network._replace(learner=learner)))

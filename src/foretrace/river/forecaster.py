@@ -1,6 +1,8 @@
 """Forecasting, sample by sample."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from river import time_series
 from foretrace import stream
 from foretrace.river._base import Recurrent, check, check_count, check_target
 from foretrace.river._features import number
-from foretrace.river.regressor import grown, table
+from foretrace.river.regressor import table
 
 
 class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
@@ -88,7 +90,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
 
     _functions = staticmethod(stream.forecasting)
 
-    def learn_one(self, y: float, x: dict | None = None) -> None:
+    def learn_one(self, y: float | int | None, x: dict | None = None) -> None:
         """Learns that the series went on with `y`, while the features were `x`.
 
         A value of None or NaN is unknown: the model's own forecast stands in for it. Dates among the
@@ -113,7 +115,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._state, said = stream.run_rows(self._compiled, self._state, rows, stream.float_array(values))
         self._forecast = stream.outlook(said[-1]).forecast.tolist()
 
-    def forecast(self, horizon: int, xs: list[dict] | None = None) -> list[float]:
+    def forecast(self, horizon: int, xs: Sequence[dict] | None = None) -> list[float]:
         """The next values; 0 before anything was learned.
 
         Parameters
@@ -132,23 +134,25 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
             )
         said = self._forecast
         if self._state is not None and xs is not None and self._features.room:
-            rows = [self._features.vector(timeless(x)) for x in xs[: self.horizon]]
+            rows = [self._features.vector(timeless(x)) for x in itertools.islice(xs, self.horizon)]
             rows += [rows[-1]] * (self.horizon - len(rows))
             said = np.asarray(self._compiled.answer(self._state, np.stack(rows))).tolist()
         return [said[min(h, self.horizon - 1)] for h in range(horizon)]
 
-    def forecast_interval(self, horizon: int, xs: list[dict] | None = None) -> list[tuple[float, float]]:
+    def forecast_interval(
+        self, horizon: int, xs: Sequence[dict] | None = None
+    ) -> list[tuple[float, float]]:
         """Lower and upper bounds between which the next values should lie as often as `coverage` says."""
         said = self.forecast(horizon, xs)
         if self._state is None:
             return [(-math.inf, math.inf)] * horizon
-        bounds = np.asarray(self._tree.state.interval.bounds)
+        bounds = np.asarray(stream.bounds(self._tree.state.interval))
         rows = [bounds[min(h, self.horizon - 1)] for h in range(horizon)]
         return [
             (value + float(low), value + float(high)) for value, (low, high) in zip(said, rows, strict=True)
         ]
 
-    def score_one(self, y: float) -> float:
+    def score_one(self, y: float | int) -> float:
         """How unusual it would be if `y` came next, from 0 to 1: the share of past errors below."""
         if self._state is None:
             return 0.0
@@ -168,10 +172,6 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     def _restore(self, beside: dict[str, Any]) -> None:
         super()._restore(beside)
         self._forecast = beside["forecast"]
-
-    def _grown(self, old: stream.Stream, fresh: stream.Stream) -> stream.Stream:
-        state = grown(old.state, fresh.state)
-        return stream.grown(old._replace(state=state), fresh._replace(state=state))
 
 
 def timeless(x: dict | None) -> dict:

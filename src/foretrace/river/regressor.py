@@ -88,7 +88,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
 
     _functions = staticmethod(stream.regression)
 
-    def learn_one(self, x: dict, y: float) -> None:
+    def learn_one(self, x: dict, y: float | int | None) -> None:
         """Learns that features `x` had target `y`; the hidden state advances by one sample.
 
         A target of None or NaN is one that never comes: the model goes on with its own prediction.
@@ -114,7 +114,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         _, lower, upper = self._answer(x)
         return lower, upper
 
-    def score_one(self, x: dict, y: float) -> float:
+    def score_one(self, x: dict, y: float | int) -> float:
         """How unusual `y` is for features `x`, from 0 to 1: the share of past errors that were smaller."""
         if self._state is None:
             return 0.0
@@ -166,16 +166,6 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
             said = self._compiled.answer_after(self._state, vector, hidden)
             self._questions.keep(x, said)
         return float(said.value), *said.bounds.tolist()
-
-    def _grown(self, old: stream.State, fresh: stream.State) -> stream.State:
-        return grown(old, fresh)
-
-
-def grown(old: stream.State, fresh: stream.State) -> stream.State:
-    """A state with room for more features; the influence of the past on the new parameters begins anew."""
-    learner = fresh.network.learner._replace(hidden=old.network.learner.hidden)
-    kept = old._replace(network=old.network._replace(learner=learner))
-    return stream.grown(kept, fresh._replace(network=fresh.network._replace(learner=learner)))
 
 
 def table(X: Any) -> dict[Any, list]:

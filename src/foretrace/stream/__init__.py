@@ -22,6 +22,7 @@ from foretrace.stream._compiled import (
 )
 from foretrace.stream._experts import weights
 from foretrace.stream._forecast import Stream
+from foretrace.stream._interval import bounds
 from foretrace.stream._journal import HEADING, Journal, season_of, summary
 from foretrace.stream._network import CELLS, grown
 from foretrace.stream._regression import Said
@@ -43,6 +44,7 @@ __all__ = [
     "Said",
     "State",
     "Stream",
+    "bounds",
     "classification",
     "experts",
     "float_array",

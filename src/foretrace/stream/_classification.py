@@ -36,11 +36,13 @@ class ClassState(NamedTuple):
         network: with the readout `class`, (classes, features).
         inputs: moments of the features.
         last: the class before, an index; -1 before there was one.
+        known: (classes,), 1 for those that were seen.
     """
 
     network: _network.Network
     inputs: _scale.Moments
     last: jax.Array
+    known: jax.Array
 
 
 def parts(plan: Classes) -> _network.Parts:
@@ -53,7 +55,10 @@ def initial(plan: Classes, key: Any) -> ClassState:
     made = parts(plan)
     shape = plan.classes, 1 + _CODE + _network.size(made) + plan.features
     return ClassState(
-        _network.network(made, key, {"class": shape}), _scale.moments(plan.features), -jnp.ones((), int)
+        network=_network.network(made, key, {"class": shape}),
+        inputs=_scale.moments(plan.features),
+        last=-jnp.ones((), int),
+        known=jnp.zeros(plan.classes),
     )
 
 
@@ -96,12 +101,16 @@ def learn(
     net = _network.step(made, state.network, u)
     before = _logits(net.params, u, net.learner.hidden)
 
+    known = jnp.maximum(state.known, jax.nn.one_hot(y, plan.classes))
+
     def loss(readouts, hidden):
-        logits = _logits(readouts, u, hidden)
+        # Room for classes that may come one day must not count.
+        logits = jnp.where(known > 0, _logits(readouts, u, hidden), -1e30)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
 
     net = _network.fit(made, net, loss, (y >= 0).astype(x.dtype))
-    return ClassState(net, _scale.seen(state.inputs, x), jnp.where(y >= 0, y, state.last)), before
+    inputs, last = _scale.seen(state.inputs, x), jnp.where(y >= 0, y, state.last)
+    return ClassState(net, inputs, last, known), before
 
 
 def _input(state: ClassState, x: jax.Array, last: jax.Array) -> jax.Array:
@@ -112,7 +121,7 @@ def _input(state: ClassState, x: jax.Array, last: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ones_like(x, shape=1), code, features])
 
 
-def _logits(readouts: dict[str, jax.Array], u: jax.Array, hidden: Any) -> jax.Array:
+def _logits(readouts: dict[str, Any], u: jax.Array, hidden: Any) -> jax.Array:
     # The hidden state goes between, so that there can be more features without moving anything.
     common, features = u[: 1 + _CODE], u[1 + _CODE :]
     return readouts["class"] @ jnp.concatenate([common, _network.seen(hidden), features])

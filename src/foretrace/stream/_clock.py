@@ -37,6 +37,9 @@ class Clock:
         Raises:
             ValueError: at a gap or repetition, if that is wanted.
         """
+        if not row.time:
+            count = int(self.when or 0) + 1
+            row = row._replace(time=str(count), when=float(count))
         passed = math.inf if self.when is None else row.when - self.when
         if passed <= 0 and self.gaps != "ignore":
             if self.gaps == "stop":

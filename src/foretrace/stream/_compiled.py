@@ -11,6 +11,7 @@ import numpy as np
 from foretrace.stream import _classification, _forecast, _regression
 from foretrace.stream._changes import Plan
 from foretrace.stream._classification import Classes
+from foretrace.stream._interval import bounds
 
 _CHUNK = (
     256  # rows of one dispatch; what is left over goes one by one, so that nothing else is ever compiled
@@ -80,8 +81,8 @@ def forecasting(plan: Plan) -> Compiled:
     def learn(state, x, y):
         state, before = _forecast.learn(plan, state, x, y)
         known = state.state.interval
-        bounds = state.forecast[None] + known.bounds.T
-        return state, jnp.concatenate([before, state.forecast, bounds.ravel(), known.tail[None]])
+        around = state.forecast[None] + bounds(known).T
+        return state, jnp.concatenate([before, state.forecast, around.ravel(), known.tail[None]])
 
     answer = functools.partial(_forecast.forecast, plan)
     return _compiled(functools.partial(_forecast.initial, plan), answer, answer, learn, learn)

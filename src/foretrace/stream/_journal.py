@@ -133,7 +133,7 @@ def summary(journal: Journal, unit: str = "") -> list[str]:
 
 
 def season_of(times: Sequence[float]) -> int:
-    """The usual season of dates by their spacing in seconds: a day, a week or a year; 0 if there is none."""
+    """The usual season of dates by their spacing in seconds: a day, a week or a year; 0 for none."""
     steps = np.diff(np.asarray(times, float))
     if not len(steps):
         return 0

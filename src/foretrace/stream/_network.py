@@ -121,13 +121,27 @@ def size(made: Parts) -> int:
 def grown(old: Any, new: Any) -> Any:
     """A larger state with a smaller one of the same kind in the first places of every array.
 
-    What is new in an array keeps its initial value.
+    What is new in an array keeps its initial value. Where parameters of the cell are new, the influence of
+    the past on all of them begins anew; the hidden state goes on.
     """
 
     def place(small, large):
         return large.at[tuple(slice(n) for n in small.shape)].set(small) if small.ndim else small
 
-    return jax.tree.map(place, old, new)
+    def network(small, large):
+        if not isinstance(small, Network):
+            return place(small, large)
+        shapes = [[leaf.shape for leaf in jax.tree.leaves(net.learner)] for net in (small, large)]
+        kept = small.learner
+        if shapes[0] != shapes[1]:
+            kept = large.learner._replace(hidden=small.learner.hidden)
+        rest = (
+            jax.tree.map(place, a, b)
+            for a, b in ((small.params, large.params), (small.optimizer, large.optimizer))
+        )
+        return Network(*rest, kept)
+
+    return jax.tree.map(network, old, new, is_leaf=lambda leaf: isinstance(leaf, Network))
 
 
 def _spread(params: dict[str, Any]) -> dict[str, Any]:

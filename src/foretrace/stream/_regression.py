@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from foretrace.stream import _changes, _experts, _network, _scale
 from foretrace.stream._changes import Plan, Seen, State
-from foretrace.stream._interval import observe
+from foretrace.stream._interval import bounds, observe
 
 _BASIS = 3
 
@@ -55,7 +55,7 @@ def answer(plan: Plan, state: State, x: jax.Array, hidden: Any) -> Said:
     )
     known = state.time > 0
     value = jnp.where(known, value[0], jnp.zeros_like(value[0]))
-    return Said(value, value + state.interval.bounds[0], state.recent, hidden)
+    return Said(value, value + bounds(state.interval)[0], state.recent, hidden)
 
 
 def learn(

@@ -1,14 +1,15 @@
 """Rows of a table, one by one: from a CSV, JSON lines or Parquet file, or as they arrive."""
 
+import contextlib
 import csv
 import datetime
 import io
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 _UNKNOWN = frozenset({"", "nan", "na", "n/a", "null", "none", "?"})
 
@@ -17,8 +18,8 @@ class Row(NamedTuple):
     """One time of a stream.
 
     Attributes:
-        time: its name, as it was written.
-        when: the same as a number, in seconds if it is a date.
+        time: its name, as it was written; empty where rows are to be counted.
+        when: the same as a number, in seconds if it is a date; NaN where rows are to be counted.
         y: the target, NaN if unknown.
         x: the features, NaN where unknown.
         dated: whether the time is a date.
@@ -55,13 +56,14 @@ def read_rows(file: Path, columns: Columns) -> Iterator[Row]:
     return _checked(_csv(text, file.name), columns, file.name)
 
 
-def follow_rows(stream: TextIO, columns: Columns) -> Iterator[Row]:
+def follow_rows(stream: io.TextIOBase, columns: Columns) -> Iterator[Row]:
     """The rows of CSV text as its lines arrive; raises as `read_rows` does."""
     return _checked(_csv(iter(stream.readline, ""), "standard input"), columns, "standard input")
 
 
-def _csv(lines: Iterable[str], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.reader(_text(lines, name))
+def _csv(lines: Iterable[str], name: str) -> Generator[tuple[str, dict[str, Any]], None, None]:
+    text = _text(lines, name)
+    reader = csv.reader(text)
     try:
         header = next(reader, None)
         yield "", dict.fromkeys(header or ())
@@ -77,27 +79,30 @@ def _csv(lines: Iterable[str], name: str) -> Iterator[tuple[str, dict[str, Any]]
             yield where, dict(zip(header or (), cells, strict=True))
     except csv.Error as error:
         raise ValueError(f"{name} must be CSV; got {error}; is it another kind of file?") from None
+    finally:
+        text.close()
 
 
-def _json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_lines(lines: Iterable[str], name: str) -> Generator[tuple[str, dict[str, Any]], None, None]:
     first = True
-    for number, line in enumerate(_text(lines, name), start=1):
-        if not line.strip():
-            continue
-        where = f"line {number} of {name}"
-        try:
-            found = json.loads(line)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError(f"{where} must be one JSON object; got {line.strip()[:40]!r}; repair it.")
-        if first:
-            first = False
-            yield "", found
-        yield where, found
+    with contextlib.closing(_text(lines, name)) as text:
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            where = f"line {number} of {name}"
+            try:
+                found = json.loads(line)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise ValueError(f"{where} must be one JSON object; got {line.strip()[:40]!r}; repair it.")
+            if first:
+                first = False
+                yield "", found
+            yield where, found
 
 
-def _parquet(file: Path, columns: Columns) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parquet(file: Path, columns: Columns) -> Generator[tuple[str, dict[str, Any]], None, None]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -118,32 +123,40 @@ def _parquet(file: Path, columns: Columns) -> Iterator[tuple[str, dict[str, Any]
             yield f"row {next(count)} of {file.name}", found
 
 
-def _checked(rows: Iterator[tuple[str, dict[str, Any]]], columns: Columns, name: str) -> Iterator[Row]:
+def _checked(
+    rows: Generator[tuple[str, dict[str, Any]], None, None], columns: Columns, name: str
+) -> Iterator[Row]:
     """Looks at the heading at once, and at every row when its turn comes."""
     _, heading = next(rows, ("", {}))
     if not heading:
+        rows.close()
         raise ValueError(f"data must have a heading and rows; got nothing in {name}; is it the right file?")
     wanted = {"target": (columns.target,), "time": (columns.time,), "features": columns.features}
     for option, names in wanted.items():
         for column in names:
             if column is not None and column not in heading:
+                rows.close()
                 raise ValueError(
                     f"{option} must be among the columns {', '.join(heading)}; got {column!r}; choose one."
                 )
     return _rows(rows, columns, name)
 
 
-def _rows(rows: Iterator[tuple[str, dict[str, Any]]], columns: Columns, name: str) -> Iterator[Row]:
-    count = 0
-    for where, cells in rows:
-        count += 1
-        time, when, dated = str(count), float(count), False
-        if columns.time is not None:
-            time = str(cells.get(columns.time))
-            when, dated = _when(where, columns.time, cells.get(columns.time))
-        y = _number(where, columns.target, cells.get(columns.target))
-        yield Row(time, when, y, tuple(_number(where, f, cells.get(f)) for f in columns.features), dated)
-    if not count:
+def _rows(
+    rows: Generator[tuple[str, dict[str, Any]], None, None], columns: Columns, name: str
+) -> Iterator[Row]:
+    empty = True
+    with contextlib.closing(rows):
+        for where, cells in rows:
+            empty = False
+            time, when, dated = "", math.nan, False
+            if columns.time is not None:
+                time = str(cells.get(columns.time))
+                when, dated = _when(where, columns.time, cells.get(columns.time))
+            y = _number(where, columns.target, cells.get(columns.target))
+            x = tuple(_number(where, feature, cells.get(feature)) for feature in columns.features)
+            yield Row(time, when, y, x, dated)
+    if empty:
         raise ValueError(f"data must have rows; got only a heading in {name}; is it the right file?")
 
 
@@ -184,7 +197,7 @@ def _when(where: str, column: str, cell: Any) -> tuple[float, bool]:
     return (date if date.tzinfo else date.replace(tzinfo=datetime.UTC)).timestamp(), True
 
 
-def _text(lines: Iterable[str], name: str) -> Iterator[str]:
+def _text(lines: Iterable[str], name: str) -> Generator[str, None, None]:
     try:
         for line in lines:
             if "\0" in line:

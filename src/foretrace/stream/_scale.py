@@ -51,9 +51,9 @@ def standard(known: Moments, values: jax.Array) -> jax.Array:
     return jnp.clip((values_or(values, known.mean) - known.mean) / spread, -_LIMIT, _LIMIT)
 
 
-def size(old: jax.Array, count: jax.Array, values: jax.Array) -> jax.Array:
+def size(old: jax.Array, count: jax.Array, values: jax.Array, memory: float = MEMORY) -> jax.Array:
     """Running mean of absolute values, (n,), `count` of them seen before; never 0."""
-    rate = 1 / jnp.minimum(count + 1, MEMORY)
+    rate = 1 / jnp.minimum(count + 1, memory)
     new = old + rate * (abs(values) - old)
     return jnp.maximum(jnp.where(count < 1, abs(values), new), TINY)
 

@@ -1,0 +1,228 @@
+"""River's own checks, and what River users rely on."""
+
+import pickle
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from river import compose, datasets, evaluate, metrics, preprocessing
+from river.checks import yield_checks
+
+from foretrace.river import RecurrentClassifier, RecurrentForecaster, RecurrentRegressor
+
+# Small and alike: all checks of one class share what was compiled.
+MODELS = [
+    RecurrentRegressor(hidden=4, lags=2),
+    RecurrentClassifier(hidden=4),
+    RecurrentForecaster(horizon=3, hidden=4, lags=2),
+]
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    """Optax relies on the usual promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def all_checks():
+    for model in MODELS:
+        for number, check in enumerate(yield_checks(model)):
+            yield pytest.param(model, check, id=f"{type(model).__name__}-{number}-{check.__name__}")
+
+
+@pytest.mark.filterwarnings("default")  # River's own
+@pytest.mark.parametrize(("model", "check"), list(all_checks()))
+def test_river_accepts_it(model, check):
+    assert check.__name__ not in model._unit_test_skips()
+    check(model.clone())
+
+
+def stream(n, seed=0):
+    rng = np.random.default_rng(seed)
+    for t in range(n):
+        x = {"a": float(rng.normal()), "b": float(rng.normal())}
+        yield x, 3 * x["a"] + float(np.sin(t / 5))
+
+
+def regressor(**options):
+    return RecurrentRegressor(hidden=4, lags=2, **options)
+
+
+class TestRegressor:
+    def test_it_learns_in_a_pipeline_what_a_feature_means(self):
+        model = compose.Pipeline(preprocessing.StandardScaler(), regressor())
+        error = evaluate.progressive_val_score(stream(600), model, metrics.MAE()).get()
+        assert error < 0.6 * np.mean([abs(y) for _, y in stream(600)])
+
+    def test_to_ask_leaves_no_trace(self):
+        asked, silent = regressor(), regressor()
+        for x, y in stream(30):
+            for _ in range(3):
+                first = asked.predict_one(x)
+            assert asked.predict_one(x) == first
+            asked.predict_one({"a": -x["a"]})
+            asked.learn_one(x, y)
+            silent.learn_one(x, y)
+        assert asked.predict_one(x) == silent.predict_one(x)
+
+    @pytest.mark.parametrize("delay", [1, 7])
+    def test_labels_may_come_late(self, delay):
+        model = regressor(delay=delay)
+        error = evaluate.progressive_val_score(stream(400), model, metrics.MAE(), delay=delay).get()
+        assert error < 0.75 * np.mean([abs(y) for _, y in stream(400)])
+
+    def test_a_late_label_belongs_to_the_question(self):
+        """Features say when the target is large; with the state of the moment the two would not match."""
+        model, rng, waiting = regressor(delay=3), np.random.default_rng(0), []
+        said, came = [], []
+        for _ in range(500):
+            x = {"a": float(rng.normal())}
+            waiting.append((x, 10 * x["a"], model.predict_one(x)))
+            if len(waiting) > 3:
+                x, y, before = waiting.pop(0)
+                said.append(before)
+                came.append(y)
+                model.learn_one(x, y)
+        assert np.mean(abs(np.array(said) - came)[200:]) < 1.5
+
+    def test_many_rows_are_rows_one_by_one(self):
+        rows = list(stream(270))
+        frame = pd.DataFrame([x for x, _ in rows])
+        many, one = regressor(), regressor()
+        many.learn_many(frame, pd.Series([y for _, y in rows]))
+        for x, y in rows:
+            one.learn_one(x, y)
+        assert many.predict_one(rows[0][0]) == pytest.approx(
+            one.predict_one(rows[0][0]), rel=1e-2, abs=1e-2
+        )
+
+    def test_an_unknown_target_only_moves_time_on(self):
+        model = regressor()
+        for x, y in stream(20):
+            model.learn_one(x, y)
+        before = model.experts
+        model.learn_one(x, None)
+        assert model.experts == before
+        assert np.isfinite(model.predict_one(x))
+
+    def test_intervals_hold_and_surprises_are_seen(self):
+        model, inside = regressor(), []
+        for x, y in stream(500):
+            lower, upper = model.predict_interval_one(x)
+            inside.append(lower <= y <= upper)
+            model.learn_one(x, y)
+        assert 0.8 < np.mean(inside[100:]) < 0.97
+        usual = model.predict_one(x)
+        assert model.score_one(x, usual) < 0.2
+        assert model.score_one(x, usual + 100) > 0.99
+
+    def test_saved_and_loaded_it_goes_on_the_same(self, tmp_path):
+        rows = list(stream(40))
+        model = regressor()
+        for x, y in rows[:20]:
+            model.learn_one(x, y)
+        model.save(tmp_path / "model")
+        loaded, copied = RecurrentRegressor.load(tmp_path / "model"), pickle.loads(pickle.dumps(model))
+        for x, y in rows[20:]:
+            said = model.predict_one(x)
+            assert loaded.predict_one(x) == said == copied.predict_one(x)
+            for one in (model, loaded, copied):
+                one.learn_one(x, y)
+        with pytest.raises(ValueError, match=r"which RecurrentRegressor wrote"):
+            RecurrentClassifier.load(tmp_path / "model")
+
+    def test_room_is_made_without_forgetting(self):
+        model = regressor()
+        for x, y in stream(300):
+            model.learn_one(x, y)
+        x = {"a": 1.0, "b": 0.0}
+        before = model.predict_one(x)
+        model.learn_one(x | {"c": 1.0}, before)
+        assert model.predict_one(x) == pytest.approx(before, abs=1.5)
+
+
+class TestClassifier:
+    def test_classes_appear_later(self):
+        model, rng = RecurrentClassifier(hidden=4), np.random.default_rng(0)
+        right = []
+        for t in range(600):
+            label = ["low", "high", 7][int(rng.integers(2 if t < 200 else 3))]
+            x = {"a": {"low": -1.0, "high": 1.0, 7: 0.0}[label] + 0.1 * rng.normal()}
+            if t == 100:
+                assert set(model.predict_proba_one(x)) == {"low", "high"}
+            right.append(model.predict_one(x) == label)
+            model.learn_one(x, label)
+        assert np.mean(right[450:]) > 0.8
+
+    def test_it_remembers_what_no_feature_shows(self):
+        """The class is the bit of the sample before: only memory can tell."""
+        model, rng = RecurrentClassifier(hidden=8, learning_rate=0.02), np.random.default_rng(0)
+        before, right = 0, []
+        for _ in range(1500):
+            bit = int(rng.integers(2))
+            right.append(model.predict_one({"bit": bit}) == before)
+            model.learn_one({"bit": bit}, before)
+            before = bit
+        assert np.mean(right[1200:]) > 0.9
+
+    def test_saved_and_loaded_it_goes_on_the_same(self, tmp_path):
+        model = RecurrentClassifier(hidden=4)
+        for x, y in datasets.Phishing().take(20):
+            model.learn_one(x, y)
+        model.save(tmp_path)
+        assert RecurrentClassifier.load(tmp_path).predict_proba_one(x) == model.predict_proba_one(x)
+
+
+class TestForecaster:
+    @pytest.mark.filterwarnings("default")  # River leaves its files open
+    def test_it_is_evaluated_by_river(self):
+        model = RecurrentForecaster(horizon=3, hidden=4, lags=12)
+        metric = evaluate.evaluate(datasets.AirlinePassengers(), model, metrics.MAE(), horizon=3)
+        persistence = np.array([y for _, y in datasets.AirlinePassengers()])
+        persistence = np.mean([abs(persistence[h:] - persistence[:-h]).mean() for h in (1, 2, 3)])
+        assert metric.get() < persistence
+
+    def test_features_ahead_count(self):
+        rng = np.random.default_rng(0)
+        model = RecurrentForecaster(horizon=2, hidden=4, lags=2)
+        for _ in range(400):
+            x = {"a": float(rng.normal())}
+            model.learn_one(5 * x["a"], x)
+        high = model.forecast(2, [{"a": 1.0}, {"a": -1.0}])
+        assert high[0] > 3 and high[1] < -3
+
+    def test_longer_horizons_repeat_the_last(self):
+        model = RecurrentForecaster(horizon=2, hidden=4, lags=2)
+        assert model.forecast(3) == [0.0] * 3
+        for y in range(10):
+            model.learn_one(y)
+        said = model.forecast(4)
+        assert said[1] == said[2] == said[3]
+        with pytest.raises(ValueError, match="horizon must be an int >= 1; got 0"):
+            model.forecast(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: RecurrentRegressor(cell="elman"), "cell must be one of elstm"),
+        (lambda: RecurrentRegressor(hidden=0), "hidden must be an int >= 1; got 0"),
+        (lambda: RecurrentRegressor(learning_rate=0.0), "learning_rate must be above 0"),
+        (lambda: RecurrentRegressor(coverage=1.0), "coverage must be above 0 and below 1; got 1.0"),
+        (lambda: RecurrentRegressor(delay=-1), "delay must be an int from 0"),
+        (lambda: RecurrentForecaster(target="log"), "target must be auto, change or level; got 'log'"),
+        (lambda: RecurrentForecaster(horizon=0), "horizon must be an int >= 1; got 0"),
+        (lambda: regressor().learn_one({"a": float("inf")}, 1.0), "'a' must be finite"),
+        (lambda: regressor().save("nowhere"), "model must have learned something"),
+    ],
+)
+def test_what_is_wrong_is_said(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_text_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match="put preprocessing"):
+        regressor().learn_one({"a": "x"}, 1.0)
