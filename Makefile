@@ -14,7 +14,7 @@ test: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # The stamps make a second `make` reinstall nothing unless what is required has changed.
 .venv/installed: pyproject.toml $(CONSTRAINTS)
