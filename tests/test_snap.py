@@ -172,6 +172,16 @@ def test_a_step_whose_places_move_is_taken_as_dense(x64):
     )
 
 
+def test_a_parameter_that_reaches_nothing_has_no_gradient(x64):
+    def step(p, h, x):
+        return jnp.tanh(p["w"] @ h + p["v"] @ x + jnp.zeros(3, h.dtype) * p["off"])
+
+    cell = user_cell(step, {"w": (3, 3), "v": (3, 2), "off": (3,)})
+    params, (xs, credits) = draw(cell), stream(cell, 3)
+    gradients, *_ = run(ft.snap(cell, order=3), cell, params, xs, credits)
+    assert_close(gradients, exact(cell, params, xs, credits))
+
+
 def test_memory_is_that_of_the_mask():
     cell = ring()
     state = jax.eval_shape(lambda key: ft.snap(cell, order=2).init(key, draw(cell)), jax.random.key(0))

@@ -152,6 +152,8 @@ def _left(pattern: Pattern, values: jax.Array, columns: jax.Array) -> jax.Array:
 
 def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.Array:
     """Entries of `a` along `axis`, as slices where the index runs on: a gather is slow on every device."""
+    if not len(index):
+        return jax.lax.slice_in_dim(a, 0, 0, axis=axis)
     index = np.where(valid, index, 0)
     cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), len(index)]
     if len(cuts) > 16:

@@ -201,9 +201,8 @@ def _everywhere(rng, tangents: list, e: Equation) -> list:
     """A random linear map from all entries of the tangents to all entries of the outputs."""
     if not tangents:
         return [None] * len(e.outputs)
-    total = sum(
-        jnp.sum(jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.real.dtype) * a.real) for a in tangents
-    )
+    sums = [jnp.sum(jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.real.dtype) * a.real) for a in tangents]
+    total = sum(sums[1:], start=sums[0])
     return [
         (total * jnp.asarray(rng.uniform(0.5, 1.5, v.aval.shape), total.dtype)).astype(v.aval.dtype)
         for v in e.outputs

@@ -43,13 +43,13 @@ class Sets(NamedTuple):
         rows: (K, G) int.
         columns: (C, G) int.
         width: F of a group, 1 of a dense leaf.
-        count: number of columns, those that reach nothing included.
+        total: number of columns, those that reach nothing included.
     """
 
     rows: np.ndarray
     columns: np.ndarray
     width: int
-    count: int
+    total: int
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -104,7 +104,7 @@ class Recommendation(NamedTuple):
         return self.choices[0].label
 
     def __str__(self) -> str:
-        rows = [("learner", "exact", "unbiased", "kB", "kFLOP per step", "")]
+        rows: list[tuple[str, ...]] = [("learner", "exact", "unbiased", "kB", "kFLOP per step", "")]
         for choice in self.choices:
             facts = LEARNERS[choice.label.partition(":")[0]]
             cost = ("", "") if choice.cost is None else _thousands(choice.cost)

@@ -120,7 +120,8 @@ def check_learner(
     if learner.phases is not None:
         _check_phases(learner, cell, params, tolerance)
     lane, single = (jax.tree.map(lambda a, k=k: a[:, k], (xs, credits, never)) for k in (slice(1), 0))
-    of_lane, of_single = (_scan(learner, params, *s, n)[0] for s, n in ((lane, 1), (single, None)))
+    of_lane, *_ = _scan(learner, params, lane[0], lane[1], lane[2], 1)
+    of_single, *_ = _scan(learner, params, single[0], single[1], single[2], None)
     assert_close(of_single, of_lane, tolerance, "a single stream must be one lane")
     if exact:
         _assert_gradients(learner, cell, params, *single[:2])
@@ -230,16 +231,16 @@ def _check_restarts(learner, params, scanned, xs, credits, tolerance) -> None:
     at = steps // 2 + 1
     restart = jnp.zeros((steps, 2), bool).at[at].set(True)
     other = jax.tree.map(lambda a: a.at[:at].multiply(jnp.asarray(-3, a.dtype)), xs)
-    after = [_at(scanned(inputs, restart)[0], slice(at, None)) for inputs in (xs, other)]
-    assert_close(*after, tolerance, "nothing of the past may be left after a restart:")
+    one, two = (_at(scanned(inputs, restart)[0], slice(at, None)) for inputs in (xs, other))
+    assert_close(one, two, tolerance, "nothing of the past may be left after a restart:")
     *_, state = scanned(xs, jnp.zeros_like(restart))
     begun = learner.reset(state, jnp.array([True, True]))
     gradient = learner.grad(params, begun, _at(credits, 0))
     assert_close(gradient, jax.tree.map(jnp.zeros_like, params), 0.0, "no gradient right after a restart:")
     lane = jax.tree.map(lambda a: a.at[0].set(0), _at(credits, 0))
     one = learner.reset(state, jnp.array([True, False]))
-    found = [learner.grad(params, s, lane) for s in (one, state)]
-    assert_close(*found, tolerance, "a lane that goes on must not notice another's restart:")
+    of_one, of_none = (learner.grad(params, s, lane) for s in (one, state))
+    assert_close(of_one, of_none, tolerance, "a lane that goes on must not notice another's restart:")
 
 
 def _check_phases(learner, cell, params, tolerance) -> None:

@@ -197,7 +197,8 @@ def at_once(learner: Learner) -> Learner:
 
     For methods whose past says all there is to say of the present step.
     """
-    _, place, extend, compress, _ = learner.phases
+    phases: Any = learner.phases
+    _, place, extend, compress, _ = phases
 
     def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
         return compress(params, extend(params, place(state, 0), x))
@@ -215,8 +216,8 @@ def at_once(learner: Learner) -> Learner:
     def take(params: Params, state: State, x: Input) -> State:
         return step(params, state, x)[0]
 
-    phases = Phases(1, lambda state, index: state, take, nothing, sweep)
-    return learner._replace(step=step, grad=grad, phases=phases)
+    once = Phases(1, lambda state, index: state, take, nothing, sweep)
+    return learner._replace(step=step, grad=grad, phases=once)
 
 
 def check_count(name: str, value: Any, remedy: str) -> int:

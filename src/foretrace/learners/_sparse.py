@@ -130,11 +130,14 @@ def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) 
     out = []
     for part, values in zip(sets, found, strict=True):
         columns = part.columns.ravel()
+        if not columns.size:  # nothing of it reaches the state
+            out.append(jnp.zeros((part.width, part.total), structure.dtype))
+            continue
         if len(values) <= _SMALL:
             values = jnp.concatenate(list(values), axis=1)
         else:
             values = values.swapaxes(0, 1).reshape(part.width, -1)
-        place = np.full(part.count, -1)
+        place = np.full(part.total, -1)
         place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
         out.append(_take(values, place, 1, place >= 0))
     groups, dense = out[: len(structure.groups)], out[len(structure.groups) :]
@@ -144,6 +147,7 @@ def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
     """Left (I, K, G) times right (K, C, F, G), for every set."""
-    if len(right) <= _SMALL:  # a sum over an axis of two entries would be many times slower
-        return sum(left[:, k, None, None] * right[None, k] for k in range(len(right)))
+    if 0 < len(right) <= _SMALL:  # a sum over an axis of two entries would be many times slower
+        parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
+        return sum(parts[1:], start=parts[0])
     return jnp.einsum("ikg,kcfg->icfg", left, right)

@@ -1,5 +1,7 @@
 """A recurrence that is not trained: the readout learns alone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -36,8 +38,9 @@ def frozen(cell: Cell) -> Learner:
     also scaled by hand.
     """
     learner = immediate(cell)
+    phases: Any = learner.phases
 
     def grad(params, state, credit):  # (1)
         return jax.tree.map(jnp.zeros_like, params)
 
-    return learner._replace(grad=grad, phases=learner.phases._replace(sweep=grad))
+    return learner._replace(grad=grad, phases=phases._replace(sweep=grad))
