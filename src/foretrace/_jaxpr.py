@@ -239,6 +239,6 @@ def nonzeros(e: Equation, places: list) -> list | None:
     if name == "neg":
         return places
     if name in ("add", "add_any", "sub"):
-        total = sum(jnp.broadcast_to(a, out.aval.shape) for a in places)
-        return [(total != 0).astype(out.aval.dtype)]
+        met = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
+        return [jnp.any(jnp.stack(met), axis=0).astype(out.aval.dtype)]
     return None

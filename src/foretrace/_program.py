@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,8 @@ class Program:
                 outputs = [None]
             elif known and e.primitive.name in FIXED_PLACES:
                 if e.primitive.name == "div":
-                    values[1] = jnp.where(values[1] == 0, 1, values[1])
+                    below: Any = values[1]
+                    values[1] = jnp.where(below == 0, 1, below)
                 outputs = self._linear_step(e, values)
             elif e.primitive.name == "select_n":
                 branches = [rng.uniform(0.5, 1.5) * a for a in values[1:] if a is not None]

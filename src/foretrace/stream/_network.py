@@ -135,11 +135,8 @@ def grown(old: Any, new: Any) -> Any:
         kept = small.learner
         if shapes[0] != shapes[1]:
             kept = large.learner._replace(hidden=small.learner.hidden)
-        rest = (
-            jax.tree.map(place, a, b)
-            for a, b in ((small.params, large.params), (small.optimizer, large.optimizer))
-        )
-        return Network(*rest, kept)
+        params = jax.tree.map(place, small.params, large.params)
+        return Network(params, jax.tree.map(place, small.optimizer, large.optimizer), kept)
 
     return jax.tree.map(network, old, new, is_leaf=lambda leaf: isinstance(leaf, Network))
 

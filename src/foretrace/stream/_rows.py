@@ -56,8 +56,8 @@ def read_rows(file: Path, columns: Columns) -> Iterator[Row]:
     return _checked(_csv(text, file.name), columns, file.name)
 
 
-def follow_rows(stream: io.TextIOBase, columns: Columns) -> Iterator[Row]:
-    """The rows of CSV text as its lines arrive; raises as `read_rows` does."""
+def follow_rows(stream: Any, columns: Columns) -> Iterator[Row]:
+    """The rows of an open text file in CSV, as its lines arrive; raises as `read_rows` does."""
     return _checked(_csv(iter(stream.readline, ""), "standard input"), columns, "standard input")
 
 

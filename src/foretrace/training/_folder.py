@@ -17,7 +17,17 @@ from foretrace.training._signals import Stop
 
 # What may differ when a run goes on: where it is, how it was called, when it saves, what it shows.
 _FREE = frozenset(
-    {"out", "command", "resume", "checkpoint_every", "on_nonfinite", "versions", "tensorboard", "wandb"} | {"gaps"}
+    (
+        "out",
+        "command",
+        "resume",
+        "checkpoint_every",
+        "on_nonfinite",
+        "versions",
+        "tensorboard",
+        "wandb",
+        "gaps",
+    )
 )
 _FREE_FILES = frozenset({"file", "valid", "test"})  # bound by their checksums
 

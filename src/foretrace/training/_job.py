@@ -175,7 +175,7 @@ def _choice(text: str, **given: int | None) -> tuple[str, int]:
     if name not in _MAKE:
         raise ValueError(f"learner must be one of {', '.join(_MAKE)}; got {text!r}; choose one of them.")
     option, number = _NUMBERS.get(name, (None, 1))
-    values = {other: value for other, value in given.items() if value is not None}
+    values: dict[str, int] = {other: value for other, value in given.items() if value is not None}
     for other, value in values.items():
         if other != option:
             raise ValueError(f"{other} must be left out for {name}; got {value}; drop --{other}.")
@@ -189,4 +189,5 @@ def _choice(text: str, **given: int | None) -> tuple[str, int]:
         if values.get(option, int(digits)) != int(digits):
             raise ValueError(f"{option} must be given once; got {text!r} and {values[option]}; drop one.")
         return name, int(digits)
-    return name, values.get(option, number) if option else number
+    # What was given can only be this one.
+    return name, next(iter(values.values()), number)
