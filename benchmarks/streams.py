@@ -12,10 +12,11 @@ import csv
 import json
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from river import compose, datasets, linear_model, preprocessing, time_series
+from river import compose, datasets, linear_model, optim, preprocessing, time_series
 
 from foretrace.bench import environment
 from foretrace.river import RecurrentForecaster, RecurrentRegressor
@@ -44,7 +45,7 @@ def streams(nab, rows):
 
 
 class Lagged:
-    """Bayesian linear regression on the last values, one step ahead."""
+    """Bayesian linear regression of the change on the last changes, one step ahead."""
 
     def __init__(self):
         self.model = compose.Pipeline(
@@ -54,16 +55,16 @@ class Lagged:
 
     def forecast(self, horizon, xs=None):
         """The next value, as a list."""
-        return [self.model.predict_one(self._features())]
+        return [self.last[0] + self.model.predict_one(self._features())]
 
     def learn_one(self, y, x=None):
         """Learns the next value."""
-        if self.last:
-            self.model.learn_one(self._features(), y)
-        self.last = [y, *self.last][:LAGS]
+        if len(self.last) > 1:
+            self.model.learn_one(self._features(), y - self.last[0])
+        self.last = [y, *self.last][: LAGS + 1]
 
     def _features(self):
-        return {f"lag{i}": value for i, value in enumerate(self.last)}
+        return {f"change{i}": a - b for i, (a, b) in enumerate(pairwise(self.last))}
 
 
 def rivals(horizon, season):
@@ -72,7 +73,14 @@ def rivals(horizon, season):
         "HoltWinters": lambda: time_series.HoltWinters(
             alpha=0.3, beta=0.1, gamma=0.6, seasonality=season, multiplicative=False
         ),
-        "SNARIMAX": lambda: time_series.SNARIMAX(p=season, d=1, q=3),
+        "Holt": lambda: time_series.HoltWinters(alpha=0.9, beta=0.01),
+        "SNARIMAX": lambda: time_series.SNARIMAX(
+            p=season if season <= 24 else 12,
+            d=1,
+            q=3,
+            regressor=preprocessing.StandardScaler()
+            | linear_model.LinearRegression(optimizer=optim.SGD(0.01), intercept_lr=0.3),
+        ),
     }
     return found | ({"BayesianLR": Lagged} if horizon == 1 else {})
 
@@ -120,8 +128,8 @@ def with_features(y, xs):
 
 def chunk_speed(model, y):
     """Samples per second of `learn_many`, compiled already."""
-    model.learn_many(y[:256])
     many = np.tile(y, 1 + 8192 // len(y))[:8192]
+    model.learn_many(many[:257])  # compiles
     begin = time.perf_counter()
     model.learn_many(many)
     model.forecast(1)
