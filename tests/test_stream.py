@@ -100,6 +100,19 @@ class TestLeastSquares:
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(known))
         np.testing.assert_allclose(_least_squares.read(known, features), [1, -1], rtol=1e-3)
 
+    def test_it_stays_sound_where_features_are_rare_and_large(self):
+        rng = np.random.default_rng(0)
+        rows = np.concatenate([np.ones((20_000, 1)), 5.0 * (rng.random((20_000, 30)) < 0.005)], axis=1)
+
+        def step(known, row):
+            known = _least_squares.fit(known, row[None], row[3:4] / 5)
+            return known, jnp.max(abs(known.weights))
+
+        start = _least_squares.least_squares(1, 31, shared=True)
+        known, largest = jax.lax.scan(step, start, jnp.asarray(rows, jnp.float32))
+        assert float(jnp.max(largest)) < 2
+        assert float(jnp.min(jnp.linalg.eigvalsh(known.covariance[0]))) > -1e-4
+
 
 class TestExperts:
     def test_the_mixture_is_nearly_as_good_as_the_best_expert(self):
@@ -191,6 +204,13 @@ class TestForecast:
         y = np.tile(np.random.default_rng(0).normal(size=32), 16).astype(np.float32)
         _, said = run(PLAN._replace(period=32, lags=1), y)
         assert abs(said[200:, 0] - y[200:]).mean() < 0.02
+
+    def test_a_stream_that_rests_for_long_is_said_within_its_bounds(self):
+        y, rng = np.zeros(5120, np.float32), np.random.default_rng(0)
+        events = np.arange(100, 5000, 173)
+        y[events] = rng.choice([-1.0, 1.0], len(events))
+        _, said = run(PLAN._replace(hidden=8, lags=24), y)
+        assert np.abs(said).max() < 30
 
     @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
     def test_the_unit_of_the_values_does_not_matter(self, size):

@@ -9,6 +9,8 @@ import optax
 from foretrace.stream import _experts, _least_squares, _network, _scale
 from foretrace.stream._interval import Interval, interval
 
+_MOST = 20.0  # units of order 1 beyond which nothing is learned
+
 
 class Plan(NamedTuple):
     """What is fixed while a stream runs; every other one is compiled anew.
@@ -131,9 +133,11 @@ def say(plan: Plan, state: State, given: Seen) -> jax.Array:
         "level": mean + spread * jnp.sum(readouts["level"] * views, axis=1) - given.last,
         "season": given.season - given.last,
     }
-    said = given.last + jnp.stack([found[name] for name in experts(plan)], axis=1)
-    # A readout that has gone astray says what persistence says, until it has come back.
-    return jnp.where(jnp.isfinite(said), said, given.last)
+    changes = jnp.stack([found[name] for name in experts(plan)], axis=1)
+    # A readout that has gone astray says no more than the largest change that is ever learned.
+    most = _MOST * jnp.maximum(unit, spread)[:, None]
+    changes = jnp.clip(jnp.where(jnp.isfinite(changes), changes, 0), -most, most)
+    return given.last + changes
 
 
 def mix(state: State, said: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -153,8 +157,8 @@ def learn(
 ) -> State:
     """Fits all readouts and the cell to the values (H,) that came, with weight 0 or 1."""
     unit, mean, spread = _units(state)
-    change = jnp.clip((truth - given.last) / unit, -20, 20)
-    level = jnp.clip((truth - mean) / spread, -20, 20)
+    change = jnp.clip((truth - given.last) / unit, -_MOST, _MOST)
+    level = jnp.clip((truth - mean) / spread, -_MOST, _MOST)
     # What is unknown teaches nothing.
     weight = jnp.where(jnp.all(jnp.isfinite(change)), weight, 0)
     change, level = (jnp.where(weight > 0, target, 0) for target in (change, level))
@@ -199,7 +203,7 @@ def basis(state: State, recent: jax.Array) -> jax.Array:
 def lags(plan: Plan, state: State, recent: jax.Array) -> jax.Array:
     """The last changes, newest first, (lags,), in units of their mean size."""
     values = recent[: plan.lags + 1]
-    return jnp.clip((values[:-1] - values[1:]) / state.change[0], -20, 20)
+    return jnp.clip((values[:-1] - values[1:]) / state.change[0], -_MOST, _MOST)
 
 
 def seasonal(state: State, season: jax.Array, last: jax.Array) -> jax.Array:

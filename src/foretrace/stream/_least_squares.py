@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 _KEEP = 0.999  # of what is known, per sample
 _PRIOR = 0.1  # variance of a weight before anything was seen
-_WIDE = 1e3 * _PRIOR  # beyond this mean variance nothing more is forgotten
+_WIDE = 10 * _PRIOR  # beyond this mean variance nothing more is forgotten
 
 
 class LeastSquares(NamedTuple):
@@ -69,4 +69,8 @@ def fit(known: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSq
     # Directions that are never seen would grow for ever.
     mean = jnp.trace(covariance, axis1=1, axis2=2) / features.shape[1]
     covariance = covariance / jnp.where(mean < _WIDE, _KEEP, 1.0)[:, None, None]  # (4)
+    # Rounding can make a covariance indefinite; then everything would soon be wrong, so begin anew.
+    spread = jnp.diagonal(covariance, axis1=1, axis2=2)
+    sound = jnp.all((spread > 0) & (spread < jnp.inf), axis=1)[:, None, None]
+    covariance = jnp.where(sound, covariance, _PRIOR * jnp.eye(features.shape[1])[None])
     return LeastSquares(covariance, weights)
