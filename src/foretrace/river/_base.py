@@ -185,3 +185,10 @@ def check_delay(delay: int) -> None:
         raise ValueError(
             f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once."
         )
+
+
+def plan_of(model: Any, horizon: int) -> stream.Plan:
+    """The plan of a regressor or forecaster for the features that it has met."""
+    given = ("cell", "hidden", "lags", "target", "period", "learning_rate", "coverage")
+    fixed = {name: getattr(model, name) for name in given}
+    return stream.Plan(**fixed, features=model._features.room, horizon=horizon)

@@ -9,7 +9,7 @@ import numpy as np
 from river import time_series
 
 from foretrace import stream
-from foretrace.river._base import Recurrent, check, check_count, check_target
+from foretrace.river._base import Recurrent, check, check_count, check_target, plan_of
 from foretrace.river._features import number
 from foretrace.river.regressor import table
 
@@ -76,17 +76,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._forecast = [0.0] * horizon
 
     def _plan_now(self) -> stream.Plan:
-        return stream.Plan(
-            cell=self.cell,
-            hidden=self.hidden,
-            features=self._features.room,
-            horizon=self.horizon,
-            lags=self.lags,
-            target=self.target,
-            period=self.period,
-            learning_rate=self.learning_rate,
-            coverage=self.coverage,
-        )
+        return plan_of(self, horizon=self.horizon)
 
     _functions = staticmethod(stream.forecasting)
 

@@ -7,7 +7,7 @@ import numpy as np
 from river import base
 
 from foretrace import stream
-from foretrace.river._base import Recurrent, check, check_delay, check_target
+from foretrace.river._base import Recurrent, check, check_delay, check_target, plan_of
 from foretrace.river._features import number
 from foretrace.river._questions import Questions
 
@@ -74,17 +74,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         self._questions = Questions(delay)
 
     def _plan_now(self) -> stream.Plan:
-        return stream.Plan(
-            cell=self.cell,
-            hidden=self.hidden,
-            features=self._features.room,
-            horizon=1,
-            lags=self.lags,
-            target=self.target,
-            period=self.period,
-            learning_rate=self.learning_rate,
-            coverage=self.coverage,
-        )
+        return plan_of(self, horizon=1)
 
     _functions = staticmethod(stream.regression)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -106,7 +105,7 @@ class Journal:
             sums[h] += abs(y - value)
 
 
-def summary(journal: Journal, unit: str = "") -> list[str]:
+def summary(journal: Journal) -> list[str]:
     """How well the forecasts did beside the simple rules, in lines."""
     means = journal.means()
     shown = sorted({1, journal.horizon})
@@ -144,8 +143,3 @@ def season_of(times: Sequence[float]) -> int:
             found = round(season / step)
             return found if 2 <= found <= 3000 else 0
     return 0
-
-
-def restored(found: dict[str, Any]) -> Journal:
-    """A journal from the JSON of another one."""
-    return Journal(**found)
