@@ -235,7 +235,8 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("name", ["foretrace", *MODULES])
 def test_examples_in_docstrings_run(name):
-    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    with jax.numpy_dtype_promotion("standard"):  # as a user has it
+        failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0
 
 

@@ -56,7 +56,7 @@ class TestScale:
         np.testing.assert_allclose(known.mean, [2, 5])
         np.testing.assert_allclose(known.samples, [2, 1])
 
-    @pytest.mark.parametrize("unit", [1e-15, 1.0, 1e15])
+    @pytest.mark.parametrize("unit", [1e-15, 1.0, 1e15, 1e17])
     def test_standard_values_do_not_depend_on_the_unit(self, unit):
         values = np.random.default_rng(1).normal(1, 1, (20, 1)).astype(np.float32)
         plain, scaled = _scale.moments(1), _scale.moments(1)

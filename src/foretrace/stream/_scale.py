@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 MEMORY = 1000.0  # samples over which a running mean forgets
 TINY = 1e-30  # less than any unit, and its inverse is still a float
+_LARGEST = 1e36  # square of a change; a float holds a few hundred times more
 _LIMIT = 5.0  # standard deviations beyond which an input is cut off
 
 
@@ -38,7 +39,7 @@ def seen(old: Moments, values: jax.Array) -> Moments:
     mean = old.mean + rate * change
     # Welford's recursion: exact for the first samples, exponentially forgetting later.
     # A single huge value must not make the variance infinite, and so for ever.
-    square = jnp.clip(change * (values_or(values, mean) - mean), 0, 1 / TINY)
+    square = jnp.clip(change * (values_or(values, mean) - mean), 0, _LARGEST)
     variance = old.variance + rate * (square - old.variance * given)
     return Moments(count, mean, variance)
 
