@@ -102,6 +102,26 @@ def test_sum_over_steps_is_the_gradient_of_the_summed_loss(x64):
     assert_close(jax.tree.map(lambda a: jnp.sum(a, axis=0), gradients), jax.grad(loss)(params))
 
 
+@pytest.mark.parametrize("name", ["rtrl block 2", "rtrl block 16", "ok of full rank, block 3"])
+@pytest.mark.parametrize("cell_name", ["lstm", "gain", "layers"])
+def test_weights_that_change_at_every_step_are_each_steps_own(x64, cell_name, name):
+    cell, params, xs, credits, _ = problem(cell_name, 2, precision())
+
+    def gradients(learner):
+        def step(carry, inputs):
+            params, state = carry
+            state, _ = learner.step(params, state, inputs[0])
+            gradient = learner.grad(params, state, inputs[1])
+            params = jax.tree.map(lambda p, g: p - 0.3 * jnp.tanh(g), params, gradient)
+            return (params, state), gradient
+
+        start = params, learner.init(jax.random.key(0), params, lanes=2)
+        return jax.jit(lambda: jax.lax.scan(step, start, (xs, credits))[1])()
+
+    # Block 1 of `rtrl` takes every step along as soon as it is made.
+    assert_close(gradients(EXACT[name](cell)), gradients(EXACT["rtrl block 1"](cell)))
+
+
 @pytest.mark.parametrize("cell_name", ["highway", "lstm"])
 def test_float32_is_exact_to_its_rounding(cell_name):
     cell, params, xs, credits, expected = problem(cell_name, None, precision())
@@ -417,7 +437,11 @@ def test_gradient_of_an_average_is_the_mean_of_its_members(x64):
     cell, params, xs, credits, _ = problem("gru", 2, precision())
     one = ft.ok(cell, rank=1, block=2)
     *_, state = run(ft.average(one, 3), cell, params, xs, credits, lanes=2)
-    members = [jax.tree.map(lambda a, i=i: a[i] if a.ndim else a, state.members) for i in range(3)]
+    shared = {name: getattr(state.members, name) for name in ("weights", "phase")}
+    members = [
+        jax.tree.map(lambda a, i=i: a[i], state.members._replace(weights=(), phase=())) for i in range(3)
+    ]
+    members = [member._replace(**shared) for member in members]
     gradients = [one.grad(params, member, credits[0]) for member in members]
     assert squared(jax.tree.map(jnp.subtract, gradients[0], gradients[1])) > 1e-6
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *gradients)

@@ -38,6 +38,11 @@ class Program:
         reads = [v for e in trace.linear for v in variables(e.inputs) if v in stepwise]
         factors = [m.factor for group in groups for m in group.members if m.factor is not None]
         self.residuals = tuple(dict.fromkeys(factors + reads))
+        needed = {v for e in trace.linear for v in variables(e.inputs)}
+        for e in reversed(self._fixed):
+            if not needed.isdisjoint(e.outputs):
+                needed.update(variables(e.inputs))
+        self.weights = tuple(i for i, v in enumerate(trace.params) if v in needed)
         members = [m for group in groups for m in group.members]
         self.transports = [m.transport for m in members if m.transport is not None]
         # Where every other equation only scales, adds or moves entries, non-zeros have fixed places.

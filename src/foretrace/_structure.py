@@ -52,6 +52,20 @@ class Structure:
         """What one step of one lane leaves in the window: objects with a shape and a dtype."""
         return tuple(v.aval for v in self._program.residuals)
 
+    def weights(self, params: Params) -> tuple[jax.Array, ...]:
+        """The leaves of the parameters that the linear part reads: beside residuals, all it depends on."""
+        leaves = jax.tree.leaves(params)
+        return tuple(leaves[i] for i in self._program.weights)
+
+    def with_weights(self, params: Params, weights: Sequence[jax.Array]) -> Params:
+        """Parameters with other `weights`; the same if none are given."""
+        if not weights:
+            return params
+        leaves = jax.tree.leaves(params)
+        for i, leaf in zip(self._program.weights, weights, strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(self.treedef, leaves)
+
     def factors(self, residuals: tuple) -> tuple[jax.Array, ...]:
         """The input factor f (F,) of every group."""
         known = dict(zip(self._program.residuals, residuals, strict=True))

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace import cells, learners
+from foretrace import cells
 from foretrace._types import Cell, Learner
 from foretrace.measure import describe
+from foretrace.recommend import MAKE
 
 _TARGET = 0.25  # seconds that one run of a loop lasts, about
 
@@ -85,7 +86,7 @@ def measure_setting(
     loops, rows = {}, []
     for text in (*setting.learners, "tbptt:25"):
         kind, number, block = parse(text)
-        learner = _learner(cell, kind, number, block)
+        learner = MAKE[kind](cell, number, block)
         loops[text] = _learning_loop(cell, learner, setting, sweep=text == "tbptt:25")
         floor = _floor_name(kind, number)
         if floor and floor not in loops:
@@ -180,14 +181,6 @@ def read_record(path: Path) -> dict[str, Any]:
     raise ValueError(
         f"compare must name two files that foretrace bench wrote; got {path}; make it with --out."
     )
-
-
-def _learner(cell: Cell, kind: str, number: int, block: int) -> Learner:
-    if kind == "ok":
-        return learners.ok(cell, rank=number, block=block)
-    if kind == "tbptt":
-        return learners.tbptt(cell, window=number)
-    return getattr(learners, kind)(cell, block=block)
 
 
 def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: bool) -> Loop:

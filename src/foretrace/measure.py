@@ -84,6 +84,7 @@ class Explanation:
         r = rank if learner in ("ok", "ktp", "sketch") else 1
         operations = sum(self._operations(learner, r, k, order).values())
         size, sizes, exact = self.structure.state_size, self._sizes, self._exact
+        shared = k * self._weights if k > 1 and learner != "tbptt" else 0  # by all lanes
         numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
         if (sets := self._kept(learner, order)) is not None:
             near = sum(math.prod(part.shape) for part in sets)
@@ -98,7 +99,9 @@ class Explanation:
             numbers += sum(f + r * (size + z) for f, z in sizes) + size * exact
         elif learner in ("ok", "kf_rtrl"):
             numbers += sum(r * (f + size * z) for f, z in sizes) + size * exact
-        return Cost(int(lanes * numbers * self.structure.dtype.itemsize), int(lanes * operations))
+        return Cost(
+            int((lanes * numbers + shared) * self.structure.dtype.itemsize), int(lanes * operations)
+        )
 
     def _kept(self, learner: str, order: int) -> list[Sets] | None:
         """What of the influence is kept entry by entry; None for a learner that keeps it another way."""
@@ -139,6 +142,12 @@ class Explanation:
     @property
     def _sizes(self) -> list[tuple[int, int]]:
         return [(g.factor_size, g.preact_size) for g in self.structure.groups]
+
+    @property
+    def _weights(self) -> int:
+        """Numbers of the parameters that a step leaves in the window of a block."""
+        leaves = jax.tree.unflatten(self.structure.treedef, self.structure.leaves)
+        return sum(math.prod(leaf.shape) for leaf in self.structure.weights(leaves))
 
     @property
     def _exact(self) -> int:

@@ -138,8 +138,8 @@ def average(learner: Learner, n: int) -> Learner:
 
 
 def _shared(state: State):
-    """Axes of a state's members under `vmap`; the place in the block is common, its end one branch."""
+    """Axes of a state's members under `vmap`; weights and the place in the block are common to them."""
     if not isinstance(state, _engine.EngineState):
         return 0
-    axes: Any = {name: None if name == "phase" else 0 for name in state._fields}
+    axes: Any = {name: None if name in ("phase", "weights") else 0 for name in state._fields}
     return _engine.EngineState(**axes)

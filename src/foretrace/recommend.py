@@ -1,9 +1,10 @@
 """Which learners there are, what each claims, and which of them fit a cell: from structure alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from foretrace._types import Cell
+from foretrace import learners
+from foretrace._types import Cell, Learner
 from foretrace.learners._factored import check_factorises
 from foretrace.learners._sparse import local_past
 from foretrace.measure import Cost, describe
@@ -62,6 +63,23 @@ LEARNERS = {
     "frozen": Facts("frozen(cell)", "none: the readout learns alone", False, False, "none", "P", _ANY,
                     "a baseline"),
 }  # fmt: skip
+
+
+# Makes each from a cell, its number (rank, order or window, where it has one) and the steps per block.
+MAKE: dict[str, Callable[[Cell, int, int], Learner]] = {
+    "ok": lambda cell, n, block: learners.ok(cell, rank=n, block=block),
+    "kf_rtrl": lambda cell, n, block: learners.kf_rtrl(cell, block=block),
+    "uoro": lambda cell, n, block: learners.uoro(cell, block=block),
+    "rtrl": lambda cell, n, block: learners.rtrl(cell, block=block),
+    "ktp": lambda cell, n, block: learners.ktp(cell, rank=n, block=block),
+    "sketch": lambda cell, n, block: learners.sketch(cell, rank=n, block=block),
+    "snap": lambda cell, n, block: learners.snap(cell, order=n, block=block),
+    "eprop": lambda cell, n, block: learners.eprop(cell),
+    "rflo": lambda cell, n, block: learners.rflo(cell),
+    "tbptt": lambda cell, n, block: learners.tbptt(cell, window=n),
+    "immediate": lambda cell, n, block: learners.immediate(cell),
+    "frozen": lambda cell, n, block: learners.frozen(cell),
+}
 
 
 class Choice(NamedTuple):

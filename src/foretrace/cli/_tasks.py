@@ -169,6 +169,21 @@ class Adding(Network):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotation(Network):
+    """rotation: forecast a point on a circle from one coordinate; its speed changes now and then."""
+
+    examples: ClassVar = ("", "--period 20 --learner rtrl --out runs/rtrl")
+    period: int = 100
+    """Mean number of steps between two changes of speed."""
+    cell: CellName = "rnn"
+    steps: int = 20_000
+
+    def problem(self) -> Problem:
+        """Task and network."""
+        return self.problem_of(tasks.rotation(self.period))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Balance(training.Settings):
     """influence balancing: find the weight whose influence has one sign soon and the other one late."""
 
@@ -194,6 +209,7 @@ TASKS: dict[str, Any] = {
     "anbn": Anbn,
     "brackets": Brackets,
     "adding": Adding,
+    "rotation": Rotation,
     "balance": Balance,
 }
 

@@ -1,6 +1,6 @@
 """The papers' claims as data: what they say, how to measure it here, and whether it holds."""
 
-from foretrace.experiments import balance, curriculum, memory, noise, ptb, strings, variance
+from foretrace.experiments import balance, curriculum, memory, noise, overview, ptb, strings, variance
 from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._page import page
 from foretrace.experiments._picture import draw_record
@@ -18,6 +18,7 @@ EXPERIMENTS = {
         noise.NOISE_SIZE,
         variance.VARIANCE,
         memory.MEMORY,
+        overview.LEARNERS,
     )
 }
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace import learners
 from foretrace._types import Cell, Learner, Params, Phases
 from foretrace.bench import parse
 from foretrace.online import average
+from foretrace.recommend import MAKE
 
 
 class Errors(NamedTuple):
@@ -29,12 +29,7 @@ def estimator(cell: Cell, text: str) -> Learner:
     """The learner that `text` names: NAME:N/K*C with rank or window N, block K, the average of C copies."""
     text, _, copies = text.partition("*")
     name, number, block = parse(text)
-    if name == "ok":
-        found = learners.ok(cell, rank=number, block=block)
-    elif name == "tbptt":
-        found = learners.tbptt(cell, window=number)
-    else:
-        found = getattr(learners, name)(cell, block=block)
+    found = MAKE[name](cell, number, block)
     return average(found, int(copies)) if copies else found
 
 

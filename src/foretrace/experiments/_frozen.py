@@ -1,7 +1,6 @@
 """Frozen networks whose gradients are measured, and the stream that each of them sees."""
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import optax
 
 from foretrace import cells, learners, tasks
 from foretrace._types import Cell
-from foretrace.training import trainer
+from foretrace.training import predict, trainer
 
 NETWORKS = {
     "untrained": "weights N(0, 0.01^2), as the papers start",
@@ -53,7 +52,7 @@ def stream(
         rate: learning rate of the training.
         length: bits to copy; where a network was trained, it keeps the length that it had reached.
     """
-    cell, task = highway(units), _endless(tasks.copy())
+    cell, task = highway(units), endless(tasks.copy())
     cell_key, readout_key, stream_key, train_key = jax.random.split(key, 4)
     if kind == "trained":
         made = trainer(
@@ -76,19 +75,35 @@ def stream(
             },
         }
     start = task.init(stream_key, 1)._replace(curriculum=jnp.asarray(length, jnp.int32))
+    return follow(cell, task, params, start, steps)
+
+
+def follow(cell: Cell, task: tasks.Task, params: dict[str, Any], start: Any, steps: int) -> Stream:
+    """What a frozen network meets on a task that is never reset.
+
+    Args:
+        cell: its dynamics.
+        task: of one lane.
+        params: of the cell and the linear readout.
+        start: the task's state.
+        steps: length of the stream.
+    """
+
+    def loss(hidden, target):
+        return task.loss.of(predict(params["readout"], hidden), target)
 
     def step(carry, _):
         state, hidden = carry
         state, example = task.sample(state)
         hidden = cell.step(params["cell"], hidden, example.x[0])
-        credit = jax.grad(partial(_nats, params["readout"]))(hidden, example.target[0])
+        credit = jax.grad(loss)(hidden, example.target[0])
         return (state, hidden), (example.x[0], credit / jnp.linalg.norm(credit))
 
     _, (xs, credits) = jax.lax.scan(step, (start, cell.initial_hidden()), length=steps)
     return Stream(params["cell"], xs, credits)
 
 
-def _endless(task: tasks.Task) -> tasks.Task:
+def endless(task: tasks.Task) -> tasks.Task:
     """The same stream without restarts: a network trained on it stays stable when it is never reset."""
 
     def sample(state):
@@ -105,8 +120,3 @@ def _random(units: int, key: Any) -> dict[str, Any]:
         "recurrent": 2 * units**-0.5 * jax.random.normal(recurrent, (units, 2 * units)),
         "bias": jnp.zeros(2 * units),
     }
-
-
-def _nats(readout: dict[str, Any], hidden: jax.Array, target: jax.Array) -> jax.Array:
-    logits = hidden @ readout["kernel"] + readout["bias"]
-    return -jax.nn.log_softmax(logits) @ jax.nn.one_hot(target, _SYMBOLS, dtype=logits.dtype)

@@ -9,8 +9,12 @@ against the past:
                + past.read(credit at the block's start)                                     (2)
 
 A full window is pushed into the past before the next step is taken, so that a gradient never contains the
-noise of its own block's reduction. With length 1 this is the recursion of the papers. A push multiplies by
-the weights it is given, those of the moment; what else it needs was stored by each step.
+noise of its own block's reduction. With length 1 this is the recursion of the papers; a push multiplies by
+the weights it is given, which are then one update newer than the step.
+
+Every step of a longer block leaves its weights in the window too: under an update per step the influence is
+then carried through the Jacobians of the trajectory, as in the papers, not through those that later weights
+would have given. With the weights of the moment a network learns more slowly the longer its block.
 """
 
 from collections.abc import Callable
@@ -32,6 +36,8 @@ class EngineState(NamedTuple):
         hidden: hidden state, with a leading lanes axis if there are lanes.
         past: the method's representation of the influence at the block's start, per lane.
         window: residuals of the block's steps, leaves (length, lanes, ..).
+        weights: the weights that these steps multiplied by, leaves (length, ..); none where `length`
+            is 1 or there is one update per block.
         phase: steps in the window, 0 to length, the same for all lanes.
         cuts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
         key: PRNG key.
@@ -40,20 +46,25 @@ class EngineState(NamedTuple):
     hidden: Hidden
     past: Any
     window: tuple[jax.Array, ...]
+    weights: tuple[jax.Array, ...]
     phase: jax.Array
     cuts: jax.Array
     key: jax.Array
 
 
-def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learner:
+def engine(
+    cell: Cell, past: Callable[[Structure], Past], length: int, *, one_update: bool = False
+) -> Learner:
     """Builds a learner from a method's `Past` and the length of its block.
 
     Args:
         cell: the dynamics.
         past: the method, given the cell's structure.
         length: steps per block.
+        one_update: whether weights change between blocks alone, so that steps need not leave theirs.
     """
     known: dict = {}
+    remembers = length > 1 and not one_update
 
     def method(params: Params) -> tuple[Structure, Past, Transport]:
         leaves, treedef = jax.tree.flatten(params)
@@ -62,6 +73,9 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             structure = find_structure(cell, params)
             known[shapes] = structure, past(structure), transport(structure, cell)
         return known[shapes]
+
+    def weights_of(structure: Structure, params: Params) -> tuple[jax.Array, ...]:
+        return structure.weights(params) if remembers else ()
 
     def init(key, params, lanes=None):
         if lanes is not None:
@@ -73,6 +87,7 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             hidden=hidden if lanes is None else _repeat(hidden, lanes),
             past=_repeat(way.empty(), count),
             window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
+            weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(structure, params)),
             phase=jnp.zeros((), int),
             cuts=jnp.zeros((length + 1, count), bool),
             key=key,
@@ -93,16 +108,20 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             jax.lax.dynamic_update_index_in_dim(buffer, value, state.phase, 0)
             for buffer, value in zip(state.window, residuals, strict=True)
         )
+        weights = tuple(
+            jax.lax.dynamic_update_index_in_dim(buffer, value, state.phase, 0)
+            for buffer, value in zip(state.weights, weights_of(structure, params), strict=True)
+        )
         hidden = jax.vmap(structure.unravel)(flat)
         hidden = hidden if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], hidden)
-        return state._replace(hidden=hidden, window=window, phase=state.phase + 1)
+        return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
         structure, way, products = method(params)
         keys = jax.random.split(state.key, state.cuts.shape[1] + 1)
 
         def push(key, past, window, cuts):
-            return way.push(key, past, Block(structure, products, params, window, cuts))
+            return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
         past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys[1:], state.past, state.window, state.cuts)
         info = info if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], info)
@@ -147,7 +166,8 @@ def engine(cell: Cell, past: Callable[[Structure], Past], length: int) -> Learne
             credit, preacts, dense = carry
             i = state.phase - 1 - j
             residuals = tuple(at(buffer, i) for buffer in state.window)
-            credit, new, leaves = pullback(params, residuals, receive(i, credit))
+            then = structure.with_weights(params, [at(buffer, i) for buffer in state.weights])
+            credit, new, leaves = pullback(then, residuals, receive(i, credit))
             preacts = tuple(
                 jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
                 for buffer, value in zip(preacts, new, strict=True)

@@ -47,33 +47,41 @@ class Block:
         structure: Structure,
         transport: Transport,
         params: Params,
+        weights: tuple,
         window: tuple,
         cuts: jax.Array,
     ):
         self.structure, self._transport = structure, transport
-        self._params, self._window, self._cuts = params, window, cuts
+        self._params, self._cuts = params, cuts
+        self._steps = window, weights
         self.length = cuts.shape[0] - 1
         self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
         self.over = cuts[-1]  # whether nothing up to its end does
 
+    def _at(self, step: tuple) -> tuple[Params, tuple]:
+        """The parameters and residuals of one of `self._steps`."""
+        residuals, weights = step
+        return self.structure.with_weights(self._params, weights), residuals
+
     def pushforward(self, tangent: jax.Array) -> jax.Array:
         """Tangent (S,) at the block's start -> at its end, parameters fixed."""
 
-        def step(tangent, residuals):
-            return self.structure.pushforward(self._params, residuals, tangent), None
+        def step(tangent, inputs):
+            params, residuals = self._at(inputs)
+            return self.structure.pushforward(params, residuals, tangent), None
 
-        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._window, length=self.length)[0], 0)
+        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._steps, length=self.length)[0], 0)
 
     def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
         """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
 
         def step(credit, inputs):
-            cut, residuals = inputs
-            credit, preacts, dense = self.structure.pullback(self._params, residuals, credit)
+            cut, (params, residuals) = inputs[0], self._at(inputs[1])
+            credit, preacts, dense = self.structure.pullback(params, residuals, credit)
             return jnp.where(cut, 0, credit), (preacts, dense)
 
         credit = jnp.where(self.over, 0, credit)
-        steps = self._cuts[:-1], self._window
+        steps = self._cuts[:-1], self._steps
         credit, (preacts, dense) = jax.lax.scan(step, credit, steps, reverse=True)
         groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
         return credit, Sensitivity(groups, tuple(jnp.sum(leaf, axis=0) for leaf in dense))
@@ -91,11 +99,11 @@ class Block:
         """
 
         def one(past, inputs):
-            cut, residuals, each = inputs
+            cut, (params, residuals), each = inputs[0], self._at(inputs[1]), inputs[2]
             past = jax.tree.map(lambda a: jnp.where(cut, 0, a), past)
-            return step(past, self._params, residuals, self._transport, each)
+            return step(past, params, residuals, self._transport, each)
 
-        steps = self._cuts[:-1], self._window, each
+        steps = self._cuts[:-1], self._steps, each
         if self.length == 1:
             past, out = one(past, jax.tree.map(lambda a: a[0], steps))
             out = jax.tree.map(lambda a: a[None], out)
@@ -105,7 +113,7 @@ class Block:
 
     def factors(self) -> tuple[jax.Array, ...]:
         """The input factors of every group, (length, F)."""
-        return jax.vmap(self.structure.factors, axis_size=self.length)(self._window)
+        return jax.vmap(self.structure.factors, axis_size=self.length)(self._steps[0])
 
     def matrices(self) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """The state Jacobian of the block and what its steps add to the influence at its end.
@@ -115,8 +123,8 @@ class Block:
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
         if self.length == 1:  # the identity needs no product
-            residuals = jax.tree.map(lambda a: a[0], self._window)
-            suffix, slopes, dense = self._transport.step(self._params, residuals, None)
+            params, residuals = self._at(jax.tree.map(lambda a: a[0], self._steps))
+            suffix, slopes, dense = self._transport.step(params, residuals, None)
             rights = self._transport.rights(slopes, None)
             suffix, rights, dense = jax.tree.map(
                 lambda a: jnp.where(self.over, 0, a), (suffix, rights, dense)
@@ -125,15 +133,15 @@ class Block:
 
         def step(carry, inputs):
             suffix, total = carry
-            cut, residuals = inputs
-            product, slopes, dense = self._transport.step(self._params, residuals, suffix)
+            cut, (params, residuals) = inputs[0], self._at(inputs[1])
+            product, slopes, dense = self._transport.step(params, residuals, suffix)
             total = tuple(a + b for a, b in zip(total, dense, strict=True))
             return (jnp.where(cut, 0, product), total), (slopes, suffix)
 
         size, dtype = self.structure.state_size, self.structure.dtype
         zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
         start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
-        steps = self._cuts[:-1], self._window
+        steps = self._cuts[:-1], self._steps
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
         return suffix, jax.vmap(self._transport.rights)(slopes, suffixes), dense
 

@@ -25,7 +25,8 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
         gradient = sum over the window's steps up to now of f (x) (credit . D)                (1)
 
     so it sees 1 step at a window's first step and `window` at its last. The sum of a window's gradients,
-    for one update per window, is block TBPTT as it is always used.
+    for one update per window, is block TBPTT as it is always used. (After an update inside a window credit
+    runs back through the new weights.)
 
     Exactness: biased, unless the window reaches back to the start of the stream.
 
@@ -63,4 +64,4 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
 
         return Past(TBPTTPast, read, lambda key, past, block: (TBPTTPast(), TBPTTInfo()))
 
-    return engine(cell, past, window)
+    return engine(cell, past, window, one_update=True)

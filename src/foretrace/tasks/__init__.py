@@ -6,6 +6,7 @@ from foretrace.tasks.anbn import AnbnState, anbn
 from foretrace.tasks.balance import BalanceState, balance
 from foretrace.tasks.brackets import BracketsState, brackets
 from foretrace.tasks.copy import CopyState, copy
+from foretrace.tasks.rotation import RotationState, rotation
 from foretrace.tasks.text import Corpus, TextState, read_text, text
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Corpus",
     "Example",
     "Loss",
+    "RotationState",
     "Task",
     "TextState",
     "adding",
@@ -28,6 +30,7 @@ __all__ = [
     "copy",
     "cross_entropy",
     "read_text",
+    "rotation",
     "squared_error",
     "text",
 ]

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import optax
 import tyro
 
-from foretrace import learners, measure
+from foretrace import measure
 from foretrace._types import Cell, Hidden, Learner
+from foretrace.recommend import MAKE
 from foretrace.tasks import Task
 from foretrace.training._guard import guarded
 from foretrace.training._loop import Trainer, period, trainer
@@ -17,20 +18,6 @@ from foretrace.training._run import chunks_for
 
 Optional = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 
-_MAKE = {
-    "ok": lambda cell, n, block: learners.ok(cell, rank=n, block=block),
-    "kf_rtrl": lambda cell, n, block: learners.kf_rtrl(cell, block=block),
-    "uoro": lambda cell, n, block: learners.uoro(cell, block=block),
-    "rtrl": lambda cell, n, block: learners.rtrl(cell, block=block),
-    "ktp": lambda cell, n, block: learners.ktp(cell, rank=n, block=block),
-    "sketch": lambda cell, n, block: learners.sketch(cell, rank=n, block=block),
-    "snap": lambda cell, n, block: learners.snap(cell, order=n, block=block),
-    "eprop": lambda cell, n, block: learners.eprop(cell),
-    "rflo": lambda cell, n, block: learners.rflo(cell),
-    "tbptt": lambda cell, n, block: learners.tbptt(cell, window=n),
-    "immediate": lambda cell, n, block: learners.immediate(cell),
-    "frozen": lambda cell, n, block: learners.frozen(cell),
-}
 # What N in NAME:N means, and its default.
 _NUMBERS = {
     **dict.fromkeys(("ok", "ktp", "sketch"), ("rank", 8)),
@@ -123,7 +110,7 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
         block = explanation.best_block(name, rank=sizes.get("rank", 1))
         # Where updates come at another rhythm, a block between two of them is what fits.
         block = block if block % given_every == 0 or given_every % block == 0 else given_every
-    learner: Learner = _MAKE[name](cell, number, block)
+    learner: Learner = MAKE[name](cell, number, block)
     update_every = number if options.update_every is None and name == "tbptt" else given_every
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
@@ -172,8 +159,8 @@ def _check(options: Settings) -> None:
 def _choice(text: str, **given: int | None) -> tuple[str, int]:
     """Learner and number from NAME or NAME:N and the options `rank` and `window`."""
     name, colon, digits = text.partition(":")
-    if name not in _MAKE:
-        raise ValueError(f"learner must be one of {', '.join(_MAKE)}; got {text!r}; choose one of them.")
+    if name not in MAKE:
+        raise ValueError(f"learner must be one of {', '.join(MAKE)}; got {text!r}; choose one of them.")
     option, number = _NUMBERS.get(name, (None, 1))
     values: dict[str, int] = {other: value for other, value in given.items() if value is not None}
     for other, value in values.items():

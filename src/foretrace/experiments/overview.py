@@ -1,0 +1,181 @@
+"""Every learner in one table: how near its gradient is to the exact one, and what it learns with it."""
+
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from foretrace import cells, learners, tasks
+from foretrace._types import Cell
+from foretrace.experiments._curves import curves
+from foretrace.experiments._estimator import errors, estimator, phases
+from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, mean_spread
+from foretrace.experiments._frozen import endless, follow
+from foretrace.tasks import Task
+from foretrace.training import chunks_for, trainer
+
+_TASKS = {"copy": tasks.copy, "adding": tasks.adding, "rotation": tasks.rotation}
+_SHOWN = {
+    "copy": "length of the strings copied",
+    "adding": "squared error, adding",
+    "rotation": "squared error, rotation",
+}
+_EXACT = 16  # steps per block of the exact learner that others are held against
+
+
+def _cell(settings: dict[str, Any], task: Task) -> Cell:
+    return cells.rnn(hidden=settings["units"], inputs=task.inputs)
+
+
+def _run(settings, say, part):
+    result: dict[str, Any] = {}
+    for name, make in _TASKS.items():
+        task = make()
+        streams = cache(partial(_streams, settings, task))
+        result[name] = {}
+        for label in settings["learners"]:
+            found = part(f"{name}, {label}", partial(_measure, settings, name, task, label, streams))
+            result[name][label] = found
+            say(
+                f"{name}, {label}: cosine {mean_spread(found['cosine'])}, "
+                f"{_SHOWN[name]} {mean_spread(found['learnt'])}"
+            )
+    return result
+
+
+def _streams(settings, task):
+    """Networks half way through learning, frozen, and the stream that each of them sees."""
+    cell, steps = _cell(settings, task), settings["cosine_steps"]
+    made = trainer(
+        cell, learners.rtrl(cell, block=_EXACT), endless(task), optax.adam(settings["rate"]),
+        lanes=settings["lanes"], steps=chunks_for(settings["steps"] // 2, _EXACT, 10**9)[0], clip=1.0,
+    )  # fmt: skip
+
+    def one(key):
+        carry = made.chunk(made.init(key))[0]
+        start = jax.tree.map(lambda new, old: old if new.ndim else new, *[carry.streams.task] * 2)
+        lane = endless(task).init(jax.random.fold_in(key, 1), 1)
+        if hasattr(start, "curriculum"):  # strings as long as the network has learned to copy
+            lane = lane._replace(curriculum=start.curriculum)
+        return follow(cell, endless(task), carry.params, lane, steps)
+
+    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(5), settings["seeds"]))
+
+
+def _measure(settings, name, task, label, streams):
+    cell = _cell(settings, task)
+    learner = estimator(cell, label)
+    exact = learners.rtrl(cell, block=max(_EXACT, phases(learner).length))
+
+    def cosine(stream, key):
+        return errors(learner, exact, stream.params, key, stream.xs, stream.credits).cosine
+
+    keys = jax.random.split(jax.random.key(6), settings["seeds"])
+    seen = jax.jit(jax.vmap(cosine))(streams(), keys)
+    # The first steps, where nothing is old, say nothing of a learner.
+    late = jnp.mean(seen[:, settings["cosine_steps"] // 4 :], axis=1)
+
+    truncated = label.startswith("tbptt")
+    every = phases(learner).length if truncated else 1
+    steps, chunks = chunks_for(
+        settings["steps"], max(every, phases(learner).length), settings["steps"] // 20
+    )
+    made = trainer(
+        cell, learner, task, optax.adam(settings["rates"].get(label, settings["rate"])),
+        lanes=settings["lanes"], steps=steps, update_every=every, clip=1.0,
+    )  # fmt: skip
+    found = curves(made, settings["seeds"], chunks)
+    learnt = found.task["T"][:, -1] if name == "copy" else found.loss[:, -2:].mean(axis=1)
+    return {"cosine": late, "learnt": learnt}
+
+
+def _means(result: dict[str, Any], name: str, what: str) -> dict[str, float]:
+    return {label: float(np.mean(found[what])) for label, found in result[name].items()}
+
+
+def _check(result):
+    findings = []
+    for name in _TASKS:
+        cosine, learnt = _means(result, name, "cosine"), _means(result, name, "learnt")
+        near = [label for label in ("rtrl/16", "ok:8/16", "kf_rtrl", "uoro") if label in cosine]
+        findings.append(
+            Finding(
+                f"{name}: exact RTRL's cosine is 1, and it falls from OK over KF-RTRL to UORO",
+                cosine["rtrl/16"] > 0.999 and all(cosine[a] > cosine[b] for a, b in pairwise(near)),
+                ", ".join(f"{label} {cosine[label]:.3f}" for label in near),
+            )
+        )
+        sign = 1 if name == "copy" else -1
+        for a, b in (("ok:8/16", "immediate"), ("immediate", "frozen")):
+            findings.append(
+                Finding(
+                    f"{name}: {a} learns more than {b}",
+                    sign * learnt[a] > sign * learnt[b],
+                    f"{_SHOWN[name]}: {learnt[a]:.3g} against {learnt[b]:.3g}",
+                )
+            )
+    return findings
+
+
+def _table(result):
+    heads = [f"{name}: {what}" for name in result for what in ("cosine", _SHOWN[name])]
+    rows = [("learner", *heads)]
+    for label in next(iter(result.values())):
+        found = [result[name][label][what] for name in result for what in ("cosine", "learnt")]
+        rows.append((label, *(mean_spread(values, 2) for values in found)))
+    return rows
+
+
+def _charts(result):
+    return [
+        Chart(
+            _SHOWN[name].capitalize(), "cosine with the exact gradient",
+            [
+                Line(label, [np.mean(v["cosine"])], np.array(v["learnt"])[:, None])
+                for label, v in found.items()
+            ],
+            log=() if name == "copy" else ("y",), points=True,
+        )
+        for name, found in result.items()
+    ]  # fmt: skip
+
+
+_LEARNERS = (
+    *("rtrl/16", "ok:8/16", "ok:8", "kf_rtrl", "ktp:8", "uoro/16", "uoro", "sketch:8", "snap:1"),
+    *("eprop", "rflo", "tbptt:25", "immediate", "frozen"),
+)
+_COMMON = {
+    "units": 64, "lanes": 8, "rate": 3e-3, "rates": {"uoro": 1e-3, "uoro/16": 1e-3, "tbptt:25": 1e-2},
+    "cosine_steps": 512, "learners": _LEARNERS,
+}  # fmt: skip
+
+LEARNERS = Experiment(
+    name="learners",
+    claim="An exact gradient, less noise and a longer memory each help: every learner's cosine with the "
+    "exact gradient, and what is learned with it, on three tasks.",
+    protocol="A vanilla network of 64 units, Adam, one update per step (TBPTT: per window), on copying "
+    "strings, on adding two inputs that are 6 and 10 steps old, and on forecasting a rotation. Cosine: "
+    "mean over the steps of a stream without restarts, with the weights frozen half way through learning "
+    "with exact RTRL. Learning: the length reached, or the squared error over the last tenth.",
+    source="The protocol is ours. Marschall, Cho, Savin, JMLR 21(135), 2020, compare learners in this way, "
+    "and find that alignment alone does not predict what is learned.",
+    reported=(),
+    deviations=(
+        "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
+        "`immediate`, with other words.",
+        "SnAp-2 is exact RTRL where every unit hears every other: it is left out.",
+    ),
+    scales={
+        "quick": _COMMON | {"seeds": 2, "steps": 4_000},
+        "day": _COMMON | {"seeds": 5, "steps": 40_000},
+        "full": _COMMON | {"seeds": 10, "steps": 200_000},
+    },
+    run=_run,
+    check=_check,
+    table=_table,
+    charts=_charts,
+)
