@@ -6,7 +6,21 @@ it does not tell whether its random paths are drawn once or anew at every step.
 """
 
 from foretrace.contrib.artbp import ARTBPInfo, artbp
+from foretrace.contrib.dni import DNIInfo, dni, with_synthesizer
+from foretrace.contrib.kernl import KeRNLInfo, kernl
 from foretrace.contrib.pre_uoro import PreUOROInfo, pre_uoro
 from foretrace.contrib.r_kf_rtrl import RKFInfo, r_kf_rtrl
 
-__all__ = ["ARTBPInfo", "PreUOROInfo", "RKFInfo", "artbp", "pre_uoro", "r_kf_rtrl"]
+__all__ = [
+    "ARTBPInfo",
+    "DNIInfo",
+    "KeRNLInfo",
+    "PreUOROInfo",
+    "RKFInfo",
+    "artbp",
+    "dni",
+    "kernl",
+    "pre_uoro",
+    "r_kf_rtrl",
+    "with_synthesizer",
+]
