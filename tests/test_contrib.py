@@ -102,6 +102,30 @@ def test_float32_is_unbiased_and_finite_with_zero_tiny_and_huge_factors(name):
     )
 
 
+@pytest.mark.parametrize("name", ["artbp", "dni", "kernl", "pre_uoro", "r_kf_rtrl"])
+def test_a_long_float32_run_stays_finite(name):
+    cell = ft.cells.highway(hidden=8, inputs=3)
+    cell = contrib.with_synthesizer(cell) if name == "dni" else cell
+    params, options = draw(cell, scale=0.3), {"length": 5} if name == "artbp" else {}
+    learner = getattr(contrib, name)(cell, **options)
+
+    @jax.jit
+    def sizes(key):
+        def step(state, key):
+            x, credit = jax.random.normal(key, (2, 2, 8))
+            state, _ = learner.step(params, state, x[:, :3])
+            return state, squared(learner.grad(params, state, credit))
+
+        first, second = jax.random.split(key)
+        return jax.lax.scan(step, learner.init(first, params, 2), jax.random.split(second, 4000))[1]
+
+    found = np.asarray(sizes(jax.random.key(0)))
+    assert np.isfinite(found).all()
+    # Noise neither grows with time nor dies out.
+    early, late = found[100:2000].mean(), found[2000:].mean()
+    assert early / 10 < late < 10 * early
+
+
 # ARTBP, over every pattern of stops.
 
 

@@ -46,8 +46,8 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         rho1 = sqrt((|g| + epsilon) / (|nu| + epsilon))                                          (2)
         s <- rho0 s' + rho1 nu,  w <- w / rho0 + g / rho1                                        (3)
 
-    A block of k steps is one transition of (1): s is pushed forward and nu pulled back through all of it
-    (memory-T UORO, T = k).
+    A block of k steps is one transition of (1): s is pushed forward and nu pulled back through all of it,
+    and credit inside it is exact. This is memory-T UORO, T = k.
 
     Exactness: unbiased for fixed parameters.
 
