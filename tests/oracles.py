@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import pytest
 
 import foretrace as ft
-from foretrace import _kronecker
 from foretrace.testing import assert_close, dot, draw, exact, exact_lanes, noise, stream
 
 __all__ = [
@@ -147,8 +146,9 @@ def signs_from(source):
         return source(count).astype(dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_kronecker, "random_signs", signs)
-        patch.setattr(sys.modules["foretrace.learners.uoro"], "random_signs", signs)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("foretrace.") and hasattr(module, "random_signs"):
+                patch.setattr(module, "random_signs", signs)
         yield
 
 

@@ -5,6 +5,7 @@ import resource
 from functools import partial
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,11 +52,50 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+CONTRIB = {
+    "kernl": (ft.contrib.kernl, 2),
+    "pre_uoro": (ft.contrib.pre_uoro, 2),
+    "r_kf_rtrl": (ft.contrib.r_kf_rtrl, 3),
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS | CONTRIB)
 def test_operations_grow_with_units_as_documented(name):
-    make, power = LEARNERS[name]
+    make, power = (LEARNERS | CONTRIB)[name]
     found = exponent((make, {"hidden": 64}), (make, {"hidden": 128}), "flops")
-    assert abs(found - power) < 0.25
+    assert abs(found - power) < 0.3
+
+
+def multiplications(function, *args, turns):
+    """In matrix products; those in a loop count as often as it turns, `turns` if that is not fixed."""
+
+    def count(jaxpr):
+        total = 0
+        for eqn in jaxpr.eqns:
+            times = eqn.params.get("length", turns if eqn.primitive.name == "while" else 1)
+            total += times * sum(count(inner) for inner in jax.extend.core.jaxprs_in_params(eqn.params))
+            if eqn.primitive.name == "dot_general":
+                (summed, _), _ = eqn.params["dimension_numbers"]
+                shape = eqn.invars[0].aval.shape
+                total += eqn.outvars[0].aval.size * int(np.prod([shape[axis] for axis in summed]))
+        return total
+
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+@pytest.mark.parametrize(("block_of", "power"), [(lambda n: n, 3), (lambda n: 1, 4)], ids=["n", "1"])
+def test_rtrl_with_a_block_of_n_steps_is_schmidhubers_at_the_cube_of_n(block_of, power):
+    def per_step(units):
+        """At every step a gradient, back to the block's start at most; once per block a push."""
+        cell, block = ft.cells.rnn(hidden=units, inputs=4), block_of(units)
+        learner, params = ft.rtrl(cell, block=block), cell.init(jax.random.key(0))
+        state = learner.init(jax.random.key(1), params)
+        count = partial(multiplications, turns=block)
+        step = count(learner.phases.extend, params, state, jnp.ones(4))
+        gradient = count(learner.grad, params, state, state.hidden)
+        return step + gradient + count(learner.phases.compress, params, state) / block
+
+    assert abs(np.log2(per_step(64) / per_step(32)) - power) < 0.25
 
 
 def test_operations_of_ok_grow_linearly_with_rank():

@@ -23,6 +23,7 @@ from oracles import (
     precision,
     quick_compilation,  # noqa: F401
     run,
+    signs_from,
     stream,
     traced,
     user_cell,
@@ -55,7 +56,7 @@ def learner_of(name, cell, dtype):
 EXACT = {
     "rtrl block 1": ft.rtrl,
     "rtrl block 2": lambda cell: ft.rtrl(cell, block=2),
-    "rtrl block 3": lambda cell: ft.rtrl(cell, block=3),
+    "rtrl block 3": lambda cell: ft.rtrl(cell, block=3),  # of 3 units: the algorithm of Schmidhuber 1992
     "rtrl block 16": lambda cell: ft.rtrl(cell, block=16),
     "tbptt of a longer window": lambda cell: ft.tbptt(cell, window=STEPS),
     "ok of full rank": lambda cell: ft.ok(cell, rank=STEPS - 1),
@@ -127,6 +128,37 @@ def test_float32_is_exact_to_its_rounding(cell_name):
     cell, params, xs, credits, expected = problem(cell_name, None, precision())
     gradients, *_ = run(ft.rtrl(cell, block=2), cell, params, xs, credits)
     assert_close(gradients, expected, 1e-5)
+
+
+def test_uoro_with_a_block_is_memory_t_uoro(x64):
+    """T steps as one transition, by brute force: back-propagation inside, s (x) w before."""
+    cell, params, xs, credits, _ = problem("rnn", None, precision())
+    nu, epsilon = jnp.array([1.0, -1.0, 1.0]), 1e-7
+    with signs_from(lambda count: nu):
+        gradients, *_ = run(ft.uoro(cell, block=3), cell, params, xs, credits)
+
+    def norm(tree):
+        return jnp.sqrt(squared(tree)) + epsilon
+
+    hidden, s, w = cell.initial_hidden(), jnp.zeros(3), jax.tree.map(jnp.zeros_like, params)
+    for begin in range(0, STEPS, 3):
+        for t in range(begin, min(begin + 3, STEPS)):
+
+            def through(params, hidden, begin=begin, t=t):
+                for x in xs[begin : t + 1]:
+                    hidden = cell.step(params, hidden, x)
+                return hidden
+
+            end, pull = jax.vjp(through, params, hidden)
+            inside, before = pull(credits[t])
+            want = jax.tree.map(lambda a, b, weight=before @ s: a + weight * b, inside, w)
+            assert_close(jax.tree.map(lambda a, t=t: a[t], gradients), want)
+        _, moved = jax.jvp(lambda h: through(params, h), (hidden,), (s,))
+        g, _ = pull(nu)
+        rho0, rho1 = jnp.sqrt(norm(w) / norm(moved)), jnp.sqrt(norm(g) / norm(nu))
+        s = rho0 * moved + rho1 * nu
+        w = jax.tree.map(lambda a, b, p=rho0, q=rho1: a / p + b / q, w, g)
+        hidden = end
 
 
 def test_tbptt_sees_back_to_its_windows_start_and_no_further(x64):

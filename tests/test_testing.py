@@ -19,6 +19,8 @@ def quick_compilation():
 def small(name):
     if name == "stack":
         return ft.cells.stack([ft.cells.rnn(hidden=2, inputs=2), ft.cells.rnn(hidden=2, inputs=2)])
+    if name == "with_synthesizer":
+        return ft.contrib.with_synthesizer(small("rnn"))
     return getattr(ft.cells, name)(hidden=2, inputs=2)
 
 
@@ -44,12 +46,25 @@ LEARNERS = {
     "uoro": (ft.uoro, "rnn", {"unbiased": True}),
 }
 LEARNERS_EXCLUDED = {"random_feedback": "a readout"}
+CONTRIB = {
+    "artbp": (lambda cell: ft.contrib.artbp(cell, length=3), "rnn", {"unbiased": True}),
+    "dni": (ft.contrib.dni, "with_synthesizer", {}),
+    # Without learning, since what the kernel has learned outlives a restart, as weights do.
+    "kernl": (lambda cell: ft.contrib.kernl(cell, beta_rate=0.0, gamma_rate=0.0), "leaky", {}),
+    "pre_uoro": (ft.contrib.pre_uoro, "rnn", {"unbiased": True}),
+    "r_kf_rtrl": (ft.contrib.r_kf_rtrl, "highway", {"unbiased": True}),
+}
+CONTRIB_EXCLUDED = {"with_synthesizer": "makes the cells of dni"}
 
 
 def test_everything_public_is_in_the_suite_or_excluded_with_a_reason():
     assert sorted((*CELLS, *CELLS_EXCLUDED)) == sorted(ft.cells.__all__)
-    infos = {name for name in ft.learners.__all__ if name.endswith("Info")}  # what steps return
-    assert {*LEARNERS, *LEARNERS_EXCLUDED} == {*ft.learners.__all__} - infos
+    for module, names in (
+        (ft.learners, (*LEARNERS, *LEARNERS_EXCLUDED)),
+        (ft.contrib, (*CONTRIB, *CONTRIB_EXCLUDED)),
+    ):
+        infos = {name for name in module.__all__ if name.endswith("Info")}  # what steps return
+        assert {*names} == {*module.__all__} - infos
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -57,9 +72,9 @@ def test_every_cell_conforms(name):
     check_cell(small(name))
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", LEARNERS | CONTRIB)
 def test_every_learner_conforms(name):
-    make, cell, claims = LEARNERS[name]
+    make, cell, claims = (LEARNERS | CONTRIB)[name]
     check_learner(make, small(cell), **claims)
 
 

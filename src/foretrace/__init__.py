@@ -1,6 +1,6 @@
 """Online training of recurrent networks, with gradients that are never truncated."""
 
-from foretrace import cells, learners
+from foretrace import cells, contrib, learners
 from foretrace._types import Cell, Learner, Phases
 from foretrace.adapters import from_equinox, from_flax
 from foretrace.cells import cell
@@ -33,6 +33,7 @@ __all__ = [
     "average",
     "cell",
     "cells",
+    "contrib",
     "eprop",
     "explain",
     "from_equinox",

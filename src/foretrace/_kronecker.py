@@ -52,11 +52,21 @@ def reduce_by_signs(
 
     Source: Mujika, Meier, Steger, NeurIPS 2018, Algorithm 1 (q = 2).
     """
-    lengths = jnp.linalg.norm(left, axis=1)
+    scalings, inverses = balance(jnp.linalg.norm(left, axis=1), widths)
+    signs = random_signs(key, left.shape[0], left.dtype)
+    return (signs * scalings) @ left, signs * inverses, scalings
+
+
+def balance(
+    lengths: Float[Array, " q"], widths: Float[Array, " q"]
+) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+    """Scalings p = sqrt(width / length) that make the factors of every product equal in norm, and 1 / p.
+
+    Both are 0 for a product that is zero, whose other factor would be noise for nothing.
+    """
     present = (lengths > 0) & (widths > 0)
     scalings = jnp.sqrt(jnp.where(present, widths, 1) / jnp.where(present, lengths, 1))
-    signs = jnp.where(present, random_signs(key, left.shape[0], left.dtype), 0)
-    return (signs * scalings) @ left, signs / scalings, jnp.where(present, scalings, 0)
+    return jnp.where(present, scalings, 0), jnp.where(present, 1 / scalings, 0)
 
 
 def reduce_optimally(

@@ -63,28 +63,21 @@ def engine(
         length: steps per block.
         one_update: whether weights change between blocks alone, so that steps need not leave theirs.
     """
-    known: dict = {}
     remembers = length > 1 and not one_update
 
-    def method(params: Params) -> tuple[Structure, Past, Transport]:
-        leaves, treedef = jax.tree.flatten(params)
-        shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
-        if shapes not in known:
-            structure = find_structure(cell, params)
-            known[shapes] = structure, past(structure), transport(structure, cell)
-        return known[shapes]
+    def build(structure: Structure) -> tuple[Structure, Past, Transport]:
+        return structure, past(structure), transport(structure, cell)
+
+    method = once_for_shapes(cell, build)
 
     def weights_of(structure: Structure, params: Params) -> tuple[jax.Array, ...]:
         return structure.weights(params) if remembers else ()
 
     def init(key, params, lanes=None):
-        if lanes is not None:
-            check_count("lanes", lanes, "for a single stream leave it out")
         structure, way, _ = method(params)
-        hidden = cell.initial_hidden()
-        count = lanes or 1
+        hidden, count = first_hidden(cell, lanes)
         return EngineState(
-            hidden=hidden if lanes is None else _repeat(hidden, lanes),
+            hidden=hidden,
             past=_repeat(way.empty(), count),
             window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
             weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(structure, params)),
@@ -95,25 +88,9 @@ def engine(
 
     def extend(params: Params, state: State, x: Input) -> State:
         structure, _, _ = method(params)
-        hidden, x = _as_lanes(structure, state, (state.hidden, x))
-        given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
-        if shapes_of(given) != shapes_of(structure.x):
-            raise ValueError(
-                f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
-                f"{shapes_of(given)}; convert it or build the cell for it."
-            )
-        flat = jax.vmap(structure.ravel)(hidden)
-        flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
-        window = tuple(
-            jax.lax.dynamic_update_index_in_dim(buffer, value, state.phase, 0)
-            for buffer, value in zip(state.window, residuals, strict=True)
-        )
-        weights = tuple(
-            jax.lax.dynamic_update_index_in_dim(buffer, value, state.phase, 0)
-            for buffer, value in zip(state.weights, weights_of(structure, params), strict=True)
-        )
-        hidden = jax.vmap(structure.unravel)(flat)
-        hidden = hidden if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], hidden)
+        hidden, residuals = forward(structure, params, state, x)
+        window = write(state.window, residuals, state.phase)
+        weights = write(state.weights, weights_of(structure, params), state.phase)
         return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
@@ -124,7 +101,7 @@ def engine(
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
         past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys[1:], state.past, state.window, state.cuts)
-        info = info if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], info)
+        info = like_hidden(structure, state, info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
         return state._replace(past=past, phase=phase, cuts=cuts, key=keys[0]), info
 
@@ -141,12 +118,12 @@ def engine(
 
     def grad(params: Params, state: State, credit: Hidden) -> Params:
         structure, _, _ = method(params)
-        flat = jax.vmap(structure.ravel)(_as_lanes(structure, state, credit))
+        flat = jax.vmap(structure.ravel)(as_lanes(structure, state, credit))
         return _backward(params, state, flat, lambda i, credit: credit)
 
     def sweep(params: Params, state: State, credits: Hidden) -> Params:
         structure, _, _ = method(params)
-        credits = jax.vmap(lambda credit: _as_lanes(structure, state, credit))(credits)
+        credits = jax.vmap(lambda credit: as_lanes(structure, state, credit))(credits)
         flat = jax.vmap(jax.vmap(structure.ravel))(credits)
         return _backward(params, state, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i])
 
@@ -196,11 +173,7 @@ def engine(
         return structure.gradient(groups, dense)
 
     def reset(state: State, restart: jax.Array) -> State:
-        def begin(old, initial):
-            where = restart.reshape(restart.shape + (1,) * initial.ndim)
-            return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
-
-        hidden = jax.tree.map(begin, state.hidden, cell.initial_hidden())
+        hidden = begin(cell, state.hidden, restart)
         cut = jax.lax.dynamic_index_in_dim(state.cuts, state.phase, 0, keepdims=False)
         cut = cut | restart.reshape(cut.shape)
         cuts = jax.lax.dynamic_update_index_in_dim(state.cuts, cut, state.phase, 0)
@@ -240,6 +213,75 @@ def at_once(learner: Learner) -> Learner:
     return learner._replace(step=step, grad=grad, phases=once)
 
 
+# What learners with a state of another kind have in common with the engine.
+
+
+def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
+    """`(params) -> build(structure)`, computed once for parameters of the same shapes."""
+    known: dict = {}
+
+    def find(params: Params) -> Any:
+        leaves, treedef = jax.tree.flatten(params)
+        shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
+        if shapes not in known:
+            known[shapes] = build(find_structure(cell, params))
+        return known[shapes]
+
+    return find
+
+
+def first_hidden(cell: Cell, lanes: Any) -> tuple[Hidden, int]:
+    """The hidden state that streams start from, and the number of lanes, 1 for a single stream."""
+    if lanes is None:
+        return cell.initial_hidden(), 1
+    count = check_count("lanes", lanes, "for a single stream leave it out")
+    return _repeat(cell.initial_hidden(), count), count
+
+
+def forward(structure: Structure, params: Params, state: State, x: Input) -> tuple[Hidden, tuple]:
+    """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
+
+    Raises:
+        ValueError: `x` is not shaped like the cell's example.
+    """
+    hidden, x = as_lanes(structure, state, (state.hidden, x))
+    given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
+    if shapes_of(given) != shapes_of(structure.x):
+        raise ValueError(
+            f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
+            f"{shapes_of(given)}; convert it or build the cell for it."
+        )
+    flat = jax.vmap(structure.ravel)(hidden)
+    flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
+    return like_hidden(structure, state, jax.vmap(structure.unravel)(flat)), residuals
+
+
+def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
+    """The window with a step's residuals at this place."""
+    pairs = zip(window, residuals, strict=True)
+    return tuple(jax.lax.dynamic_update_index_in_dim(buffer, value, place, 0) for buffer, value in pairs)
+
+
+def begin(cell: Cell, hidden: Hidden, restart: jax.Array) -> Hidden:
+    """The hidden state with the lanes that restart at the cell's initial one."""
+
+    def one(old, initial):
+        where = restart.reshape(restart.shape + (1,) * initial.ndim)
+        return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
+
+    return jax.tree.map(one, hidden, cell.initial_hidden())
+
+
+def as_lanes(structure: Structure, state: State, tree: Any) -> Any:
+    """Gives the arrays of a single stream a lanes axis of length one."""
+    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
+
+
+def like_hidden(structure: Structure, state: State, tree: Any) -> Any:
+    """Takes the lanes axis off again where `state.hidden` has none."""
+    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], tree)
+
+
 def check_count(name: str, value: Any, remedy: str) -> int:
     """Raises TypeError or ValueError unless `value` is an int >= 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -247,6 +289,12 @@ def check_count(name: str, value: Any, remedy: str) -> int:
     if int(value) < 1:
         raise ValueError(f"{name} must be an int >= 1; got {value}; {remedy}.")
     return int(value)
+
+
+def check_number(name: str, value: Any, bound: str, remedy: str) -> None:
+    """Raises ValueError unless `value` is within `bound`, "> 0" or ">= 0"; not-a-number never is."""
+    if not (value > 0 or (bound == ">= 0" and value == 0)):
+        raise ValueError(f"{name} must be a number {bound}; got {value!r}; {remedy}.")
 
 
 def _total(group) -> jax.Array:
@@ -267,8 +315,3 @@ def _repeat(tree, count: int):
 def _has_lanes(structure: Structure, state: State) -> bool:
     leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(structure.hidden)[0]
     return leaf.ndim > like.ndim
-
-
-def _as_lanes(structure: Structure, state: State, tree):
-    """Gives the arrays of a single stream a lanes axis of length one."""
-    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)

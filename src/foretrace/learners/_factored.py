@@ -1,6 +1,6 @@
 """The past as a sum of R Kronecker products per group, whatever way it is reduced to R products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -103,6 +103,6 @@ def check_factorises(structure: Structure, name: str) -> None:
             )
 
 
-def keys_for(key: jax.Array, groups: list) -> jax.Array:
+def keys_for(key: jax.Array, groups: Sequence) -> jax.Array:
     """One key per group; a single group's is `key` itself, since splitting costs time."""
     return key[None] if len(groups) == 1 else jax.random.split(key, len(groups))

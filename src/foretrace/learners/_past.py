@@ -146,6 +146,27 @@ class Block:
         return suffix, jax.vmap(self._transport.rights)(slopes, suffixes), dense
 
 
+def norm(tree: Any) -> jax.Array:
+    """Euclidean norm of a pytree; of `Terms`, that of the matrix, which is never formed."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, Terms))
+    if not parts:
+        return jnp.asarray(0.0)
+    return jnp.sqrt(jnp.sum(jnp.stack([_square(part) for part in parts])))
+
+
+def _square(part) -> jax.Array:
+    if isinstance(part, Terms):
+        square = jnp.sum((part.left @ part.left.T) * (part.right @ part.right.T))
+        return jnp.maximum(square, 0)  # rounding may leave a zero below zero
+    return jnp.sum(part**2)
+
+
+def nothing(structure: Structure) -> Sensitivity:
+    """A gradient of zeros."""
+    groups = tuple(jnp.zeros((g.factor_size, g.preact_size), structure.dtype) for g in structure.groups)
+    return Sensitivity(groups, no_dense(structure))
+
+
 def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
     """A zero for every dense leaf."""
     return tuple(jnp.zeros(structure.leaves[d.leaf].shape, structure.dtype) for d in structure.dense)

@@ -58,12 +58,7 @@ def sparse_past(
     def push(key, past, block: Block):
         def step(past, params, residuals, transport, each):
             state, immediate = linearise(params, residuals, transport)
-            factors = (
-                *structure.factors(residuals),
-                *(jnp.ones(1, structure.dtype) for _ in structure.dense),
-            )
-            parts = zip(sets, past.parts, immediate, factors, strict=True)
-            return SparsePast(tuple(advance(part, old, state, new, f) for part, old, new, f in parts)), None
+            return SparsePast(advance(structure, sets, past.parts, residuals, state, immediate)), None
 
         return block.fold(step, past)[0], info
 
@@ -88,14 +83,22 @@ def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> P
     Raises:
         ValueError: the cell has no such units, or a parameter acts on several at once.
     """
+    reach = find_reach(structure)
+    units = reachable(np.eye(structure.state_size, dtype=bool), reach.direct | reach.direct.T, None)
+    check_local(structure, name, reach, units, alone=alone)
+    return sparse_past(structure, reach, info, direct=True)
+
+
+def check_local(
+    structure: Structure, name: str, reach: Reach, units: np.ndarray, *, alone: bool = False
+) -> None:
+    """Raises ValueError unless every parameter acts on one of the units, (S, S) bool, within a step."""
     large = [leaf.path for leaf in structure.dense if leaf.size > DENSE_PER_STATE * structure.state_size]
     if large:
         raise ValueError(
             f"{name} needs every matrix of the cell to factorise; got {large[0]!r}, which does not; "
             "multiply it once with one vector in cell.step, or use snap(cell, order=1)."
         )
-    reach = find_reach(structure)
-    units = reachable(np.eye(structure.state_size, dtype=bool), reach.direct | reach.direct.T, None)
     if alone and (units.sum(axis=0) > 1).any():
         raise ValueError(
             f"{name} needs units of one number, that hear nothing but themselves beside the weights; got "
@@ -109,14 +112,19 @@ def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> P
                 f"{name} needs every parameter to act on one unit within a step; got {path!r}, which acts "
                 "on several; use snap(cell, order=1)."
             )
-    return sparse_past(structure, reach, info, direct=True)
 
 
-def advance(part: Sets, old: jax.Array, state: Entries, immediate: Entries, factor: jax.Array) -> jax.Array:
-    """One step of the entries of one group or dense leaf, (K, C, F, G)."""
-    kept = state.at(part.rows[:, None], part.rows[None])
-    new = immediate.at(part.rows[:, None], part.columns[None])
-    return _product(kept, old) + new[:, :, None] * factor[None, None, :, None]
+def advance(
+    structure: Structure, sets: list[Sets], parts: tuple, residuals: tuple, state: Entries, immediate: list
+) -> tuple[jax.Array, ...]:
+    """One step of the entries of every group and dense leaf, (K, C, F, G)."""
+    factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
+    out = []
+    for part, old, jacobian, factor in zip(sets, parts, immediate, factors, strict=True):
+        kept = state.at(part.rows[:, None], part.rows[None])
+        new = jacobian.at(part.rows[:, None], part.columns[None])
+        out.append(_product(kept, old) + new[:, :, None] * factor[None, None, :, None])
+    return tuple(out)
 
 
 def arriving(part: Sets, old: jax.Array, credit: jax.Array) -> jax.Array:

@@ -40,9 +40,9 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
 
     Exactness: exact for fixed parameters, for every cell and every block.
 
-    Cost: memory S P per lane; time per step S^3 + S^2 P / block. With block ~ S this is Schmidhuber's
-    algorithm: the exact gradient in O(S^3) per step on average. For recurrences within groups of K entries,
-    memory K P and time K^2 P per step, whatever the block.
+    Cost: memory S P per lane; time per step S^3 + S^2 P / block. With a block of about S steps this is
+    Schmidhuber's algorithm of 1992: the exact gradient in O(S^3) per step on average. For recurrences
+    within groups of K entries, memory K P and time K^2 P per step, whatever the block.
 
     Args:
         cell: the dynamics, any differentiable cell.

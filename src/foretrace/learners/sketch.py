@@ -115,8 +115,6 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             jacobian, *_ = transport.step(params, residuals, None)
             state = Entries(jacobian, np.arange(size), everywhere, False)
             _, immediate = linearise(params, residuals, transport)
-            ones = (jnp.ones(1, dtype) for _ in structure.dense)
-            factors = (*structure.factors(residuals), *ones)
             moved = jacobian @ past.left
             leaks = [_leak(part, jacobian) for part in sets]
             left, dropped = _directions(moved, past, leaks)  # (3)
@@ -124,8 +122,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             for old, near, leak in zip(past.right, past.near, leaks, strict=True):
                 new = jnp.einsum("rkg,kcfg->rcfg", jnp.einsum("sr,skg->rkg", left, leak), near)
                 right.append(jnp.einsum("qr,rcfg->qcfg", turn, old) + new)
-            parts = zip(sets, past.near, immediate, factors, strict=True)
-            near = tuple(advance(part, old, state, new, f) for part, old, new, f in parts)  # (2)
+            near = advance(structure, sets, past.near, residuals, state, immediate)  # (2)
             bound = _rho(jacobian) * past.bound + dropped  # (4)
             return SketchPast(near, left, tuple(right), bound), dropped
 

@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import check_count, engine
-from foretrace.learners._past import Past, Sensitivity, no_dense
+from foretrace.learners._past import Past, nothing
 
 
 class TBPTTInfo(NamedTuple):
@@ -57,10 +55,7 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
 
     def past(structure):
         def read(past, credit):
-            groups = tuple(
-                jnp.zeros((g.factor_size, g.preact_size), structure.dtype) for g in structure.groups
-            )
-            return Sensitivity(groups, no_dense(structure))
+            return nothing(structure)
 
         return Past(TBPTTPast, read, lambda key, past, block: (TBPTTPast(), TBPTTInfo()))
 

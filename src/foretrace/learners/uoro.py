@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from foretrace._kronecker import random_signs
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
-from foretrace.learners._past import Past, Sensitivity, Terms, no_dense
+from foretrace.learners._engine import check_count, check_number, engine
+from foretrace.learners._past import Past, Sensitivity, norm, nothing
 
 
 class UOROInfo(NamedTuple):
@@ -46,8 +46,8 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         rho1 = sqrt((|g| + epsilon) / (|nu| + epsilon))                                          (2)
         s <- rho0 s' + rho1 nu,  w <- w / rho0 + g / rho1                                        (3)
 
-    A block of k steps is one transition of (1): s is pushed forward and nu pulled back through all of it
-    (memory-T UORO, T = k).
+    A block of k steps is one transition of (1): s is pushed forward and nu pulled back through all of it,
+    and credit inside it is exact. This is memory-T UORO, T = k.
 
     Exactness: unbiased for fixed parameters.
 
@@ -77,17 +77,13 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     Source: Tallec & Ollivier, ICLR 2018, Algorithm 1; `epsilon` is 1e-5 in the authors' code.
     """
     check_count("block", block, "1 is the paper's algorithm")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be a number > 0; got {epsilon!r}; 1e-7 is the default.")
+    check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
     def past(structure):
         def empty():
-            groups = tuple(
-                jnp.zeros((g.factor_size, g.preact_size), structure.dtype) for g in structure.groups
-            )
             return UOROPast(
                 jnp.zeros(structure.state_size, structure.dtype),
-                Sensitivity(groups, no_dense(structure)),
+                nothing(structure),
                 jnp.full((), epsilon, structure.dtype),
             )
 
@@ -100,9 +96,9 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
             nu = jnp.where(block.over, 0, random_signs(key, structure.state_size, structure.dtype))
             moved = block.pushforward(s)  # (1)
             _, g = block.pullback(nu)
-            size = jnp.where(block.alive, _norm(w), 0)
-            rho0 = jnp.sqrt((size + epsilon) / (_norm(moved) + epsilon))  # (2)
-            rho1 = jnp.sqrt((_norm(g) + epsilon) / (_norm(nu) + epsilon))
+            size = jnp.where(block.alive, norm(w), 0)
+            rho0 = jnp.sqrt((size + epsilon) / (norm(moved) + epsilon))  # (2)
+            rho1 = jnp.sqrt((norm(g) + epsilon) / (norm(nu) + epsilon))
             s = rho0 * moved + rho1 * nu  # (3)
             keep = jnp.where(block.alive, 1 / rho0, 0)
             groups = tuple(
@@ -115,16 +111,3 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         return Past(empty, read, push)
 
     return engine(cell, past, block)
-
-
-def _norm(tree) -> jax.Array:
-    """Euclidean norm of a pytree; of `Terms`, that of the matrix, which is never formed."""
-    parts = jax.tree.leaves(tree, is_leaf=lambda part: isinstance(part, Terms))
-    return jnp.sqrt(jnp.sum(jnp.stack([_square(part) for part in parts])))
-
-
-def _square(part) -> jax.Array:
-    if isinstance(part, Terms):
-        square = jnp.sum((part.left @ part.left.T) * (part.right @ part.right.T))
-        return jnp.maximum(square, 0)  # rounding may leave a zero below zero
-    return jnp.sum(part**2)
