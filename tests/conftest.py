@@ -12,6 +12,13 @@ jax.config.update("jax_debug_key_reuse", True)
 install_import_hook("foretrace", "beartype.beartype")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Programs of one file are of no use to the next, and take gigabytes together."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Runs one test in float64."""

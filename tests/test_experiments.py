@@ -21,7 +21,7 @@ from foretrace.experiments._picture import draw_record
 
 NAMES = [
     *("copy-curriculum", "ptb", "balance", "anbn", "brackets"),
-    *("noise-time", "noise-size", "variance", "memory"),
+    *("noise-time", "noise-size", "variance", "memory", "learners"),
 ]
 
 

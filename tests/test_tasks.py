@@ -86,6 +86,20 @@ def test_adding_weighs_two_old_inputs():
     assert 0.4 < bits.mean() < 0.6 and (bits[:, 0] != bits[:, 1]).any()
 
 
+def test_rotation_foretells_its_next_input_at_a_speed_that_changes():
+    x, target, restart = stream(tasks.rotation(20), 400)
+    np.testing.assert_array_equal(target[:-1], x[1:])
+    assert not restart.any() and (x[0, 0] != x[0, 1]).any()
+    x = np.asarray(x[..., 0], float)
+    inside = np.abs(x[1:-1]) > 0.1
+    twice = np.where(inside, (x[2:] + x[:-2]) / np.where(inside, x[1:-1], 1), np.nan)  # 2 cos(speed)
+    assert np.nanmedian(np.abs(np.diff(twice, axis=0))) < 1e-3  # most of the time it is what it was
+    speeds = np.arccos(np.clip(twice[inside] / 2, -1, 1))
+    assert 0.1 - 1e-2 < np.percentile(speeds, 5) < 0.4 < 0.7 < np.percentile(speeds, 90) < 1.01
+    with pytest.raises(ValueError, match=r"^period must be an int >= 1; got 0; 100 is the default\.$"):
+        tasks.rotation(0)
+
+
 def test_balance_has_the_papers_influences():
     task = tasks.balance()
     cell = task.cell
@@ -180,6 +194,7 @@ TASKS = {
     "anbn": tasks.anbn(3),
     "brackets": tasks.brackets(1, (1, 2), 3),
     "adding": tasks.adding(1, 3),
+    "rotation": tasks.rotation(5),
     "balance": tasks.balance(),
     "text": tasks.text(tasks.Corpus(np.arange(97, dtype=np.uint8) % 5, np.arange(5, dtype=np.uint8)), 7),
     "copy": tasks.copy(),

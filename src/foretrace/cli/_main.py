@@ -19,7 +19,7 @@ COMMANDS = {
     "reproduce": "measure a claim of the papers and show it beside their figures",
 }
 _HELP = """\
-usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,balance}} [OPTIONS]
+usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,rotation,balance}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace data ptb --dir DIR
        foretrace resume RUN

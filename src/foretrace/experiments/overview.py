@@ -13,7 +13,7 @@ from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import errors, estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, mean_spread
+from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
 from foretrace.experiments._frozen import endless, follow
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -24,6 +24,7 @@ _SHOWN = {
     "adding": "squared error, adding",
     "rotation": "squared error, rotation",
 }
+_COMPARED = "Marschall, Cho, Savin, JMLR 21(135), 2020"
 _EXACT = 16  # steps per block of the exact learner that others are held against
 
 
@@ -161,9 +162,12 @@ LEARNERS = Experiment(
     "strings, on adding two inputs that are 6 and 10 steps old, and on forecasting a rotation. Cosine: "
     "mean over the steps of a stream without restarts, with the weights frozen half way through learning "
     "with exact RTRL. Learning: the length reached, or the squared error over the last tenth.",
-    source="The protocol is ours. Marschall, Cho, Savin, JMLR 21(135), 2020, compare learners in this way, "
-    "and find that alignment alone does not predict what is learned.",
-    reported=(),
+    source=f"The protocol is ours, after the comparisons of {_COMPARED}.",
+    reported=(
+        Reported(
+            "cosine as a predictor of what is learned", "not by itself", f"{_COMPARED}, abstract", True
+        ),
+    ),
     deviations=(
         "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
         "`immediate`, with other words.",
