@@ -87,7 +87,8 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         1
 
     Source: Tallec & Ollivier, arXiv 1705.08209, 2017, with the same probability at every step. That a
-    gradient can be read at every step, and the bound on memory, are ours.
+    gradient can be read at every step, and the bound on memory, are ours. Credit runs back through the
+    weights of the moment: where each step has an update, those that a step was taken with are not kept.
     """
     if check_count("length", length, "5 to 100 is usual") < 2:
         raise ValueError("length must be an int >= 2; got 1; a stop at every step is immediate(cell).")
