@@ -57,15 +57,13 @@ def two_layers():
 
 SMALL = {
     "rnn": lambda: narrow(ft.cells.rnn),
-    "highway": lambda: narrow(ft.cells.highway),
     "layers": two_layers,
 }
 
 
 @pytest.mark.parametrize("name", UNBIASED)
-@pytest.mark.parametrize("cell_name", ["highway", "layers"])
-def test_mean_over_all_signs_is_rtrl(x64, cell_name, name):
-    cell = SMALL[cell_name]()
+def test_mean_over_all_signs_is_rtrl(x64, name):
+    cell = SMALL["layers"]()
     params, xs = draw(cell, scale=0.8), stream(cell, 3)[0]  # two reductions
     assert_unbiased(UNBIASED[name](cell), cell, params, xs)
 
@@ -75,14 +73,6 @@ def test_mean_over_all_signs_is_rtrl_after_a_restart_inside_a_block(x64, name):
     cell = SMALL["rnn"]()
     params, xs = draw(cell, scale=0.8), stream(cell, 6)[0]
     assert_unbiased(UNBIASED[name](cell, block=2), cell, params, xs, restart_at=1)
-
-
-@pytest.mark.parametrize("name", UNBIASED)
-def test_signs_that_are_not_random_are_caught(x64, name):
-    cell = SMALL["highway"]()
-    params, xs = draw(cell, scale=0.8), stream(cell, 3)[0]
-    with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_unbiased(UNBIASED[name](cell), cell, params, xs, every=lambda count: jnp.ones((1, count)))
 
 
 @pytest.mark.parametrize("name", UNBIASED)
@@ -104,7 +94,7 @@ def test_float32_is_unbiased_and_finite_with_zero_tiny_and_huge_factors(name):
 
 @pytest.mark.parametrize("name", ["artbp", "dni", "kernl", "pre_uoro", "r_kf_rtrl"])
 def test_a_long_float32_run_stays_finite(name):
-    cell = ft.cells.highway(hidden=8, inputs=3)
+    cell = ft.cells.rnn(hidden=8, inputs=3)
     cell = contrib.with_synthesizer(cell) if name == "dni" else cell
     params, options = draw(cell, scale=0.3), {"length": 5} if name == "artbp" else {}
     learner = getattr(contrib, name)(cell, **options)
@@ -131,7 +121,7 @@ def test_a_long_float32_run_stays_finite(name):
 
 def test_mean_over_all_stops_is_rtrl(x64, monkeypatch):
     """Lane by lane; the ring has room for all that there is to know at the end of the stream."""
-    cell, steps = CELLS["gru"](), 6
+    cell, steps = CELLS["gain"](), 5
     params, (xs, credits) = draw(cell), stream(cell, steps)
     learner = contrib.artbp(cell, length=3, capacity=steps)
     patterns = jnp.array(list(itertools.product((False, True), repeat=steps)))

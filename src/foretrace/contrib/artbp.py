@@ -57,10 +57,10 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         credit <- 0 with probability c, else credit H / (1 - c)                          (1)
         gradient = sum over the steps back to the last stop of f (x) (credit D)          (2)
 
-    Exactness: unbiased for fixed parameters up to `capacity`: what lies further back than that is dropped,
-    which without a drop happens with probability (1 - c)^capacity, 3e-4 by default, where credit
-    has a weight of the inverse of that. Credit of age n has a variance of (1 - c)^-n - 1 times its square:
-    short memories at a small price, long ones at a large one.
+    Exactness: unbiased for fixed parameters but for what is older than `capacity` steps, which is dropped;
+    credit runs that far with probability (1 - c)^capacity, 3e-4 by default. The weight of credit that
+    arrives at age n is (1 - c)^-n, and its variance (1 - c)^-n - 1 times its square: short memories at a
+    small price, long ones at a large one.
 
     Cost: memory `capacity` steps per lane; time of a forward pass and of a backward pass through
     as many steps as the lane with the longest reach has, `length` on average for one lane.
@@ -86,9 +86,9 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         >>> int(info.reach)
         1
 
-    Source: Tallec & Ollivier, arXiv 1705.08209, 2017, with the same probability at every step. There
-    gradients come at the end of each random window; here one can be read at every step, and the bound on
-    memory is ours.
+    Source: Tallec & Ollivier, arXiv 1705.08209, 2017, with the same probability at every step. That a
+    gradient can be read at every step, and the bound on memory, are ours. Credit runs back through the
+    weights of the moment: where each step has an update, those that a step was taken with are not kept.
     """
     if check_count("length", length, "5 to 100 is usual") < 2:
         raise ValueError("length must be an int >= 2; got 1; a stop at every step is immediate(cell).")

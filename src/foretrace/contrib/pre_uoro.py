@@ -57,7 +57,8 @@ def pre_uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     A block of k steps is one transition: s' and the sum of D_i nu_i are pushed through all of it, each step
     with signs of its own, and (2), (3) follow once, at its end.
 
-    Exactness: unbiased for fixed parameters. What does not factorise and is small is tracked exactly.
+    Exactness: unbiased for fixed parameters. What does not factorise and is small is tracked exactly. With
+    several pre-activations per unit it is noisier than `uoro` (docs/contrib.md).
 
     Cost: memory S + P per lane; time of a forward and a backward pass per step. For leaves that do not
     factorise, S memory and S^2 time for each of their numbers beside that.

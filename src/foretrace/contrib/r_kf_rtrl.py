@@ -50,13 +50,14 @@ def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     (Q_i D_i nu_i) f_i^T and nu_i, Q_i the product of the state Jacobians after it.
 
     Exactness: unbiased for fixed parameters. The scalings (1) are those of least variance for the signs
-    that were drawn. Even the first step joins the past with noise, unlike that of KF-RTRL.
+    that were drawn. Even the first step joins the past with noise, unlike that of KF-RTRL, and the noise
+    grows with the number of units like that of UORO (docs/contrib.md).
 
     Cost: memory Z + S F per lane and group; time per step S^3 + S^2 F / block.
 
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
-        block: steps per reduction; 1 is the paper's algorithm, more is cheaper and less noisy.
+        block: steps per reduction; 1 is the paper's algorithm, more is cheaper.
 
     Returns:
         A learner; `info` is an `RKFInfo`.
