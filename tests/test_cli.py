@@ -120,7 +120,7 @@ BAD_INPUT = {
     "train copy --seed -1": "seed must be an int from 0",
     "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
     "train copy --nosuch 3": "Unrecognized options",
-    "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got 'nosuch'",
+    "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got",
     "nosuch": "command must be one of train, resume, compare, ",
     "train text": "Missing from foretrace train text: --file PATH",
     "train text --file nosuch.txt": "file must be a text file; got 'nosuch.txt': No such file",
