@@ -5,14 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import errors, estimator, phases
+from foretrace.experiments._estimator import estimator, flat, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
 from foretrace.experiments._frozen import endless, follow
 from foretrace.tasks import Task
@@ -36,10 +35,10 @@ def _run(settings, say, part):
     result: dict[str, Any] = {}
     for name, make in _TASKS.items():
         task = make()
-        streams = cache(partial(_streams, settings, task))
+        frozen = cache(partial(_frozen, settings, task))
         result[name] = {}
         for label in settings["learners"]:
-            found = part(f"{name}, {label}", partial(_measure, settings, name, task, label, streams))
+            found = part(f"{name}, {label}", partial(_measure, settings, name, task, label, frozen))
             result[name][label] = found
             say(
                 f"{name}, {label}: cosine {mean_spread(found['cosine'])}, "
@@ -48,8 +47,8 @@ def _run(settings, say, part):
     return result
 
 
-def _streams(settings, task):
-    """Networks half way through learning, frozen, and the stream that each of them sees."""
+def _frozen(settings, task):
+    """Networks half way through learning, frozen, the stream that each of them sees, exact gradients."""
     cell, steps = _cell(settings, task), settings["cosine_steps"]
     made = trainer(
         cell, learners.rtrl(cell, block=_EXACT), endless(task), optax.adam(settings["rate"]),
@@ -63,22 +62,38 @@ def _streams(settings, task):
             start = start._replace(curriculum=carry.streams.task.curriculum)
         return follow(cell, endless(task), carry.params, start, steps)
 
-    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(5), settings["seeds"]))
+    streams = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(5), settings["seeds"]))
+    return streams, _gradients(settings, learners.rtrl(cell, block=_EXACT), streams)
 
 
-def _measure(settings, name, task, label, streams):
-    cell = _cell(settings, task)
-    learner = estimator(cell, label)
-    exact = learners.rtrl(cell, block=max(_EXACT, phases(learner).length))
+def _gradients(settings, learner, streams):
+    """Gradients at every step of every seed's stream, (seeds, steps, P)."""
 
-    def cosine(stream, key):
-        return errors(learner, exact, stream.params, key, stream.xs, stream.credits).cosine
+    def one(both):
+        (params, xs, credits), key = both
+
+        def step(state, inputs):
+            x, credit = inputs
+            state, _ = learner.step(params, state, x)
+            return state, flat(learner.grad(params, state, credit))
+
+        return jax.lax.scan(step, learner.init(key, params), (xs, credits))[1]
 
     keys = jax.random.split(jax.random.key(6), settings["seeds"])
-    seen = jax.jit(jax.vmap(cosine))(streams(), keys)
-    # The first steps, where nothing is old, say nothing of a learner.
-    late = jnp.mean(seen[:, settings["cosine_steps"] // 4 :], axis=1)
+    return np.asarray(jax.jit(lambda given: jax.lax.map(one, given))((streams, keys)))
 
+
+def _cosine(found, exact):
+    """Mean over steps but the first ones, which have no past to speak of; 0 for no gradient, (seeds,)."""
+    products = np.sum(found * exact, axis=2)
+    lengths = np.linalg.norm(found, axis=2) * np.linalg.norm(exact, axis=2)
+    return np.mean((products / np.where(lengths > 0, lengths, 1))[:, found.shape[1] // 4 :], axis=1)
+
+
+def _measure(settings, name, task, label, frozen):
+    cell = _cell(settings, task)
+    learner, (streams, exact) = estimator(cell, label), frozen()
+    cosine = _cosine(_gradients(settings, learner, streams), exact)
     truncated = label.startswith("tbptt")
     every = phases(learner).length if truncated else 1
     steps, chunks = chunks_for(
@@ -90,7 +105,7 @@ def _measure(settings, name, task, label, streams):
     )  # fmt: skip
     found = curves(made, settings["seeds"], chunks)
     learnt = found.task["T"][:, -1] if name == "copy" else found.loss[:, -2:].mean(axis=1)
-    return {"cosine": late, "learnt": learnt}
+    return {"cosine": cosine, "learnt": learnt}
 
 
 def _means(result: dict[str, Any], name: str, what: str) -> dict[str, float]:
