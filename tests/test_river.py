@@ -142,7 +142,6 @@ class TestRegressor:
         model.learn_one(x | {"c": 1.0}, before)
         assert model.predict_one(x) == pytest.approx(before, abs=1.5)
 
-
     def test_it_remembers_what_windows_have_forgotten(self):
         """A pulse on one of two channels says what is measured 100 to 300 samples later, with defaults."""
         rng, measured, y = np.random.default_rng(0), [0], np.full(60_000, np.nan)
