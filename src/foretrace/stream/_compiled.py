@@ -127,7 +127,8 @@ def outlook(said: Any) -> Outlook:
     """Takes apart what a forecaster's `learn` or `chunk` gives beside the state."""
     said = np.asarray(said)
     parts = said[..., :-1].reshape(*said.shape[:-1], 4, -1)
-    return Outlook(*(parts[..., i, :] for i in range(4)), said[..., -1])
+    before, forecast, lower, upper = (parts[..., i, :] for i in range(4))
+    return Outlook(before, forecast, lower, upper, said[..., -1])
 
 
 def run_rows(compiled: Compiled, state: Any, *columns: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -202,5 +203,4 @@ def _compiled(
 
 def float_array(values: Any) -> np.ndarray:
     """Values as the library's floats."""
-    # `jnp.result_type(float)` says the same, and takes as long as a tenth of a sample.
-    return np.asarray(values, np.float64 if jax.config.jax_enable_x64 else np.float32)
+    return np.asarray(values, jax.dtypes.canonicalize_dtype(float))
