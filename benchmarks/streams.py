@@ -4,22 +4,30 @@
 
 Every model forecasts each value before it sees it, with defaults alone; the figure is the mean absolute
 error over all values but the first, at more than one horizon the mean over all of them. Where a model has
-nothing to say yet, persistence speaks for it. The NAB streams are read where `--nab` says they are.
+nothing to say yet, persistence speaks for it. "foretrace, period" is told the season, and nothing else. The
+NAB streams are read where `--nab` says they are. deep-river takes part where it is installed.
 """
 
 import argparse
 import csv
+import functools
 import json
 import math
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from river import compose, datasets, linear_model, optim, preprocessing, time_series
+from river import datasets, linear_model, optim, preprocessing, time_series
 
 from foretrace.bench import environment
 from foretrace.river import RecurrentForecaster, RecurrentRegressor
+
+try:  # a peer where it is installed, never a dependency
+    from deep_river.regression import LSTMRegressor
+except ImportError:
+    LSTMRegressor = None
 
 NAB = ("machine_temperature_system_failure", "ambient_temperature_system_failure",
        "cpu_utilization_asg_misconfiguration")  # fmt: skip
@@ -44,27 +52,34 @@ def streams(nab, rows):
             yield name.split("_")[0], values[:rows], None, 1, season
 
 
-class Lagged:
-    """Bayesian linear regression of the change on the last changes, one step ahead."""
+class OneStep:
+    """A regressor that says the next value, or how far it changes, from the last values or changes."""
 
-    def __init__(self):
-        self.model = compose.Pipeline(
-            preprocessing.StandardScaler(), linear_model.BayesianLinearRegression()
-        )
+    def __init__(self, regressor, lags, *, changes):
+        self.model = preprocessing.StandardScaler() | regressor
+        self.lags, self.changes = lags, changes
         self.last = []
 
     def forecast(self, horizon, xs=None):
         """The next value, as a list."""
-        return [self.last[0] + self.model.predict_one(self._features())]
+        return [self.changes * self.last[0] + self.model.predict_one(self._features())]
 
     def learn_one(self, y, x=None):
         """Learns the next value."""
-        if len(self.last) > 1:
-            self.model.learn_one(self._features(), y - self.last[0])
-        self.last = [y, *self.last][: LAGS + 1]
+        features = self._features()
+        if features:
+            self.model.learn_one(features, y - self.changes * self.last[0])
+        self.last = [y, *self.last][: self.lags + self.changes]
 
     def _features(self):
-        return {f"change{i}": a - b for i, (a, b) in enumerate(pairwise(self.last))}
+        seen = [a - b for a, b in pairwise(self.last)] if self.changes else self.last
+        return {f"lag{i}": value for i, value in enumerate(seen)}
+
+
+def deep_river(*, changes):
+    """Its LSTM over the last 10 samples; the target is standardised, a raw one it would never reach."""
+    lstm = LSTMRegressor(n_features=1, window_size=10)
+    return OneStep(preprocessing.TargetStandardScaler(lstm), 1, changes=changes)
 
 
 def rivals(horizon, season):
@@ -82,7 +97,12 @@ def rivals(horizon, season):
             | linear_model.LinearRegression(optimizer=optim.SGD(0.01), intercept_lr=0.3),
         ),
     }
-    return found | ({"BayesianLR": Lagged} if horizon == 1 else {})
+    if horizon == 1:
+        found["BayesianLR"] = lambda: OneStep(linear_model.BayesianLinearRegression(), LAGS, changes=True)
+        if LSTMRegressor:
+            found["deep-river"] = functools.partial(deep_river, changes=False)
+            found["deep-river, changes"] = functools.partial(deep_river, changes=True)
+    return found
 
 
 def errors(said, y):
@@ -140,7 +160,7 @@ def main():
     """Runs all streams."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nab", type=Path)
-    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--rows", type=int, help="of the NAB streams, all if left out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     table = []
@@ -152,6 +172,7 @@ def main():
             # Value t + h + 1, a season ago; before the first season there is none.
             seasonal[season - 1 - h :, h] = y[: len(y) - (season - 1 - h)]
         row = {"stream": name, "horizon": horizon, "rows": len(y), "error": {}, "per_second": {}}
+        row["load"] = os.getloadavg()[0]  # of other programs, without which speeds mean little
         row["error"]["persistence"] = errors(persistence, y)
         row["error"]["seasonal naive"] = errors(seasonal, y)
         if xs is None:
@@ -159,6 +180,8 @@ def main():
             warm.learn_one(float(y[0]))
             said, speed = one_by_one(RecurrentForecaster(horizon=horizon), y, horizon)
             row["per_second"]["foretrace, chunks"] = chunk_speed(RecurrentForecaster(horizon=horizon), y)
+            named = one_by_one(RecurrentForecaster(horizon=horizon, period=season), y, horizon)[0]
+            row["error"]["foretrace, period"] = errors(named, y)
         else:
             said, speed = with_features(y, xs)
         row["error"]["foretrace"], row["per_second"]["foretrace"] = errors(said, y), speed
@@ -168,7 +191,8 @@ def main():
         table.append(row)
         shown = ", ".join(f"{who} {value:.4g}" for who, value in row["error"].items())
         speeds = ", ".join(f"{who} {value:,.0f}" for who, value in row["per_second"].items())
-        print(f"{name}, {horizon} ahead, {len(y):,} rows: {shown}\n    samples/s: {speeds}", flush=True)
+        print(f"{name}, {horizon} ahead, {len(y):,} rows: {shown}")
+        print(f"    samples/s: {speeds}; load {row['load']:.1f}", flush=True)
     if options.out:
         options.out.write_text(json.dumps({**environment(), "streams": table}, indent=1) + "\n")
 

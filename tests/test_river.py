@@ -142,6 +142,27 @@ class TestRegressor:
         model.learn_one(x | {"c": 1.0}, before)
         assert model.predict_one(x) == pytest.approx(before, abs=1.5)
 
+    def test_it_remembers_what_windows_have_forgotten(self):
+        """A pulse on one of two channels says what is measured 100 to 300 samples later, with defaults."""
+        rng, measured, y = np.random.default_rng(0), [0], np.full(60_000, np.nan)
+        x = np.stack([np.zeros(len(y)), np.zeros(len(y)), rng.normal(size=len(y))], axis=1)
+        while (end := measured[-1] + int(rng.integers(100, 301))) < len(y):
+            side = int(rng.integers(2))
+            x[measured[-1] + 1, side], y[end] = 1, 2 * side - 1
+            measured.append(end)
+        asked = np.array(measured[1:])
+        frame, model, said, begin = pd.DataFrame(x, columns=["a", "b", "c"]), RecurrentRegressor(), [], 0
+        for moment in asked[-20:]:
+            model.learn_many(frame[begin:moment], y[begin:moment])
+            said.append(model.predict_one(frame.iloc[moment].to_dict()))
+            begin = moment
+        error = np.mean(abs(np.array(said) - y[asked[-20:]]))
+        # The best that a linear model of the last 50 samples could have learned.
+        window = np.stack([np.r_[x[moment - 49 : moment + 1].ravel(), 1] for moment in asked])
+        known, ridge = window[:-20], np.eye(window.shape[1])
+        weights = np.linalg.solve(known.T @ known + ridge, known.T @ y[asked[:-20]])
+        assert error < 0.4 * np.mean(abs(window[-20:] @ weights - y[asked[-20:]]))
+
 
 class TestClassifier:
     def test_classes_appear_later(self):

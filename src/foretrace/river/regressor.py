@@ -81,7 +81,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     def learn_one(self, x: dict, y: float | int | None) -> None:
         """Learns that features `x` had target `y`; the hidden state advances by one sample.
 
-        A target of None or NaN is one that never comes: the model goes on with its own prediction.
+        A target of None or NaN is one that never comes: nothing is learned, and only the state advances.
         """
         y = number("y", y)
         self._features.meet(x)

@@ -179,17 +179,23 @@ def learn(
     return state._replace(network=_network.fit(made, state.network, loss, weight), linear=linear)
 
 
-def push(plan: Plan, state: State, value: jax.Array) -> State:
-    """Takes in a value as the newest one."""
+def push(plan: Plan, state: State, value: jax.Array, instead: jax.Array) -> State:
+    """Takes in a value as the newest one, or what stands in for it where it is not finite.
+
+    What stands in says nothing about the values' size: scales that were made of the model's own forecasts
+    would let these grow without bounds.
+    """
     steps = jnp.arange(1, plan.horizon + 1)
     over = jnp.where(steps <= state.time, value - state.recent[: plan.horizon], jnp.nan)
+    moments = _scale.seen(state.value, value[None])
+    value = _scale.values_or(value, instead)
     counts = jnp.maximum(state.time - steps, 0).astype(over.dtype)
     sizes = _scale.size(state.change, counts, jnp.where(jnp.isfinite(over), over, 0))
     shifted = jnp.concatenate([value[None], state.recent[:-1]])
     return state._replace(
         recent=jnp.where(state.time == 0, value, shifted),
         time=state.time + 1,
-        value=_scale.seen(state.value, value[None]),
+        value=moments,
         change=jnp.where(jnp.isfinite(over), sizes, state.change),
     )
 

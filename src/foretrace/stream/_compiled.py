@@ -126,7 +126,8 @@ class Outlook(NamedTuple):
 def outlook(said: Any) -> Outlook:
     """Takes apart what a forecaster's `learn` or `chunk` gives beside the state."""
     said = np.asarray(said)
-    before, forecast, lower, upper = np.split(said[..., :-1], 4, axis=-1)
+    parts = said[..., :-1].reshape(*said.shape[:-1], 4, -1)
+    before, forecast, lower, upper = (parts[..., i, :] for i in range(4))
     return Outlook(before, forecast, lower, upper, said[..., -1])
 
 
@@ -202,4 +203,4 @@ def _compiled(
 
 def float_array(values: Any) -> np.ndarray:
     """Values as the library's floats."""
-    return np.asarray(values, jnp.result_type(float))
+    return np.asarray(values, jax.dtypes.canonicalize_dtype(float))

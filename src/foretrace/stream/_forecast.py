@@ -73,13 +73,12 @@ def learn(plan: Plan, stream: Stream, x: jax.Array, y: jax.Array) -> tuple[Strea
     said, weights = stream.said[steps, steps], stream.weights[steps, steps]
     before = jnp.sum(said * weights, axis=1)
     truth = jnp.where(steps < state.time, y, jnp.nan)
-    value = _scale.values_or(y, stream.forecast[0])
     learned = state._replace(
         trust=_experts.judge(state.trust, said, weights, truth, state.change),
         interval=observe(state.interval, truth - before, plan.coverage),
         inputs=_scale.seen(state.inputs, x),
     )
-    state = _changes.push(plan, learned if plan.learning else state, value)
+    state = _changes.push(plan, learned if plan.learning else state, y, stream.forecast[0])
     features = jnp.concatenate([x[None], stream.features[:-1]])
     # Where the network stands that learns, all H values after it are known by now.
     state = state._replace(network=_network.step(made, state.network, stream.pending[-1]))

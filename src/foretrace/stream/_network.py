@@ -54,8 +54,7 @@ def parts(name: str, hidden: int, inputs: int, learning_rate: float) -> Parts:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {name!r}; elstm is the default.")
     cell = getattr(cells, name)(hidden=hidden, inputs=inputs)
     learner = learners.rtrl(cell) if name in _UNITWISE else learners.ok(cell, rank=8, block=16)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
-    return Parts(cell, learner, optimizer, name == "elstm")
+    return Parts(cell, learner, optax.adam(learning_rate), name == "elstm")
 
 
 def network(made: Parts, key: Any, readouts: dict[str, tuple[int, int]]) -> Network:
@@ -99,10 +98,11 @@ def fit(
     readouts = {name: leaf for name, leaf in net.params.items() if name != "cell"}
     to_readouts, credit = jax.grad(loss, argnums=(0, 1))(readouts, net.learner.hidden)
     to_cell = made.learner.grad(net.params["cell"], net.learner, credit)
-    gradient = jax.tree.map(lambda leaf: weight * leaf, {"cell": to_cell, **to_readouts})
-    # One bad number must not end a stream that runs for ever.
-    finite = jnp.isfinite(optax.tree.norm(gradient))
-    gradient = jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0), gradient)
+    gradient = {"cell": to_cell, **to_readouts}
+    # No sample may move the weights far, and one bad number must not end a stream that runs for ever.
+    norm = weight * optax.tree.norm(gradient)
+    part = jnp.where(jnp.isfinite(norm), weight / jnp.maximum(norm, 1), 0)
+    gradient = jax.tree.map(lambda leaf: jnp.where(part > 0, part * leaf, 0), gradient)
     changes, optimizer = made.optimizer.update(gradient, net.optimizer, net.params)
     params: Any = optax.apply_updates(net.params, changes)
     return net._replace(params=params, optimizer=optimizer)

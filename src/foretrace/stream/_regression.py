@@ -67,8 +67,8 @@ def learn(
         plan: what is fixed.
         state: what was learned.
         x: features (n,), not finite where they are unknown.
-        y: the value, not finite if it is unknown: then only the hidden state advances, as if the value
-            had been what was said.
+        y: the value, not finite if it is unknown: then only the hidden state advances, and the value is
+            taken to be where it was.
         recent: the last values when the answer was given, `state.recent` if no time has passed.
     """
     made = parts(plan)
@@ -87,8 +87,8 @@ def learn(
             inputs=_scale.seen(state.inputs, x),
         )
         state = _changes.learn(plan, made, state, given, truth, known.astype(x.dtype))
-    value = _scale.values_or(y, mixed[0])
-    return _changes.push(plan, state, value), jnp.where(known, mixed[0], jnp.zeros_like(y))
+    state = _changes.push(plan, state, y, state.recent[0])
+    return state, jnp.where(known, mixed[0], jnp.zeros_like(y))
 
 
 def _standard(state: State, x: jax.Array) -> jax.Array:
