@@ -95,15 +95,19 @@ def engine(
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
         structure, way, products = method(params)
-        keys = jax.random.split(state.key, state.cuts.shape[1] + 1)
+        key, keys = state.key, state.key
+        if way.draws:
+            both = jax.random.split(key, state.cuts.shape[1] + 1)
+            key, keys = both[0], both[1:]
 
         def push(key, past, window, cuts):
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
-        past, info = jax.vmap(push, in_axes=(0, 0, 1, 1))(keys[1:], state.past, state.window, state.cuts)
+        axes = 0 if way.draws else None, 0, 1, 1
+        past, info = jax.vmap(push, in_axes=axes)(keys, state.past, state.window, state.cuts)
         info = like_hidden(structure, state, info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
-        return state._replace(past=past, phase=phase, cuts=cuts, key=keys[0]), info
+        return state._replace(past=past, phase=phase, cuts=cuts, key=key), info
 
     def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
         def full(state):

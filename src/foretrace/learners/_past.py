@@ -32,11 +32,13 @@ class Past(NamedTuple):
         empty: `() -> past`, of a lane without a past.
         read: `(past, credit (S,)) -> Sensitivity`.
         push: `(key, past, block) -> (past, info)`, the past at the end of a `Block`.
+        draws: whether `push` uses its key; to make keys for nothing costs small networks a tenth of a step.
     """
 
     empty: Callable[[], Any]
     read: Callable[[Any, jax.Array], Sensitivity]
     push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
+    draws: bool = True
 
 
 class Block:

@@ -66,7 +66,7 @@ def sparse_past(
         pairs = zip(sets, past.parts, strict=True)
         return sensitivity(structure, sets, [arriving(part, old, credit) for part, old in pairs])
 
-    return Past(empty, read, push)
+    return Past(empty, read, push, draws=False)
 
 
 def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> Past:

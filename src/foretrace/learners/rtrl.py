@@ -108,4 +108,4 @@ def _dense_past(structure: Structure) -> Past:
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
         return RTRLPast(groups, dense), RTRLInfo()
 
-    return Past(empty, read, push)
+    return Past(empty, read, push, draws=False)

@@ -130,7 +130,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             past, dropped = block.fold(step, past)
             return past, SketchInfo(past.bound, dropped[-1])
 
-        return Past(empty, read, push)
+        return Past(empty, read, push, draws=False)
 
     return engine(cell, past, block)
 

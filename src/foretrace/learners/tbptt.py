@@ -57,6 +57,9 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
         def read(past, credit):
             return nothing(structure)
 
-        return Past(TBPTTPast, read, lambda key, past, block: (TBPTTPast(), TBPTTInfo()))
+        def push(key, past, block):
+            return TBPTTPast(), TBPTTInfo()
+
+        return Past(TBPTTPast, read, push, draws=False)
 
     return engine(cell, past, window, one_update=True)
