@@ -6,18 +6,17 @@ import jax
 import pytest
 
 import foretrace as ft
-import foretrace.training._job as jobs
-from foretrace import tasks
+from foretrace import tasks, training
 from foretrace.cli._main import main
 from foretrace.measure import describe
-from foretrace.recommend import LEARNERS, table
+from foretrace.recommend import LEARNERS, MAKE, table
 from test_testing import LEARNERS as TESTED
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_table_has_every_learner_with_the_claims_it_is_tested_for():
-    assert LEARNERS.keys() == TESTED.keys() == jobs._MAKE.keys()
+    assert LEARNERS.keys() == TESTED.keys() == MAKE.keys()
     for name, (_, _, claims) in TESTED.items():
         assert claims.get("unbiased", False) == (LEARNERS[name].unbiased and not LEARNERS[name].exact), name
     assert [name for name, facts in LEARNERS.items() if facts.exact] == ["rtrl"]
@@ -60,7 +59,7 @@ def test_bytes_are_those_of_the_state(name, cell_name):
     cell = getattr(ft.cells, cell_name)(hidden=6, inputs=3)
     learner = TESTED[name][0](cell)
     state = jax.eval_shape(lambda key: learner.init(key, cell.init(key), 2), jax.random.key(0))
-    parts = jax.tree.leaves((state.hidden, state.past, state.window))
+    parts = jax.tree.leaves((state.hidden, state.past, state.window, state.weights))
     count = sum(leaf.size for leaf in parts if leaf.ndim > 1)  # numbers of one float per lane aside
     cost = describe(cell).cost(name, lanes=2, **SIZES.get(name, {}))
     assert abs(cost.bytes - 4 * count) <= 4 * 2
@@ -100,5 +99,5 @@ def test_the_commands_print_the_tables(capsys):
 @pytest.mark.parametrize("text", ["snap:2", "sketch:3", "ktp:3", "rflo", "eprop", "immediate", "frozen"])
 def test_a_job_takes_it(text):
     cell = ft.cells.highway(hidden=4, inputs=4)
-    job = jobs.job(jobs.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
+    job = training.job(training.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
     assert job.label == text and job.cost.operations > 0

@@ -52,7 +52,7 @@ class Structure:
         """What one step of one lane leaves in the window: objects with a shape and a dtype."""
         return tuple(v.aval for v in self._program.residuals)
 
-    def weights(self, params: Params) -> tuple[jax.Array, ...]:
+    def weights(self, params: Params) -> tuple[Any, ...]:
         """The leaves of the parameters that the linear part reads: beside residuals, all it depends on."""
         leaves = jax.tree.leaves(params)
         return tuple(leaves[i] for i in self._program.weights)
