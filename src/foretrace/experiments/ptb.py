@@ -166,7 +166,7 @@ def _charts(result):
 _RATES = {"uoro": 1e-3, "tbptt:1": 3e-3, "tbptt:5": 1e-2, "tbptt:25": 1e-2}
 _SMALL = {"units": 64, "lanes": 32, "rate": 3e-3, "rates": _RATES, "clip": 1.0}
 _LEARNERS = (
-    "ok:4/16", "kf_rtrl", "uoro", "tbptt:25", "tbptt:5", "tbptt:1", "ok:4", "kf_rtrl*8",
+    "ok:4/16", "kf_rtrl", "uoro", "tbptt:25", "tbptt:5", "tbptt:1", "kf_rtrl/16*8",
 )  # fmt: skip
 _LARGE = {"units": 256, "lanes": 32, "rate": 10**-3.5, "rates": {}, "clip": None}
 
@@ -201,7 +201,7 @@ PTB = Experiment(
         "The authors clip the norm of the recurrent weights' gradient, divided once more by the number of "
         "lanes, at a bound that it does not reach: `authors` clips nothing. `comparison` clips the norm of "
         "the whole gradient at 1.",
-        "Blocks (ok:8/16) are ours.",
+        "Blocks (ok:8/16, kf_rtrl/16*8) are ours.",
     ),
     scales={
         "quick": {
@@ -230,7 +230,7 @@ PTB = Experiment(
             "groups": {
                 "authors": _LARGE | {
                     "valid_every": 10_000,
-                    "learners": dict.fromkeys(("ok:8", "ok:8/16", *_LEARNERS[1:6], "kf_rtrl*8"), 1_000_000),
+                    "learners": dict.fromkeys(("ok:8", "ok:8/16", *_LEARNERS[1:]), 1_000_000),
                 },
             },
         },
