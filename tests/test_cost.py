@@ -62,8 +62,9 @@ CONTRIB = {
 @pytest.mark.parametrize("name", LEARNERS | CONTRIB)
 def test_operations_grow_with_units_as_documented(name):
     make, power = (LEARNERS | CONTRIB)[name]
-    found = exponent((make, {"hidden": 64}), (make, {"hidden": 128}), "flops")
-    assert abs(found - power) < 0.3
+    units = 64 if name in LEARNERS else 128  # where the leading term is small, it leads later
+    found = exponent((make, {"hidden": units}), (make, {"hidden": 2 * units}), "flops")
+    assert abs(found - power) < 0.25
 
 
 def multiplications(function, *args, turns):
