@@ -69,6 +69,12 @@ def point(cell, seed):
     return structure, params, hidden, x, rows
 
 
+def whole(way, params, residuals, rows, cut=False):
+    """Rows times the state Jacobian, every preact Jacobian and every immediate Jacobian."""
+    state, slopes, dense = way.step(way.weights(params), way.values(params, residuals), rows, jnp.array(cut))
+    return state, way.rights(slopes, rows), dense
+
+
 @pytest.mark.parametrize("name", [*STRUCTURED, *BY_ROWS])
 def test_jacobians_from_non_zeros_are_those_row_by_row(name):
     cell = (STRUCTURED | BY_ROWS)[name]()
@@ -77,8 +83,7 @@ def test_jacobians_from_non_zeros_are_those_row_by_row(name):
         _, residuals = structure.forward(params, hidden, x)
         for q in (None, rows):
             found, expected = (
-                (*way.step(params, residuals, q)[::2], way.rights(way.step(params, residuals, q)[1], q))
-                for way in (transport(structure, cell), _by_rows(structure))
+                whole(way, params, residuals, q) for way in (transport(structure, cell), _by_rows(structure))
             )
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(a, b, atol=1e-4)
@@ -91,10 +96,14 @@ def test_state_jacobian_is_jax_jacobian(name):
     _, residuals = structure.forward(params, hidden, x)
     step = lambda h: structure.ravel(cell.step(params, structure.unravel(h), x))  # noqa: E731
     expected = jax.jacobian(step)(hidden)
-    found, _, _ = transport(structure, cell).step(params, residuals, None)
+    found, _, _ = transport(structure, cell).jacobians(params, residuals)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    found, _, _ = transport(structure, cell).step(params, residuals, rows)
+    found, preacts, dense = whole(transport(structure, cell), params, residuals, rows)
     np.testing.assert_allclose(found, rows @ expected, atol=1e-4)
+    cut = whole(transport(structure, cell), params, residuals, rows, cut=True)
+    assert not jnp.any(cut[0])  # nothing comes from before, the step itself still counts
+    for a, b in zip(jax.tree.leaves(cut[1:]), jax.tree.leaves((preacts, dense)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
@@ -103,7 +112,8 @@ def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
     structure, *_ = point(cell, 0)
     patterns = _patterns(structure, cell)
     assert patterns is not None
-    direct, slopes, preacts = patterns
+    direct, slopes, preacts, fixed = patterns
+    assert any(fixed) == (name != "scaled_input")  # there the factor of the weights moves with the state
     tangents = [len(p.seeds) for p in (direct, *slopes, *preacts) if p is not None]
     assert max(tangents) <= 4
 

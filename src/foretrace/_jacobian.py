@@ -27,15 +27,31 @@ _COLOURS = 8  # more tangents than this and a dense product is as cheap
 class Transport(NamedTuple):
     """Maps rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
 
+    In parts, so that a block makes once what it needs at every step, and its large matrices where it wants
+    them and not inside its loop.
+
     Attributes:
-        step: `(params, residuals, Q) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
-            immediate_jacobian (N, size))`.
-        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`. Apart from `step`, so that a block
-            makes these large matrices where it wants them and not inside its loop.
+        weights: `params -> weights`, what of the parameters `step` reads, as it wants it.
+        values: `(params, residuals) -> values`, the values of one step, which are few.
+        step: `(weights, values, Q, cut) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
+            immediate_jacobian (N, size))`; where the bool `cut`, nothing comes from the state before.
+        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`.
     """
 
-    step: Callable[[Params, tuple, jax.Array | None], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
+    weights: Callable[[Params], Any]
+    values: Callable[[Params, tuple], Any]
+    step: Callable[
+        [Any, Any, jax.Array | None, jax.Array], tuple[jax.Array, Any, tuple[jax.Array, ...]]
+    ]
     rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
+
+    def jacobians(
+        self, params: Params, residuals: tuple
+    ) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """state_jacobian (S, S), per group preact_jacobian (S, Z), per dense leaf (S, size)."""
+        values, cut = self.values(params, residuals), jnp.zeros((), bool)
+        state, slopes, dense = self.step(self.weights(params), values, None, cut)
+        return state, self.rights(slopes, None), dense
 
 
 class Pattern(NamedTuple):
@@ -64,66 +80,99 @@ def transport(structure: Structure, cell: Cell) -> Transport:
 def _by_rows(structure: Structure) -> Transport:
     pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
 
-    def step(params, residuals, rows):
+    def step(params, residuals, rows, cut):
         rows = jnp.eye(structure.state_size, dtype=structure.dtype) if rows is None else rows
         state, preacts, dense = pullback(params, residuals, rows)
-        return state, preacts, tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
+        dense = tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
+        return jnp.where(cut, 0, state), preacts, dense
 
-    return Transport(step, lambda preacts, rows: preacts)
+    return Transport(
+        lambda params: params,
+        lambda params, residuals: residuals,
+        step,
+        lambda preacts, rows: preacts,
+    )
 
 
 def _by_entries(
-    structure: Structure, direct: Pattern, factors: Sequence[Pattern | None], preacts: Sequence[Pattern]
+    structure: Structure,
+    direct: Pattern,
+    factors: Sequence[Pattern | None],
+    preacts: Sequence[Pattern],
+    fixed: Sequence[bool],
 ) -> Transport:
     size, dtype = structure.state_size, structure.dtype
+    # Of every group, the members whose factor the state reaches: their rows, sign and place in `factors`.
+    members, index = [], 0
+    for group in structure.groups:
+        starts = itertools.accumulate((m.rows for m in group.members), initial=0)
+        members.append([])
+        for member, start in zip(group.members, starts, strict=False):
+            if member.transport is None:
+                continue
+            if factors[index] is not None:
+                members[-1].append((slice(start, start + member.rows), member.sign, index))
+            index += 1
 
     def tangents(params, residuals, pattern, wrt, pick):
         """(colours, rows) of what `pick` takes from the outputs of the cut program."""
         seeds = jnp.asarray(pattern.seeds, dtype)
         return jnp.stack([pick(structure.cut(params, residuals, wrt(seed))) for seed in seeds])
 
-    def step(params, residuals, rows):
-        eye = jnp.eye(size, dtype=dtype)
-        jacobian = jnp.zeros((size, size), dtype)
+    def scales(params, residuals, index):
+        """The values of the V of this index."""
+        pick = lambda out: out[1][index].ravel()  # noqa: E731
+        return tangents(params, residuals, factors[index], lambda seed: (seed, None), pick)
+
+    def weights(params):
+        """Per group and member W^T, times V where that is the same at every step."""
+        anywhere = tuple(jnp.zeros(a.shape, a.dtype) for a in structure.residual_shapes)
+
+        def feed(matrix, index):
+            if not fixed[index]:
+                return matrix
+            return _right(factors[index], scales(params, anywhere, index), matrix)
+
+        pairs = zip(structure.matrices(params), members, strict=True)
+        return [[feed(sign * matrix[rows].T, i) for rows, sign, i in found] for matrix, found in pairs]
+
+    def values(params, residuals):
+        beside = None
         if direct.seeds.size:
-            values = tangents(params, residuals, direct, lambda seed: (seed, None), lambda out: out[0])
-            jacobian = _left(direct, values, eye)
-        entries = []
-        feeds = _feeds(structure, params, residuals, factors, tangents)
-        for i, (pattern, feed) in enumerate(zip(preacts, feeds, strict=True)):
+            wrt = lambda seed: (seed, None)  # noqa: E731
+            beside = tangents(params, residuals, direct, wrt, lambda out: out[0])
+        changing = {
+            i: scales(params, residuals, i)
+            for i, pattern in enumerate(factors)
+            if pattern is not None and not fixed[i]
+        }
+        slopes = []
+        for i, pattern in enumerate(preacts):
             wrt = lambda seed, i=i: (None, {i: seed})  # noqa: E731
-            entries.append(tangents(params, residuals, pattern, wrt, lambda out: out[0]))
-            if feed is not None:
-                jacobian = jacobian + _left(pattern, entries[-1], feed)
-        return jacobian if rows is None else rows @ jacobian, tuple(entries), ()
+            slopes.append(tangents(params, residuals, pattern, wrt, lambda out: out[0]))
+        return beside, changing, tuple(slopes)
 
-    def rights(entries, rows):
+    def step(weights, values, rows, cut):
+        beside, changing, slopes = values
+        through, across = jax.tree.map(lambda a: jnp.where(cut, 0, a), (beside, slopes))
+        jacobian = jnp.zeros((size, size), dtype)
+        if beside is not None:
+            jacobian = _left(direct, through, jnp.eye(size, dtype=dtype))
+        for pattern, slope, matrices, found in zip(preacts, across, weights, members, strict=True):
+            # D z / d hidden (Z, S): the weights, their columns moved and scaled by V.
+            feeds = [
+                matrix if fixed[index] else _right(factors[index], changing[index], matrix)
+                for matrix, (*_, index) in zip(matrices, found, strict=True)
+            ]
+            if feeds:
+                jacobian = jacobian + _left(pattern, slope, sum(feeds[1:], start=feeds[0]))
+        return jacobian if rows is None else rows @ jacobian, slopes, ()
+
+    def rights(slopes, rows):
         rows = jnp.eye(size, dtype=dtype) if rows is None else rows
-        return tuple(_right(*pair, rows) for pair in zip(preacts, entries, strict=True))
+        return tuple(_right(*pair, rows) for pair in zip(preacts, slopes, strict=True))
 
-    return Transport(step, rights)
-
-
-def _feeds(structure, params, residuals, factors, tangents) -> list[jax.Array | None]:
-    """D z_g / d hidden (Z, S) of every group: the weights, their columns moved and scaled by V."""
-    feeds: list = []
-    index = 0
-    for group, matrix in zip(structure.groups, structure.matrices(params), strict=True):
-        feed, start = None, 0
-        for member in group.members:
-            weights = member.sign * matrix[start : start + member.rows]
-            start += member.rows
-            if member.transport is None:
-                continue
-            pattern = factors[index]
-            if pattern is not None:
-                pick = lambda out, index=index: out[1][index].ravel()  # noqa: E731
-                values = tangents(params, residuals, pattern, lambda seed: (seed, None), pick)
-                part = _right(pattern, values, weights.T)
-                feed = part if feed is None else feed + part
-            index += 1
-        feeds.append(feed)
-    return feeds
+    return Transport(weights, values, step, rights)
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
@@ -145,8 +194,9 @@ def _left(pattern: Pattern, values: jax.Array, columns: jax.Array) -> jax.Array:
     """M @ columns for the matrix M with this pattern and these values."""
     out = jnp.zeros((), values.dtype)
     for place, value in zip(pattern.columns, values, strict=True):
-        value = jnp.where(place >= 0, value, 0)
-        out = out + _take(columns, place, 0, place >= 0) * value[:, None]
+        valid = place >= 0
+        value = value if valid.all() else jnp.where(valid, value, 0)
+        out = out + _take(columns, place, 0, valid) * value[:, None]
     return out
 
 
@@ -168,9 +218,10 @@ def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.
 
 
 def _patterns(structure: Structure, cell: Cell):
-    """Patterns of E, of every V and of every C, or None where some z feeds another or too many are dense.
+    """Patterns of E, of every V and of every C, and for every V whether it is the same at every step.
 
-    A not-a-number at one input turns up at every output that depends on it, zero times it included.
+    None where some z feeds another or too many are dense. A not-a-number at one input turns up at every
+    output that depends on it, zero times it included.
     """
     if not structure.is_elementwise:
         return None
@@ -199,7 +250,12 @@ def _patterns(structure: Structure, cell: Cell):
         _pattern(output),
         [None if none(a) else _pattern(a) for a in factors],
         [_pattern(a) for a in columns],
+        [False] * len(factors),
     ]
+    if all(jnp.issubdtype(a.dtype, jnp.floating) for a in residuals):
+        unknown = tuple(jnp.full_like(a, jnp.nan) for a in residuals)
+        _, moved, _ = structure.cut(params, unknown, (jnp.ones(structure.state_size, structure.dtype), None))
+        found[3] = [a is not None and bool(jnp.all(jnp.isfinite(a))) for a in moved]
     flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
     return found if all(len(p.seeds) <= _COLOURS for p in flat) else None
 

@@ -95,6 +95,9 @@ def reduce_optimally(
     """
     count, size = left.shape
     depth = min(count, size)
+    # A product that is zero on the right needs no place on the left. Besides, this has the decomposition
+    # wait for the large products behind `gram`: beside them it would take a core from them and wait.
+    left = jnp.where(jnp.diagonal(gram)[:, None] != 0, left, 0)
     packed, taus = jnp.linalg.qr(left.T, mode="raw")  # Q as reflections, below R
     triangular = jnp.triu(packed.T[:depth])
     # A product that is zero on the left has no width on the right.

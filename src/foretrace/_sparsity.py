@@ -200,8 +200,8 @@ def linearisation(
             values = jax.vmap(lambda seed, i=i: forward(params, residuals, i, seed))(seeds)
             out[i] = Entries(values, colour, matrices[i], True)
         if whole:
-            state, slopes, dense = transport.step(params, residuals, None)
-            found = [state, *transport.rights(slopes, None), *dense]
+            state, preacts, dense = transport.jacobians(params, residuals)
+            found = [state, *preacts, *dense]
             if direct:
                 eye = jnp.eye(size, dtype=structure.dtype)
                 found[0] = jax.vmap(lambda seed: forward(params, residuals, 0, seed), out_axes=1)(eye)

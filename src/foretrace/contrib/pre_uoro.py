@@ -114,7 +114,7 @@ def pre_uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
                 factors = structure.factors(residuals)
                 new = tuple(a + jnp.outer(f, n) for a, f, n in zip(new, factors, nu, strict=True))
                 # The compiler drops the state Jacobian where no dense leaf needs it.
-                jacobian, _, immediate = transport.step(params, residuals, None)
+                jacobian, _, immediate = transport.jacobians(params, residuals)
                 dense = tuple(jacobian @ a + b for a, b in zip(dense, immediate, strict=True))
                 return (s, w, projected, new, dense), None
 

@@ -125,27 +125,30 @@ class Block:
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
         if self.length == 1:  # the identity needs no product
-            params, residuals = self._at(jax.tree.map(lambda a: a[0], self._steps))
-            suffix, slopes, dense = self._transport.step(params, residuals, None)
-            rights = self._transport.rights(slopes, None)
+            step = self._at(jax.tree.map(lambda a: a[0], self._steps))
             suffix, rights, dense = jax.tree.map(
-                lambda a: jnp.where(self.over, 0, a), (suffix, rights, dense)
+                lambda a: jnp.where(self.over, 0, a), self._transport.jacobians(*step)
             )
             return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
 
+        # Made for all steps at once: in the loop the compiler would make them anew for every entry.
+        way, (window, weights) = self._transport, self._steps
+        values = jax.vmap(lambda step: way.values(*self._at(step)), axis_size=self.length)(self._steps)
+        own = jax.vmap(lambda step: way.weights(self._at((window, step))[0]))(weights) if weights else None
+        shared = None if weights else way.weights(self._params)
+
         def step(carry, inputs):
-            suffix, total = carry
-            cut, (params, residuals) = inputs[0], self._at(inputs[1])
-            product, slopes, dense = self._transport.step(params, residuals, suffix)
+            (suffix, total), (cut, values, own) = carry, inputs
+            before, slopes, dense = way.step(own if weights else shared, values, suffix, cut)
             total = tuple(a + b for a, b in zip(total, dense, strict=True))
-            return (jnp.where(cut, 0, product), total), (slopes, suffix)
+            return (before, total), (slopes, suffix)
 
         size, dtype = self.structure.state_size, self.structure.dtype
         zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
         start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
-        steps = self._cuts[:-1], self._steps
+        steps = self._cuts[:-1], values, own
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
-        return suffix, jax.vmap(self._transport.rights)(slopes, suffixes), dense
+        return suffix, jax.vmap(way.rights)(slopes, suffixes), dense
 
 
 def norm(tree: Any) -> jax.Array:

@@ -107,7 +107,7 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         def push(key, past, block):
             def step(past, params, residuals, transport, data):
                 keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-                jacobian, slopes, immediate = transport.step(params, residuals, None)
+                jacobian, preacts, immediate = transport.jacobians(params, residuals)
                 forward = jax.vmap(lambda a: structure.pushforward(params, residuals, a))
                 found = [
                     _merged(k, g._replace(a=forward(g.a)), f, d, rank)
@@ -115,7 +115,7 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
                         keys,
                         past.groups,
                         structure.factors(residuals),
-                        transport.rights(slopes, None),
+                        preacts,
                         strict=True,
                     )
                 ]

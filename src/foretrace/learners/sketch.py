@@ -112,7 +112,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             return sensitivity(structure, sets, found)
 
         def step(past, params, residuals, transport, each):
-            jacobian, *_ = transport.step(params, residuals, None)
+            jacobian, *_ = transport.jacobians(params, residuals)
             state = Entries(jacobian, np.arange(size), everywhere, False)
             _, immediate = linearise(params, residuals, transport)
             moved = jacobian @ past.left
