@@ -40,9 +40,7 @@ class Transport(NamedTuple):
 
     weights: Callable[[Params], Any]
     values: Callable[[Params, tuple], Any]
-    step: Callable[
-        [Any, Any, jax.Array | None, jax.Array], tuple[jax.Array, Any, tuple[jax.Array, ...]]
-    ]
+    step: Callable[[Any, Any, jax.Array | None, jax.Array], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
     rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
 
     def jacobians(
@@ -254,7 +252,7 @@ def _patterns(structure: Structure, cell: Cell):
     ]
     if all(jnp.issubdtype(a.dtype, jnp.floating) for a in residuals):
         unknown = tuple(jnp.full_like(a, jnp.nan) for a in residuals)
-        _, moved, _ = structure.cut(params, unknown, (jnp.ones(structure.state_size, structure.dtype), None))
+        _, moved, _ = structure.cut(params, unknown, (jnp.ones_like(hidden), None))
         found[3] = [a is not None and bool(jnp.all(jnp.isfinite(a))) for a in moved]
     flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
     return found if all(len(p.seeds) <= _COLOURS for p in flat) else None

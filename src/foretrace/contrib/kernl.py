@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from foretrace._kronecker import random_signs
 from foretrace._sparsity import Entries, find_reach, linearisation, sets_within
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import at_once, check_number, engine
+from foretrace.learners._engine import check_number, engine
 from foretrace.learners._past import Past
 from foretrace.learners._sparse import SparsePast, advance, check_local, sparse_past
 
@@ -151,6 +151,6 @@ def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate
             told = jnp.linalg.norm(error) / jnp.where(size_of > 0, size_of, 1)
             return KeRNLPast(moving, beta, new, past.rates), KeRNLInfo(told)
 
-        return Past(empty, read, push)
+        return Past(empty, read, push, at_once=True)
 
-    return at_once(engine(cell, past, 1))
+    return engine(cell, past, 1)

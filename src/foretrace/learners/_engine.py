@@ -18,6 +18,7 @@ would have given. With the weights of the moment a network learns more slowly th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -86,46 +87,62 @@ def engine(
             key=key,
         )
 
-    def extend(params: Params, state: State, x: Input) -> State:
+    def joins(params: Params) -> bool:
+        """Whether a step joins the past as it is taken."""
+        return length == 1 and method(params)[1].at_once
+
+    def take(params: Params, state: State, x: Input) -> State:
         structure, _, _ = method(params)
         hidden, residuals = forward(structure, params, state, x)
         window = write(state.window, residuals, state.phase)
         weights = write(state.weights, weights_of(structure, params), state.phase)
         return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
-    def compress(params: Params, state: State) -> tuple[State, Info]:
+    def push(params: Params, state: State) -> tuple[State, Info]:
         structure, way, products = method(params)
         key, keys = state.key, state.key
         if way.draws:
             both = jax.random.split(key, state.cuts.shape[1] + 1)
             key, keys = both[0], both[1:]
 
-        def push(key, past, window, cuts):
+        def one(key, past, window, cuts):
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
         axes = 0 if way.draws else None, 0, 1, 1
-        past, info = jax.vmap(push, in_axes=axes)(keys, state.past, state.window, state.cuts)
+        past, info = jax.vmap(one, in_axes=axes)(keys, state.past, state.window, state.cuts)
         info = like_hidden(structure, state, info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
         return state._replace(past=past, phase=phase, cuts=cuts, key=key), info
 
+    def wait(params: Params, state: State) -> tuple[State, Info]:
+        """Leaves a state as it is, and tells of a push that was none."""
+        _, info = jax.eval_shape(push, params, state)
+        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
+
     def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
-        def full(state):
-            return compress(params, state)
-
-        def skip(state):
-            _, info = jax.eval_shape(full, state)
-            return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
-
+        if joins(params):
+            return push(params, take(params, place(state, 0), x))
+        full, skip = partial(push, params), partial(wait, params)
         state, info = jax.lax.cond(state.phase == length, full, skip, state)
-        return extend(params, state, x), info
+        return take(params, state, x), info
+
+    def extend(params: Params, state: State, x: Input) -> State:
+        if joins(params):
+            return step(params, state, x)[0]
+        return take(params, state, x)
+
+    def compress(params: Params, state: State) -> tuple[State, Info]:
+        return wait(params, state) if joins(params) else push(params, state)
 
     def grad(params: Params, state: State, credit: Hidden) -> Params:
         structure, _, _ = method(params)
+        state = place(state, 0) if joins(params) else state  # so that the compiler knows of no step
         flat = jax.vmap(structure.ravel)(as_lanes(structure, state, credit))
         return _backward(params, state, flat, lambda i, credit: credit)
 
     def sweep(params: Params, state: State, credits: Hidden) -> Params:
+        if joins(params):
+            return grad(params, state, jax.tree.map(lambda a: a[0], credits))
         structure, _, _ = method(params)
         credits = jax.vmap(lambda credit: as_lanes(structure, state, credit))(credits)
         flat = jax.vmap(jax.vmap(structure.ravel))(credits)
@@ -187,34 +204,6 @@ def engine(
         return state._replace(phase=jnp.asarray(index, state.phase.dtype))
 
     return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
-
-
-def at_once(learner: Learner) -> Learner:
-    """A learner of block 1 that pushes every step as it is taken, and reads it from the past alone.
-
-    For methods whose past says all there is to say of the present step.
-    """
-    phases: Any = learner.phases
-    _, place, extend, compress, _ = phases
-
-    def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
-        return compress(params, extend(params, place(state, 0), x))
-
-    def grad(params: Params, state: State, credit: Hidden) -> Params:
-        return learner.grad(params, place(state, 0), credit)
-
-    def nothing(params: Params, state: State) -> tuple[State, Info]:
-        _, info = jax.eval_shape(compress, params, state)
-        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
-
-    def sweep(params: Params, state: State, credits: Hidden) -> Params:
-        return grad(params, state, jax.tree.map(lambda a: a[0], credits))
-
-    def take(params: Params, state: State, x: Input) -> State:
-        return step(params, state, x)[0]
-
-    once = Phases(1, lambda state, index: state, take, nothing, sweep)
-    return learner._replace(step=step, grad=grad, phases=once)
 
 
 # What learners with a state of another kind have in common with the engine.

@@ -33,12 +33,15 @@ class Past(NamedTuple):
         read: `(past, credit (S,)) -> Sensitivity`.
         push: `(key, past, block) -> (past, info)`, the past at the end of a `Block`.
         draws: whether `push` uses its key; to make keys for nothing costs small networks a tenth of a step.
+        at_once: whether, at block 1, every step is pushed as it is taken and read from the past alone: for
+            a past that says all there is to say of the present step.
     """
 
     empty: Callable[[], Any]
     read: Callable[[Any, jax.Array], Sensitivity]
     push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
     draws: bool = True
+    at_once: bool = False
 
 
 class Block:
@@ -125,9 +128,9 @@ class Block:
             factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
         """
         if self.length == 1:  # the identity needs no product
-            step = self._at(jax.tree.map(lambda a: a[0], self._steps))
+            only = self._at(jax.tree.map(lambda a: a[0], self._steps))
             suffix, rights, dense = jax.tree.map(
-                lambda a: jnp.where(self.over, 0, a), self._transport.jacobians(*step)
+                lambda a: jnp.where(self.over, 0, a), self._transport.jacobians(*only)
             )
             return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
 

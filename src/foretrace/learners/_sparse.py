@@ -86,7 +86,7 @@ def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> P
     reach = find_reach(structure)
     units = reachable(np.eye(structure.state_size, dtype=bool), reach.direct | reach.direct.T, None)
     check_local(structure, name, reach, units, alone=alone)
-    return sparse_past(structure, reach, info, direct=True)
+    return sparse_past(structure, reach, info, direct=True)._replace(at_once=True)
 
 
 def check_local(

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import Array, Float
 
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import at_once, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._sparse import local_past
 
 
@@ -58,7 +58,7 @@ def eprop(cell: Cell) -> Learner:
     def past(structure):
         return local_past(structure, "eprop", EPropInfo(), alone=False)  # (1), (2)
 
-    return at_once(engine(cell, past, 1))
+    return engine(cell, past, 1)
 
 
 def random_feedback(

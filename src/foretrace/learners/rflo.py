@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import at_once, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._sparse import local_past
 
 
@@ -55,4 +55,4 @@ def rflo(cell: Cell) -> Learner:
     def past(structure):
         return local_past(structure, "rflo", RFLOInfo(), alone=True)  # (1), (2)
 
-    return at_once(engine(cell, past, 1))
+    return engine(cell, past, 1)

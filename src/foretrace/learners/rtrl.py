@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from foretrace._sparsity import find_reach, fits_sparse
 from foretrace._structure import Structure
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import at_once, check_count, engine
+from foretrace.learners._engine import check_count, engine
 from foretrace.learners._past import Past, Sensitivity, empty_dense, read_dense
 from foretrace.learners._sparse import sparse_past
 
@@ -75,8 +75,7 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
             return sparse_past(structure, reach, RTRLInfo())
         return _dense_past(structure)
 
-    learner = engine(cell, past, block)
-    return at_once(learner) if block == 1 else learner
+    return engine(cell, past, block)
 
 
 def _dense_past(structure: Structure) -> Past:
@@ -108,4 +107,4 @@ def _dense_past(structure: Structure) -> Past:
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
         return RTRLPast(groups, dense), RTRLInfo()
 
-    return Past(empty, read, push, draws=False)
+    return Past(empty, read, push, draws=False, at_once=True)

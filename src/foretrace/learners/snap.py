@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from foretrace._sparsity import find_reach
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import at_once, check_count, engine
+from foretrace.learners._engine import check_count, engine
 from foretrace.learners._sparse import sparse_past
 
 
@@ -59,7 +59,7 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
 
     def past(structure):
-        return sparse_past(structure, find_reach(structure), SnApInfo(), steps=order)  # (1), (2), (3)
+        way = sparse_past(structure, find_reach(structure), SnApInfo(), steps=order)  # (1), (2), (3)
+        return way._replace(at_once=True)
 
-    learner = engine(cell, past, block)
-    return at_once(learner) if block == 1 else learner
+    return engine(cell, past, block)
