@@ -41,6 +41,18 @@ def online(learner):
     return run, lambda params, lanes: learner.init(jax.random.key(1), params, lanes=lanes)
 
 
+def trained(learner):
+    """The same as the trainer does it: the gradient before the step joins the past."""
+    phases = learner.phases
+
+    def run(params, state, x):
+        state = phases.extend(params, phases.place(state, 0), x)
+        gradient = learner.grad(params, state, state.hidden)
+        return gradient, phases.compress(params, state)[0]
+
+    return run, lambda params, lanes: learner.init(jax.random.key(1), params, lanes=lanes)
+
+
 def timed(run, start, cell, lanes, inputs, steps):
     """A function that runs `steps` steps with an update at each, and returns seconds per step."""
     params = cell.init(jax.random.key(0))
@@ -83,7 +95,8 @@ def main():
         kinds = {
             "forward + backward": plain(cell),
             "tbptt:1": online(ft.tbptt(cell, window=1)),
-            "rtrl": online(ft.rtrl(cell)),
+            "rtrl, step and grad": online(ft.rtrl(cell)),
+            "rtrl, trained": trained(ft.rtrl(cell)),
         }
         sizes = cell, options.lanes, options.inputs, options.steps
         ready = {kind: timed(*pair, *sizes) for kind, pair in kinds.items()}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
 from foretrace._sparsity import find_reach
@@ -79,6 +80,49 @@ def test_gradients_are_those_of_the_unrolled_loss(x64, name, block):
     gradients, _, state = run(ft.rtrl(cell, block=block), cell, params, xs, credits, None, 2, restart)
     assert isinstance(state.past, SparsePast)
     assert_close(gradients, exact_lanes(cell, params, xs, credits, restart))
+
+
+@pytest.mark.parametrize("way", ["step", "phases", "block 3"])
+@pytest.mark.parametrize("name", ["diagonal", "elstm", "gated", "rnn"])
+def test_weights_that_change_at_every_step_are_each_steps_own(x64, name, way):
+    """Against the recursion written out, influence' = state_jacobian influence + immediate_jacobian."""
+    cell = (DIAGONAL | CELLS)[name]()
+    start, (xs, credits) = draw(cell), stream(cell, STEPS, None)
+    learner = ft.rtrl(cell, block=3 if way == "block 3" else 1)
+
+    def update(params, gradient):
+        return jax.tree.map(lambda p, g: p - 0.3 * jnp.tanh(g), params, gradient)
+
+    def learn(carry, inputs):
+        (params, state), (x, credit) = carry, inputs
+        if way == "phases":
+            state = learner.phases.extend(params, learner.phases.place(state, 0), x)
+            gradient = learner.grad(params, state, credit)
+            params = update(params, gradient)
+            return (params, learner.phases.compress(params, state)[0]), gradient
+        state, _ = learner.step(params, state, x)
+        gradient = learner.grad(params, state, credit)
+        return (update(params, gradient), state), gradient
+
+    def written_out(carry, inputs):
+        (params, hidden, influence), (x, credit) = carry, inputs
+        flat, structure = ravel_pytree(params)
+        _, back = ravel_pytree(hidden)
+
+        def step(flat, hidden):
+            return ravel_pytree(cell.step(structure(flat), back(hidden), x))[0]
+
+        immediate, jacobian = jax.jacobian(step, (0, 1))(flat, ravel_pytree(hidden)[0])
+        influence = jacobian @ influence + immediate
+        gradient = structure(ravel_pytree(credit)[0] @ influence)
+        return (update(params, gradient), cell.step(params, hidden, x), influence), gradient
+
+    size, count = (ravel_pytree(tree)[0].size for tree in (cell.initial_hidden(), start))
+    found = jax.jit(
+        lambda: jax.lax.scan(learn, (start, learner.init(jax.random.key(0), start)), (xs, credits))[1]
+    )()
+    first = start, cell.initial_hidden(), jnp.zeros((size, count))
+    assert_close(found, jax.jit(lambda: jax.lax.scan(written_out, first, (xs, credits))[1])())
 
 
 @pytest.mark.parametrize("name", [name for name in DIAGONAL if name != "shared"])

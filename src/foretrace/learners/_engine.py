@@ -10,7 +10,7 @@ against the past:
 
 A full window is pushed into the past before the next step is taken, so that a gradient never contains the
 noise of its own block's reduction. With length 1 this is the recursion of the papers; a push multiplies by
-the weights it is given, which are then one update newer than the step.
+the weights it is given, which are then one update newer than the step unless the past has it otherwise.
 
 Every step of a longer block leaves its weights in the window too: under an update per step the influence is
 then carried through the Jacobians of the trajectory, as in the papers, not through those that later weights
@@ -37,8 +37,8 @@ class EngineState(NamedTuple):
         hidden: hidden state, with a leading lanes axis if there are lanes.
         past: the method's representation of the influence at the block's start, per lane.
         window: residuals of the block's steps, leaves (length, lanes, ..).
-        weights: the weights that these steps multiplied by, leaves (length, ..); none where `length`
-            is 1 or there is one update per block.
+        weights: the weights that these steps multiplied by, leaves (length, ..); none where there is one
+            update per block, and at length 1 unless the past wants them.
         phase: steps in the window, 0 to length, the same for all lanes.
         cuts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
         key: PRNG key.
@@ -64,14 +64,15 @@ def engine(
         length: steps per block.
         one_update: whether weights change between blocks alone, so that steps need not leave theirs.
     """
-    remembers = length > 1 and not one_update
 
     def build(structure: Structure) -> tuple[Structure, Past, Transport]:
         return structure, past(structure), transport(structure, cell)
 
     method = once_for_shapes(cell, build)
 
-    def weights_of(structure: Structure, params: Params) -> tuple[jax.Array, ...]:
+    def weights_of(params: Params) -> tuple[jax.Array, ...]:
+        structure, way, _ = method(params)
+        remembers = (length > 1 or way.own_weights) and not one_update
         return structure.weights(params) if remembers else ()
 
     def init(key, params, lanes=None):
@@ -81,7 +82,7 @@ def engine(
             hidden=hidden,
             past=_repeat(way.empty(), count),
             window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
-            weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(structure, params)),
+            weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(params)),
             phase=jnp.zeros((), int),
             cuts=jnp.zeros((length + 1, count), bool),
             key=key,
@@ -95,7 +96,7 @@ def engine(
         structure, _, _ = method(params)
         hidden, residuals = forward(structure, params, state, x)
         window = write(state.window, residuals, state.phase)
-        weights = write(state.weights, weights_of(structure, params), state.phase)
+        weights = write(state.weights, weights_of(params), state.phase)
         return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
     def push(params: Params, state: State) -> tuple[State, Info]:

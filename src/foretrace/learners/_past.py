@@ -35,6 +35,7 @@ class Past(NamedTuple):
         draws: whether `push` uses its key; to make keys for nothing costs small networks a tenth of a step.
         at_once: whether, at block 1, every step is pushed as it is taken and read from the past alone: for
             a past that says all there is to say of the present step.
+        own_weights: whether a step leaves its weights at block 1 too, as it does in longer blocks.
     """
 
     empty: Callable[[], Any]
@@ -42,6 +43,7 @@ class Past(NamedTuple):
     push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
     draws: bool = True
     at_once: bool = False
+    own_weights: bool = False
 
 
 class Block:

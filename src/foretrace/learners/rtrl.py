@@ -72,7 +72,8 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     def past(structure):
         reach = find_reach(structure)
         if fits_sparse(structure, reach):
-            return sparse_past(structure, reach, RTRLInfo())
+            # Read before a step joins it, which spares the compiler to make its entries twice.
+            return sparse_past(structure, reach, RTRLInfo())._replace(own_weights=True)
         return _dense_past(structure)
 
     return engine(cell, past, block)
