@@ -67,7 +67,7 @@ def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
             axes.fill_between(line.x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.18, linewidth=0)
         style: dict[str, Any] = {"linewidth": 1.6, "marker": "o" if len(line.x) < 9 else "", "ms": 3.5}
         if chart.points:
-            style = {"linewidth": 0, "marker": ".", "ms": 3}
+            style = {"linewidth": 0, "marker": ".", "ms": 3 if len(line.x) > 1 else 9}
         if line.theory:
             style = {"linewidth": 1, "linestyle": (0, (5, 3)), "marker": "D" if len(line.x) == 1 else ""}
         axes.plot(line.x, means[-1], color=color, **style)
@@ -95,14 +95,14 @@ def _scales(axes: Axes, chart: Chart) -> None:
     elif "x" in chart.log:
         axes.set_xscale("log")
     else:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter(EngFormatter(sep="") if max(x) > 10 else ScalarFormatter())
     if min(x) < max(x):
         axes.set_xlim(min(x), max(x))
 
 
 def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, str]) -> None:
     """Names at the right ends of lines, moved apart where they touch, or where a line leaves the frame."""
-    ends: list[tuple[float, str, str]] = []
+    ends: list[tuple[float, float, str, str]] = []
     left: dict[bool, int] = {True: 0, False: 0}  # lines that left so far: above, below
     for line, mean in zip(chart.lines, means, strict=True):
         color = _GREY if line.theory else colors[line.label]
@@ -112,7 +112,7 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
         away = places[np.flatnonzero(inside)[-1] :][0] if inside.any() else places[-1]
         if inside[-1] or not 0.05 < away[0] < 0.97:
             below = " (below)" if places[-1, 1] < 1e-6 and "y" in chart.log and not inside.any() else ""
-            ends.append((float(places[-1, 1]), line.label + below, color))
+            ends.append((float(places[-1, 1]), float(places[-1, 0]), line.label + below, color))
             continue
         above = bool(places[-1, 1] > 0.5)
         first, step = left[above] == 0, _GAP * left[above]
@@ -123,12 +123,12 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
             color=color, va="center", fontsize=8.5,
         )  # fmt: skip
     heights = np.clip([height for height, *_ in ends], 0.0, 1.0)
-    for height, place, (_, label, color) in zip(heights, _apart(heights), ends, strict=True):
-        moved = abs(height - place) > 0.02
+    for height, place, (_, end, label, color) in zip(heights, _apart(heights), ends, strict=True):
+        moved = abs(height - place) > 0.02 or end < 0.98
         axes.annotate(
-            label, (1, height), xytext=(1.07 if moved else 1.02, place), xycoords="axes fraction",
+            label, (end, height), xytext=(1.07 if moved else 1.02, place), xycoords="axes fraction",
             textcoords="axes fraction", color=color, va="center", fontsize=8.5, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6} if moved else None,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5} if moved else None,
         )  # fmt: skip
 
 
