@@ -40,7 +40,7 @@ class Reproduce:
     page: bool = False
     """Write docs/experiments.md and its pictures from the records, after what was named has run."""
     scale: Literal["quick", "day", "full"] = "quick"
-    """quick takes less than a minute, day a few hours on two cores, full is the paper's size."""
+    """quick takes a minute or two, learners six; day a few hours on two cores; full is the paper's size."""
     seeds: int | None = None
     """Number of seeds; the scale's unless given."""
     data: Path | None = None
@@ -65,8 +65,7 @@ def run(words: Sequence[str]) -> int:
         _show.say(console, *_columns([(e.name, e.claim) for e in known.values()]))
         return 0
     folders = _folders(options)
-    command = " ".join(["foretrace reproduce", *words])
-    failed = [name for name in options.names if not _reproduce(console, options, name, command, folders)]
+    failed = [name for name in options.names if not _reproduce(console, options, name, words, folders)]
     if options.page:
         _page(console, *folders)
     return 1 if failed else 0
@@ -103,7 +102,7 @@ def _folders(options: Reproduce) -> tuple[Path, Path]:
 
 
 def _reproduce(
-    console: Console, options: Reproduce, name: str, command: str, folders: tuple[Path, Path]
+    console: Console, options: Reproduce, name: str, words: Sequence[str], folders: tuple[Path, Path]
 ) -> bool:
     """Runs one experiment, keeps and shows what it found; returns whether every claim holds."""
     experiment = experiments.EXPERIMENTS[name]
@@ -115,6 +114,8 @@ def _reproduce(
             raise ValueError(f"data must be left out for {name}; got {options.data}; it reads no file.")
         settings["data"] = str(options.data)
     _show.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
+    others = set(options.names) - {name}  # a record tells how to get it alone
+    command = " ".join(["foretrace reproduce", *(word for word in words if word not in others)])
     path = experiments.record_path(folders[0], name, options.scale)
     parts = path.with_suffix(".parts.json")
     record = experiments.perform(

@@ -23,7 +23,7 @@ def perform(
     Args:
         experiment: what to run.
         settings: one of its `scales`, perhaps with another number of seeds.
-        command: what was typed.
+        command: what was typed, without the names of other experiments.
         say: told one line per finished part.
         parts: file of the parts that are finished, for whoever is cut off: to be removed when the record
             is written, ignored when settings, versions or machine are no longer the same.
