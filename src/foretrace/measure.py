@@ -84,9 +84,11 @@ class Explanation:
         r = rank if learner in ("ok", "ktp", "sketch") else 1
         operations = sum(self._operations(learner, r, k, order).values())
         size, sizes, exact = self.structure.state_size, self._sizes, self._exact
-        shared = k * self._weights if k > 1 and learner != "tbptt" else 0  # by all lanes
+        sets = self._kept(learner, order)
+        own = learner != "tbptt" and (k > 1 or (learner == "rtrl" and sets is not None))
+        shared = k * self._weights if own else 0  # by all lanes
         numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
-        if (sets := self._kept(learner, order)) is not None:
+        if sets is not None:
             near = sum(math.prod(part.shape) for part in sets)
             numbers += near
             if learner == "sketch":
