@@ -83,7 +83,7 @@ def whole(way, params, residuals, rows, cut=False):
 def test_jacobians_from_non_zeros_are_those_row_by_row(name):
     cell = (STRUCTURED | BY_ROWS)[name]()
     structure, *_ = point(cell, 0)
-    ways = transport(structure, cell), _by_rows(structure)
+    ways = transport(structure), _by_rows(structure)
     for seed in range(4):
         _, params, hidden, x, rows = point(cell, seed, structure)
         _, residuals = structure.forward(params, hidden, x)
@@ -100,11 +100,11 @@ def test_state_jacobian_is_jax_jacobian(name):
     _, residuals = structure.forward(params, hidden, x)
     step = lambda h: structure.ravel(cell.step(params, structure.unravel(h), x))  # noqa: E731
     expected = jax.jacobian(step)(hidden)
-    found, _, _ = transport(structure, cell).jacobians(params, residuals)
+    found, _, _ = transport(structure).jacobians(params, residuals)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    found, preacts, dense = whole(transport(structure, cell), params, residuals, rows)
+    found, preacts, dense = whole(transport(structure), params, residuals, rows)
     np.testing.assert_allclose(found, rows @ expected, atol=1e-4)
-    cut = whole(transport(structure, cell), params, residuals, rows, cut=True)
+    cut = whole(transport(structure), params, residuals, rows, cut=True)
     assert not jnp.any(cut[0])  # nothing comes from before, the step itself still counts
     for a, b in zip(jax.tree.leaves(cut[1:]), jax.tree.leaves((preacts, dense)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -114,7 +114,7 @@ def test_state_jacobian_is_jax_jacobian(name):
 def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
     cell = STRUCTURED[name]()
     structure, *_ = point(cell, 0)
-    patterns = _patterns(structure, cell)
+    patterns = _patterns(structure)
     assert patterns is not None
     direct, slopes, preacts, fixed = patterns
     # The factor of the weights is the state itself, but for one cell; masks are not looked into.
@@ -127,4 +127,4 @@ def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
 def test_a_cell_whose_preactivations_feed_each_other_goes_row_by_row(name):
     cell = BY_ROWS[name]()
     structure, *_ = point(cell, 0)
-    assert _patterns(structure, cell) is None
+    assert _patterns(structure) is None

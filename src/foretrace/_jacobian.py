@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._structure import Structure
-from foretrace._types import Cell, Params
+from foretrace._types import Params
 
 _COLOURS = 8  # more tangents than this and a dense product is as cheap
 
@@ -68,10 +68,10 @@ class Pattern(NamedTuple):
     colour: np.ndarray
 
 
-def transport(structure: Structure, cell: Cell) -> Transport:
-    """The cell's `Transport`, from non-zeros where they have fixed places, else row by row."""
+def transport(structure: Structure) -> Transport:
+    """The structure's `Transport`, from non-zeros where they have fixed places, else row by row."""
     with jax.ensure_compile_time_eval():
-        patterns = _patterns(structure, cell)
+        patterns = _patterns(structure)
     return _by_rows(structure) if patterns is None else _by_entries(structure, *patterns)
 
 
@@ -215,7 +215,7 @@ def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.
     return jnp.where(np.expand_dims(valid, [i for i in range(a.ndim) if i != axis]), out, 0)
 
 
-def _patterns(structure: Structure, cell: Cell):
+def _patterns(structure: Structure):
     """Patterns of E, of every V and of every C, and for every V whether it is the same at every step.
 
     None where some z feeds another or too many are dense. A not-a-number at one input turns up at every
@@ -223,37 +223,45 @@ def _patterns(structure: Structure, cell: Cell):
     """
     if not structure.is_elementwise:
         return None
-    params = cell.init(jax.random.key(0))
-    hidden = structure.ravel(cell.initial_hidden())
-    _, residuals = structure.forward(params, hidden, cell.example_input())
 
-    def reach(size, wrt):
-        probes = jnp.where(jnp.eye(size, dtype=bool), jnp.nan, jnp.zeros((), structure.dtype))
-        tangents = jax.vmap(lambda probe: structure.cut(params, residuals, wrt(probe), every_branch=True))
-        return jax.tree.map(lambda a: np.isnan(np.asarray(a)).reshape(size, -1).T, tangents(probes))
+    @jax.jit
+    def probe(params, hidden, x):
+        """Where a tangent of the state, and of every z, makes outputs nan; whether residuals make a V so."""
+        _, residuals = structure.forward(params, hidden, x)
+
+        def reach(size, wrt):
+            probes = jnp.where(jnp.eye(size, dtype=bool), jnp.nan, jnp.zeros((), structure.dtype))
+            tangents = lambda probe: structure.cut(params, residuals, wrt(probe), every_branch=True)  # noqa: E731
+            return jax.tree.map(jnp.isnan, jax.vmap(tangents)(probes))
+
+        state = reach(structure.state_size, lambda probe: (probe, None))
+        groups = [
+            reach(group.preact_size, lambda probe, i=i: (None, {i: probe}))
+            for i, group in enumerate(structure.groups)
+        ]
+        if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in residuals):
+            return state, groups, [jnp.isnan(jnp.nan)] * len(state[1])
+        unknown = tuple(jnp.full_like(a, jnp.nan) for a in residuals)
+        _, moved, _ = structure.cut(params, unknown, (jnp.ones_like(hidden), None))
+        changing = [a is None or ~jnp.all(jnp.isfinite(a)) for a in moved]
+        return state, groups, changing
 
     def none(places):
         return places is None or not places.any()
 
-    output, factors, rests = reach(structure.state_size, lambda probe: (probe, None))
+    place = lambda a: np.asarray(a).reshape(len(a), -1).T  # noqa: E731
+    state, groups, changing = probe(*structure.point)
+    (output, factors, rests), *others = (jax.tree.map(place, found) for found in (state, *groups))
     if not all(none(rest) for rest in rests):
         return None
-    columns = []
-    for i, group in enumerate(structure.groups):
-        out, chained, rests = reach(group.preact_size, lambda probe, i=i: (None, {i: probe}))
-        if not all(none(a) for a in (*chained, *rests)):
-            return None
-        columns.append(out)
+    if not all(none(a) for _, *found in others for a in (*found[0], *found[1])):
+        return None
     found = [
         _pattern(output),
         [None if none(a) else _pattern(a) for a in factors],
-        [_pattern(a) for a in columns],
-        [False] * len(factors),
+        [_pattern(out) for out, _, _ in others],
+        [not a for a in changing],
     ]
-    if all(jnp.issubdtype(a.dtype, jnp.floating) for a in residuals):
-        unknown = tuple(jnp.full_like(a, jnp.nan) for a in residuals)
-        _, moved, _ = structure.cut(params, unknown, (jnp.ones_like(hidden), None))
-        found[3] = [a is not None and bool(jnp.all(jnp.isfinite(a))) for a in moved]
     flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
     return found if all(len(p.seeds) <= _COLOURS for p in flat) else None
 

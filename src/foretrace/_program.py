@@ -149,30 +149,38 @@ class Program:
         What is known but not a float, such as an index that comes with the input, is left out.
         """
         trace, rng = self._trace, np.random.default_rng(0)
-        constant, places = dict(trace.consts), {}
-
-        def place(v):
-            """Where v is not always zero, as ones and zeros."""
-            if not variables([v]) or v in constant:
-                return (jnp.asarray(read(constant, v)) != 0).astype(v.aval.dtype)
-            return places.get(v, jnp.ones(v.aval.shape, v.aval.dtype))
-
-        for e in trace.known:
-            if all(v in constant for v in variables(e.inputs)):
-                values = evaluate(e, [read(constant, v) for v in e.inputs])
-                constant.update(zip(e.outputs, values, strict=True))
-            elif all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in (*e.inputs, *e.outputs)):
-                found = nonzeros(e, [place(v) for v in e.inputs])
-                places.update(zip(e.outputs, found, strict=True) if found else ())
-
-        def value(v):
-            parts = [rng.uniform(0.5, 1.5, v.aval.shape) for _ in range(2)]
-            number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
-            return place(v) * jnp.asarray(number, v.aval.dtype)
-
         reads = {v: None for e in trace.linear for v in variables(e.inputs) if not trace.is_tangent(v)}
         floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
-        return {v: value(v) for v in floats if v not in constant} | constant
+        known: list = []
+
+        @jax.jit
+        def find():
+            constant, places = dict(trace.consts), {}
+
+            def place(v):
+                """Where v is not always zero, as ones and zeros."""
+                if not variables([v]) or v in constant:
+                    return (jnp.asarray(read(constant, v)) != 0).astype(v.aval.dtype)
+                return places.get(v, jnp.ones(v.aval.shape, v.aval.dtype))
+
+            def value(v):
+                parts = [rng.uniform(0.5, 1.5, v.aval.shape) for _ in range(2)]
+                number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
+                return place(v) * jnp.asarray(number, v.aval.dtype)
+
+            for e in trace.known:
+                if all(v in constant for v in variables(e.inputs)):
+                    values = evaluate(e, [read(constant, v) for v in e.inputs])
+                    constant.update(zip(e.outputs, values, strict=True))
+                elif all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in (*e.inputs, *e.outputs)):
+                    found = nonzeros(e, [place(v) for v in e.inputs])
+                    places.update(zip(e.outputs, found, strict=True) if found else ())
+            values = {v: value(v) for v in floats if v not in constant} | constant
+            known.extend(values)
+            return list(values.values())
+
+        with jax.ensure_compile_time_eval():  # or the first trace to ask would keep its own tracers here
+            return dict(zip(known, find(), strict=False))
 
     def _known_values(self, params: list, residuals: tuple) -> dict:
         env = self._trace.consts | dict(zip(self._trace.params, params, strict=True))

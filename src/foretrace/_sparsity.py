@@ -109,10 +109,9 @@ def find_reach(structure: Structure) -> Reach:
         return jax.lax.map(row, eye, batch_size=min(size, 64))
 
     with jax.ensure_compile_time_eval():
-        preacts = tuple(jnp.zeros(group.preact_size, dtype) for group in structure.groups)
-        dense = tuple(jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
-        structure.spread(jnp.zeros(size, dtype), preacts, dense)  # keeps its constants, which no trace may
-        return Reach(*jax.tree.map(np.asarray, pull(jnp.eye(size, dtype=dtype), preacts, dense)))
+        preacts = tuple(np.zeros(group.preact_size, dtype) for group in structure.groups)
+        dense = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
+        return Reach(*jax.tree.map(np.asarray, pull(np.eye(size, dtype=dtype), preacts, dense)))
 
 
 def reachable(immediate: np.ndarray, state: np.ndarray, steps: int | None) -> np.ndarray:

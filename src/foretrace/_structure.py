@@ -9,13 +9,14 @@ then summed into one z form a *group*, for which
     immediate_jacobian = input_factor (x) preact_jacobian,    preact_jacobian = d hidden' / d z.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from foretrace._jaxpr import DenseLeaf, Group, Member, Trace
@@ -23,11 +24,12 @@ from foretrace._program import Program
 from foretrace._types import Cell, Hidden, Input, Params
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Structure:
     """A cell's traced step: its groups, and the forward, tangent and cotangent maps of one example.
 
-    Hidden states, tangents and credits are flat, (S,) with S = `state_size`.
+    Hidden states, tangents and credits are flat, (S,) with S = `state_size`. `point` is parameters, a
+    hidden state and an input at which the step and its derivative are finite, for probes.
     """
 
     hidden: Any
@@ -42,6 +44,7 @@ class Structure:
     ravel: Callable[[Hidden], jax.Array]
     unravel: Callable[[jax.Array], Hidden]
     _program: Program
+    point: tuple[Params, Any, Input] | None = None
 
     def forward(self, params: Params, hidden: jax.Array, x: Input) -> tuple[jax.Array, tuple]:
         """(params, hidden (S,), x) -> (hidden' (S,), residuals)."""
@@ -228,8 +231,7 @@ def find_structure(cell: Cell, params: Params) -> Structure:
         _program=Program(trace, groups, dense),
     )
     with jax.ensure_compile_time_eval():
-        _verify(structure, cell)
-    return structure
+        return dataclasses.replace(structure, point=_verify(structure, cell))
 
 
 def _check_shapes(cell: Cell, params, hidden, x) -> None:
@@ -269,53 +271,60 @@ def shapes_of(tree) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _verify(structure: Structure, cell: Cell) -> None:
-    """Raises RuntimeError unless the structure gives `jax.jvp` in a random direction."""
-    keys = iter(jax.random.split(jax.random.key(0), 8))
+def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
+    """Raises RuntimeError unless the structure gives `jax.jvp` in a random direction; says where it did."""
+    rng = np.random.default_rng(0)  # draws here need no program to be compiled
 
-    def noise(tree, scale):
-        leaves, treedef = jax.tree.flatten(tree)
-        key = next(keys)
-        draws = [
-            leaf + scale * jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
-            if jnp.issubdtype(leaf.dtype, jnp.floating)
-            else leaf
-            for i, leaf in enumerate(leaves)
-        ]
-        return jax.tree.unflatten(treedef, draws)
+    def noise(a, scale=1.0):
+        return (scale * rng.standard_normal(a.shape)).astype(a.dtype)
 
+    def near(a, scale=1.0):
+        a = np.asarray(a)
+        return a + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    def points():
+        """Some way off the origin; near the cell's own values; there, for a step undefined elsewhere."""
+        hidden, x = structure.ravel(cell.initial_hidden()), cell.example_input()
+        away = [noise(leaf, 1 / max(1, *leaf.shape[:1]) ** 0.5) for leaf in structure.leaves]
+        yield jax.tree.unflatten(structure.treedef, away), near(hidden), jax.tree.map(near, x)
+        params = jax.jit(cell.init)(jax.random.key(0))
+        beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
+        yield *beside, jax.tree.map(near, x)
+        yield *beside, jax.tree.map(lambda a: np.abs(near(a)), x)
+        yield params, hidden, x
+
+    @jax.jit
     def compare(params, hidden, x, tangents):
         """Norms of what is wrong, and what they are small against."""
-        expected = jax.jvp(lambda p, h: structure.ravel(cell.step(p, h, x)), (params, hidden), tangents)
-        new, residuals = structure.forward(params, structure.ravel(hidden), x)
+        step = lambda p, h: structure.ravel(cell.step(p, structure.unravel(h), x))  # noqa: E731
+        expected = jax.jvp(step, (params, hidden), tangents)
+        new, residuals = structure.forward(params, hidden, x)
         leaves = jax.tree.leaves(tangents[0])
         rows = zip(structure.factors(residuals), structure.matrices(tangents[0]), strict=True)
         got = structure.pushforward(
             params,
             residuals,
-            structure.ravel(tangents[1]),
+            tangents[1],
             [f @ w.astype(f.dtype) for f, w in rows],
             [leaves[d.leaf] for d in structure.dense],
         )
         wrong = [jnp.linalg.norm(a - b) for a, b in zip((new, got), expected, strict=True)]
         return jnp.stack(wrong), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
 
-    params, hidden, x = cell.init(next(keys)), cell.initial_hidden(), cell.example_input()
-    tangents = noise(jax.tree.map(jnp.zeros_like, (params, hidden)), 1.0)
-    near = noise(params, 0.1), noise(hidden, 0.5), noise(x, 1.0)
-    compare = jax.jit(compare)
-    # A step may be undefined for some values, such as the logarithm of a negative input.
-    for point in (near, (*near[:2], jax.tree.map(jnp.abs, near[2])), (params, hidden, x)):
-        wrong, size = compare(*point, tangents)
-        if bool(jnp.all(jnp.isfinite(size))):
+    directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
+    tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
+    for point in points():
+        wrong, size = (np.asarray(a) for a in compare(*point, tangents))
+        if np.isfinite(size).all():
             break
     else:
         raise ValueError(
             "cell.example_input() must be an input at which the step and its derivative are finite; got "
             "infinities or NaN there and near it; give one from your data."
         )
-    if not bool(jnp.all(wrong <= jnp.finfo(structure.dtype).eps ** 0.5 * size)):
+    if not (wrong <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
         raise RuntimeError(
             "the Kronecker structure found for this cell does not give its derivative; "
             "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."
         )
+    return point

@@ -66,7 +66,7 @@ def engine(
     """
 
     def build(structure: Structure) -> tuple[Structure, Past, Transport]:
-        return structure, past(structure), transport(structure, cell)
+        return structure, past(structure), transport(structure)
 
     method = once_for_shapes(cell, build)
 
