@@ -226,7 +226,7 @@ def _patterns(structure: Structure):
 
     @jax.jit
     def probe(params, hidden, x):
-        """Where a tangent of the state, and of every z, makes outputs nan; whether residuals make a V so."""
+        """Where a tangent of the state, and of every z, makes outputs nan; if residuals make a V so."""
         _, residuals = structure.forward(params, hidden, x)
 
         def reach(size, wrt):

@@ -44,7 +44,7 @@ class Structure:
     ravel: Callable[[Hidden], jax.Array]
     unravel: Callable[[jax.Array], Hidden]
     _program: Program
-    point: tuple[Params, Any, Input] | None = None
+    point: Any = None
 
     def forward(self, params: Params, hidden: jax.Array, x: Input) -> tuple[jax.Array, tuple]:
         """(params, hidden (S,), x) -> (hidden' (S,), residuals)."""
