@@ -1,5 +1,11 @@
 """Types execute, dtypes and ranks never promote by accident, and no key is used twice."""
 
+import os
+
+# Most of the time goes into compiling programs that then run for milliseconds. The older of the two code
+# generators for the CPU takes a third of it; a child of a test inherits the choice.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

@@ -276,7 +276,7 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
     rng = np.random.default_rng(0)  # draws here need no program to be compiled
 
     def noise(a, scale=1.0):
-        return (scale * rng.standard_normal(a.shape)).astype(a.dtype)
+        return np.asarray(scale * rng.standard_normal(a.shape), a.dtype)
 
     def near(a, scale=1.0):
         a = np.asarray(a)

@@ -8,6 +8,7 @@ streams, and raise AssertionError with the claim that fails. They need no test f
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -100,7 +101,7 @@ def check_learner(
         >>> from foretrace.testing import check_learner
         >>> check_learner(ft.rtrl, ft.cells.rnn(hidden=3, inputs=2), exact=True)
     """
-    learner, params = make(cell), draw(cell)
+    learner, params = _compiled(make(cell)), draw(cell)
     xs, credits = stream(cell, steps, 2)
     tolerance = _tolerance(cell.initial_hidden())
     scanned = jax.jit(lambda xs, restart: _scan(learner, params, xs, credits, restart, 2))
@@ -293,15 +294,25 @@ def _check_mean(learner, cell, params, xs, credits, never) -> None:
 
 def _scan(learner, params, xs, credits, restart, lanes, key=None):
     """A stream: gradients at every step, infos, the last state."""
+    key = jax.random.key(1) if key is None else key
+    return jax.jit(partial(_stream, learner), static_argnums=5)(params, xs, credits, restart, key, lanes)
 
+
+def _stream(learner, params, xs, credits, restart, key, lanes):
     def step(state, inputs):
         x, credit, again = inputs
         state, info = learner.step(params, learner.reset(state, again), x)
         return state, (learner.grad(params, state, credit), info)
 
-    state = learner.init(jax.random.key(1) if key is None else key, params, lanes)
+    state = learner.init(key, params, lanes)
     state, (gradients, infos) = jax.lax.scan(step, state, (xs, credits, restart))
     return gradients, infos, state
+
+
+def _compiled(learner: Learner) -> Learner:
+    """The learner with functions that compile as a whole, not operation by operation."""
+    init = jax.jit(learner.init, static_argnums=2)
+    return learner._replace(init=init, grad=jax.jit(learner.grad), reset=jax.jit(learner.reset))
 
 
 def _claim(holds: bool, message: str) -> None:
