@@ -285,7 +285,7 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
     def points():
         """Some way off the origin; near the cell's own values; there, for a step undefined elsewhere."""
         hidden, x = structure.ravel(cell.initial_hidden()), cell.example_input()
-        away = [noise(leaf, 1 / max(1, *leaf.shape[:1]) ** 0.5) for leaf in structure.leaves]
+        away = [noise(leaf, 1 / max((1, *leaf.shape[:1])) ** 0.5) for leaf in structure.leaves]
         yield jax.tree.unflatten(structure.treedef, away), near(hidden), jax.tree.map(near, x)
         params = jax.jit(cell.init)(jax.random.key(0))
         beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
