@@ -2,7 +2,7 @@
 
 import re
 import resource
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.extend
@@ -37,9 +37,15 @@ def compiled(make, hidden, lanes=2, block=1, inputs=4):
     return jax.jit(partial(block_step, learner)).lower(params, xs, state).compile()
 
 
+@cache
+def counted(make, **sizes):
+    """What the compiler counts, by name; once per program."""
+    return compiled(make, **sizes).cost_analysis()
+
+
 def exponent(low, high, quantity):
     """The power of a size with which a quantity grows between two cases a factor 2 apart."""
-    a, b = (compiled(make, **sizes).cost_analysis()[quantity] for make, sizes in (low, high))
+    a, b = (counted(make, **sizes)[quantity] for make, sizes in (low, high))
     return np.log2(b / a)
 
 
