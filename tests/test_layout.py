@@ -13,6 +13,7 @@ import foretrace
 SOURCE = Path(foretrace.__file__).parent
 ORDER = [
     *(
+        "_arguments",
         "_types",
         "checkpoint",
         "_jaxpr",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from foretrace._arguments import check_count
 from foretrace._types import Hidden, Input, Learner, Params, Phases, State
 from foretrace.learners import _engine
 
@@ -82,7 +83,7 @@ def average(learner: Learner, n: int) -> Learner:
     Raises:
         TypeError, ValueError: `n` is not an int >= 1.
     """
-    _engine.check_count("n", n, "1 is the learner itself")
+    check_count("n", n, "1 is the learner itself")
 
     def collect(members):
         return AverageState(jax.tree.map(lambda a: a[0], members.hidden), members)

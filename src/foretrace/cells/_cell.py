@@ -1,12 +1,12 @@
 """Wrapping a plain function as a cell, and what the built-in cells share."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from foretrace._arguments import check_count
 from foretrace._types import Cell, Hidden, Input, Params
 
 
@@ -70,12 +70,8 @@ def cell(
 
 
 def size(name: str, value: Any) -> int:
-    """Returns `value` as an int of at least 1, or says what is wrong with argument `name`."""
-    is_int = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not is_int or value < 1:
-        kind = ValueError if is_int else TypeError
-        raise kind(f"{name} must be an int >= 1; got {value!r}; give the number of units.")
-    return operator.index(value)
+    """A cell's size as an int; raises TypeError or ValueError unless it is one >= 1."""
+    return check_count(name, value, "give the number of units")
 
 
 def float_dtype(dtype: Any) -> jnp.dtype:

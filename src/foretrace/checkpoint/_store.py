@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from foretrace._arguments import check_count
 from foretrace.checkpoint._files import CheckpointError, sync_folder
 from foretrace.checkpoint._leaves import form_of, leaf_of, named_leaves
 from foretrace.checkpoint._step import Leaf, read_manifest, read_step, write_step
@@ -70,8 +71,7 @@ def save(
         ...     state = ft.load(folder, like=state)
     """
     path = Path(path)
-    if keep < 1:
-        raise ValueError(f"keep must be an int >= 1; got {keep}; 1 keeps this one and the best.")
+    check_count("keep", keep, "1 keeps this one and the best")
     if step is not None and not 0 <= step < 10**12:
         raise ValueError(f"step must be an int from 0 to 10**12 - 1; got {step}; leave it out to count on.")
     temporary = path / f".tmp-{os.getpid()}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from foretrace import cells, tasks, training
+from foretrace._arguments import check_count
 from foretrace._types import Cell
 from foretrace.tasks import Task
 from foretrace.training import Measure
@@ -92,8 +93,7 @@ class Text(Network):
 
     def problem(self) -> Problem:
         """Task and network."""
-        if self.eval_every < 1:
-            raise ValueError(f"eval_every must be an int >= 1; got {self.eval_every}; use 10000.")
+        check_count("eval_every", self.eval_every, "use 10000")
         if self.reset < 0:
             raise ValueError(f"reset must be an int >= 0; got {self.reset}; the papers have 100.")
         corpus = tasks.read_text(self.file)

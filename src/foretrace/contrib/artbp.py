@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from foretrace._arguments import check_count
 from foretrace._types import Cell, Hidden, Learner
-from foretrace.learners._engine import (
+from foretrace.learners._lanes import (
     as_lanes,
     begin,
-    check_count,
     first_hidden,
     forward,
     like_hidden,

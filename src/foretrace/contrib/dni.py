@@ -6,15 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from foretrace._arguments import check_count
 from foretrace._types import Cell, Hidden, Learner
-from foretrace.learners._engine import (
-    as_lanes,
-    begin,
-    check_count,
-    first_hidden,
-    forward,
-    once_for_shapes,
-)
+from foretrace.learners._lanes import as_lanes, begin, first_hidden, forward, once_for_shapes
 
 
 class DNIInfo(NamedTuple):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretrace._arguments import check_number
 from foretrace._kronecker import random_signs
 from foretrace._sparsity import Entries, find_reach, linearisation, sets_within
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_number, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._past import Past
 from foretrace.learners._sparse import SparsePast, advance, check_local, sparse_past
 

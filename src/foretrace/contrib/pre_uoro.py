@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from foretrace._arguments import check_count, check_number
 from foretrace._kronecker import random_signs
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, check_number, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._factored import check_factorises
 from foretrace.learners._past import Past, Sensitivity, empty_dense, norm, nothing, read_dense
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from foretrace._arguments import check_count
 from foretrace._kronecker import balance, random_signs
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._factored import check_factorises, keys_for
 from foretrace.learners._past import Past, Sensitivity, Terms, empty_dense, read_dense
 

@@ -25,8 +25,18 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._jacobian import Transport, transport
-from foretrace._structure import Structure, find_structure, shapes_of
+from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
+from foretrace.learners._lanes import (
+    as_lanes,
+    begin,
+    first_hidden,
+    forward,
+    like_hidden,
+    once_for_shapes,
+    repeat,
+    write,
+)
 from foretrace.learners._past import Block, Past, Terms, no_dense
 
 
@@ -80,7 +90,7 @@ def engine(
         hidden, count = first_hidden(cell, lanes)
         return EngineState(
             hidden=hidden,
-            past=_repeat(way.empty(), count),
+            past=repeat(way.empty(), count),
             window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
             weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(params)),
             phase=jnp.zeros((), int),
@@ -207,90 +217,6 @@ def engine(
     return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
 
 
-# What learners with a state of another kind have in common with the engine.
-
-
-def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
-    """`(params) -> build(structure)`, computed once for parameters of the same shapes."""
-    known: dict = {}
-
-    def find(params: Params) -> Any:
-        leaves, treedef = jax.tree.flatten(params)
-        shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
-        if shapes not in known:
-            known[shapes] = build(find_structure(cell, params))
-        return known[shapes]
-
-    return find
-
-
-def first_hidden(cell: Cell, lanes: Any) -> tuple[Hidden, int]:
-    """The hidden state that streams start from, and the number of lanes, 1 for a single stream."""
-    if lanes is None:
-        return cell.initial_hidden(), 1
-    count = check_count("lanes", lanes, "for a single stream leave it out")
-    return _repeat(cell.initial_hidden(), count), count
-
-
-def forward(structure: Structure, params: Params, state: State, x: Input) -> tuple[Hidden, tuple]:
-    """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
-
-    Raises:
-        ValueError: `x` is not shaped like the cell's example.
-    """
-    hidden, x = as_lanes(structure, state, (state.hidden, x))
-    given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
-    if shapes_of(given) != shapes_of(structure.x):
-        raise ValueError(
-            f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
-            f"{shapes_of(given)}; convert it or build the cell for it."
-        )
-    flat = jax.vmap(structure.ravel)(hidden)
-    flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
-    return like_hidden(structure, state, jax.vmap(structure.unravel)(flat)), residuals
-
-
-def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
-    """The window with a step's residuals at this place."""
-    pairs = zip(window, residuals, strict=True)
-    return tuple(jax.lax.dynamic_update_index_in_dim(buffer, value, place, 0) for buffer, value in pairs)
-
-
-def begin(cell: Cell, hidden: Hidden, restart: jax.Array) -> Hidden:
-    """The hidden state with the lanes that restart at the cell's initial one."""
-
-    def one(old, initial):
-        where = restart.reshape(restart.shape + (1,) * initial.ndim)
-        return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
-
-    return jax.tree.map(one, hidden, cell.initial_hidden())
-
-
-def as_lanes(structure: Structure, state: State, tree: Any) -> Any:
-    """Gives the arrays of a single stream a lanes axis of length one."""
-    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
-
-
-def like_hidden(structure: Structure, state: State, tree: Any) -> Any:
-    """Takes the lanes axis off again where `state.hidden` has none."""
-    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], tree)
-
-
-def check_count(name: str, value: Any, remedy: str) -> int:
-    """Raises TypeError or ValueError unless `value` is an int >= 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int >= 1; got {value!r}; {remedy}.")
-    if int(value) < 1:
-        raise ValueError(f"{name} must be an int >= 1; got {value}; {remedy}.")
-    return int(value)
-
-
-def check_number(name: str, value: Any, bound: str, remedy: str) -> None:
-    """Raises ValueError unless `value` is within `bound`, "> 0" or ">= 0"; not-a-number never is."""
-    if not (value > 0 or (bound == ">= 0" and value == 0)):
-        raise ValueError(f"{name} must be a number {bound}; got {value!r}; {remedy}.")
-
-
 def _total(group) -> jax.Array:
     """Sum over lanes; of `Terms` as one matrix product."""
     if isinstance(group, Terms):
@@ -300,12 +226,3 @@ def _total(group) -> jax.Array:
 
 def _flatten(a: jax.Array) -> jax.Array:
     return a.reshape(-1, a.shape[-1])
-
-
-def _repeat(tree, count: int):
-    return jax.tree.map(lambda a: jnp.repeat(a[None], count, axis=0), tree)
-
-
-def _has_lanes(structure: Structure, state: State) -> bool:
-    leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(structure.hidden)[0]
-    return leaf.ndim > like.ndim

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from foretrace._arguments import check_count
 from foretrace._kronecker import reduce_by_signs
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._factored import Factors, factored_past, keys_for
 
 

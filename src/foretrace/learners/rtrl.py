@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from foretrace._arguments import check_count
 from foretrace._sparsity import find_reach, fits_sparse
 from foretrace._structure import Structure
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._past import Past, Sensitivity, empty_dense, read_dense
 from foretrace.learners._sparse import sparse_past
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretrace._arguments import check_count
 from foretrace._sparsity import Entries, Sets, find_reach, linearisation, sets_within
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._past import Past
 from foretrace.learners._sparse import advance, arriving, sensitivity
 

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+from foretrace._arguments import check_count
 from foretrace._sparsity import find_reach
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._sparse import sparse_past
 
 

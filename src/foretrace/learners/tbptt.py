@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from foretrace._arguments import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine import check_count, engine
+from foretrace.learners._engine import engine
 from foretrace.learners._past import Past, nothing
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from foretrace import checkpoint, stream
-from foretrace.learners._engine import check_count
+from foretrace._arguments import check_count
 from foretrace.river._features import Features
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from foretrace._arguments import check_count
 from foretrace.tasks._task import BITS, Example, Task
 
 _A, _B, _NEWLINE, _SYMBOLS = 0, 1, 2, 3
@@ -43,8 +44,7 @@ def anbn(longest: int = 32) -> Task:
 
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """
-    if longest < 1:
-        raise ValueError(f"longest must be an int >= 1; got {longest}; the paper has 32.")
+    check_count("longest", longest, "the paper has 32")
 
     def sample(state):
         def lane(key, string, position):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from foretrace._arguments import check_count
 from foretrace.tasks._task import BITS, Example, Task
 
 
@@ -46,8 +47,7 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """
     for name, value in {"letters": letters, "alphabet": alphabet}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be an int >= 1; got {value}; the paper has 1 and 10.")
+        check_count(name, value, "the paper has 1 and 10")
     if not 0 <= gap[0] <= gap[1]:
         raise ValueError(f"gap must be two ints, 0 <= least <= largest; got {gap}; the paper has 5 5.")
     opening, closing, newline = alphabet, alphabet + 1, alphabet + 2

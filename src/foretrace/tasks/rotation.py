@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from foretrace._arguments import check_count
 from foretrace.tasks._task import SQUARED, Example, Task
 
 _SLOWEST, _FASTEST = 0.1, 1.0  # radians per step
@@ -43,8 +44,7 @@ def rotation(period: int = 100) -> Task:
     Raises:
         ValueError: `period` is below 1.
     """
-    if period < 1:
-        raise ValueError(f"period must be an int >= 1; got {period}; 100 is the default.")
+    check_count("period", period, "100 is the default")
 
     def speed_of(key):
         return jax.random.uniform(key, minval=_SLOWEST, maxval=_FASTEST)

@@ -9,6 +9,7 @@ import optax
 import tyro
 
 from foretrace import measure
+from foretrace._arguments import check_count, check_number
 from foretrace._types import Cell, Hidden, Learner
 from foretrace.recommend import MAKE
 from foretrace.tasks import Task
@@ -103,8 +104,7 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
     explanation = measure.describe(cell)
     sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
     given_every = 1 if options.update_every is None else options.update_every
-    if given_every < 1:
-        raise ValueError(f"update_every must be an int >= 1; got {given_every}; 1 is online.")
+    check_count("update_every", given_every, "1 is online")
     block = options.block
     if block == "auto":
         block = explanation.best_block(name, rank=sizes.get("rank", 1))
@@ -146,14 +146,11 @@ def _check(options: Settings) -> None:
     """Raises ValueError for numbers that make no sense on their own."""
     for name in ("learning_rate", "clip"):
         value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be a number > 0; got {value}; the default is usual.")
-    if not 0 <= options.decay < float("inf"):
-        raise ValueError(f"decay must be a number >= 0; got {options.decay}; 0 keeps the rate constant.")
+        if value is not None:
+            check_number(name, value, "> 0", "the default is usual")
+    check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
     for name in ("steps", "chunk"):
-        value = getattr(options, name)
-        if value < 1:
-            raise ValueError(f"{name} must be an int >= 1; got {value}; leave it out for the default.")
+        check_count(name, getattr(options, name), "leave it out for the default")
 
 
 def _choice(text: str, **given: int | None) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from foretrace._arguments import check_count, check_number
 from foretrace._types import Cell, Hidden, Learner, Phases
 from foretrace.tasks import Task
 
@@ -104,10 +105,9 @@ def trainer(
         ValueError: if a number is out of range or does not fit the learner's block.
     """
     for name, value in {"lanes": lanes, "update_every": update_every, "steps": steps}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be an int >= 1; got {value}; 1 is the least.")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be a number > 0; got {clip}; leave it out for no clipping.")
+        check_count(name, value, "1 is the least")
+    if clip is not None:
+        check_number("clip", clip, "> 0", "leave it out for no clipping")
     spacing = period(learner, update_every)
     if steps % spacing:
         raise ValueError(
