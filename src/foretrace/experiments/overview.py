@@ -125,12 +125,12 @@ def _check(result):
             )
         )
         sign = 1 if name == "copy" else -1
-        for a, b in (("ok:8/16", "immediate"), ("immediate", "frozen")):
+        for other in ("immediate", "frozen"):
             findings.append(
                 Finding(
-                    f"{name}: {a} learns more than {b}",
-                    sign * learnt[a] > sign * learnt[b],
-                    f"{_SHOWN[name]}: {learnt[a]:.3g} against {learnt[b]:.3g}",
+                    f"{name}: ok:8/16 learns more than {other}",
+                    sign * learnt["ok:8/16"] > sign * learnt[other],
+                    f"{_SHOWN[name]}: {learnt['ok:8/16']:.3g} against {learnt[other]:.3g}",
                 )
             )
     return findings
@@ -159,13 +159,13 @@ def _charts(result):
     ]  # fmt: skip
 
 
-_FEW = ("rtrl/16", "ok:8/16", "kf_rtrl", "uoro", "snap:1", "tbptt:16", "immediate", "frozen")
+_FEW = ("rtrl/16", "ok:8/16", "kf_rtrl", "uoro", "immediate", "frozen")
 _LEARNERS = (
     *("rtrl/16", "ok:8/16", "ok:8", "kf_rtrl", "ktp:8", "uoro/16", "uoro", "sketch:8", "snap:1"),
     *("eprop", "rflo", "tbptt:16", "immediate", "frozen"),
 )
 _COMMON = {
-    "units": 64, "lanes": 8, "rate": 3e-3, "rates": {"uoro": 1e-3, "uoro/16": 1e-3, "tbptt:16": 1e-2},
+    "units": 64, "lanes": 8, "rate": 1e-3, "rates": {"tbptt:16": 1e-2},
     "cosine_steps": 512, "learners": _LEARNERS,
 }  # fmt: skip
 
@@ -187,6 +187,10 @@ LEARNERS = Experiment(
         "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
         "`immediate`, with other words.",
         "Scale quick has a few of the learners, the others all.",
+        "One rate for all, but ten times that for TBPTT with its 16 times fewer updates. At three times that "
+        "rate adding is solved and then forgotten again, with exact gradients too.",
+        "No claim that `immediate` beats `frozen`: a gradient that sees one step alone undoes the echo of "
+        "the past that a frozen network's readout lives on.",
         "SnAp-2 is exact RTRL where every unit hears every other: it is left out.",
     ),
     scales={
