@@ -187,7 +187,7 @@ LEARNERS = Experiment(
         "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
         "`immediate`, with other words.",
         "Scale quick has a few of the learners, the others all.",
-        "One rate for all, but ten times that for TBPTT with its 16 times fewer updates. At three times that "
+        "One rate for all, ten times that for TBPTT with its 16 times fewer updates. At three times the "
         "rate adding is solved and then forgotten again, with exact gradients too.",
         "No claim that `immediate` beats `frozen`: a gradient that sees one step alone undoes the echo of "
         "the past that a frozen network's readout lives on.",
