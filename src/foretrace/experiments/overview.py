@@ -191,8 +191,8 @@ LEARNERS = Experiment(
         "Scale quick has a few of the learners, the others all.",
         "One rate for all, ten times that for TBPTT with its 16 times fewer updates. At a steady "
         "rate three times as high adding is solved and then forgotten again, with exact gradients too.",
-        "No claim that `immediate` beats `frozen`: where memory decides, as in adding, a gradient that sees "
-        "one step alone undoes the echo of the past that a frozen network's readout lives on.",
+        "No claim that `immediate` beats `frozen`: where memory decides, as in adding, a gradient that "
+        "sees one step alone undoes the echo of the past that a frozen network's readout lives on.",
         "SnAp-2 is exact RTRL where every unit hears every other: it is left out.",
     ),
     scales={
