@@ -15,6 +15,8 @@ from foretrace.measure import describe
 BLOCKS = (1, 2, 4, 8, 16, 32, 64)
 CASES = (
     ("highway-128", "ok:16"),
+    ("highway-128", "kf_rtrl"),
+    ("highway-128", "uoro"),
     ("highway-256", "ok:8"),
     ("highway-32", "ok:8"),
     ("rnn-256", "ok:8"),
@@ -33,7 +35,7 @@ def main():
         setting = bench.SETTINGS[name]
         kind, rank, _ = bench.parse(learner)
         cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
-        auto = describe(cell).best_block(kind, rank=rank)
+        auto = describe(cell).best_block(kind, rank=rank, lanes=setting.lanes)
         swept = setting._replace(learners=tuple(f"{learner}/{block}" for block in BLOCKS))
         measured = bench.measure_setting(name, repeats=3, setting=swept, say=lambda line: None)["rows"]
         times = {block: row["us"] for block, row in zip(BLOCKS, measured, strict=False)}

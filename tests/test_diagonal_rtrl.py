@@ -7,8 +7,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
+from foretrace._analysis import find_structure
 from foretrace._sparsity import find_reach
-from foretrace._structure import find_structure
 from foretrace.learners._sparse import SparsePast
 from oracles import (
     CELLS,

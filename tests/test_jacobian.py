@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from foretrace._analysis import find_structure
 from foretrace._jacobian import _by_rows, _patterns, transport
-from foretrace._structure import find_structure
 
 N, M = 5, 3
 

@@ -19,6 +19,7 @@ ORDER = [
         "_jaxpr",
         "_program",
         "_structure",
+        "_analysis",
         "_jacobian",
         "_kronecker",
         "_sparsity",

@@ -11,7 +11,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import _kronecker
-from foretrace._structure import find_structure
+from foretrace._analysis import find_structure
 from oracles import (
     CELLS,
     assert_close,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._structure import find_structure
+from foretrace._analysis import find_structure
 from foretrace.cells import diagonal, elstm, gru, leaky, lstm, rnn, rtu, stack
 from oracles import (
     assert_close,

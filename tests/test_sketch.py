@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._structure import find_structure
+from foretrace._analysis import find_structure
 from oracles import (
     CELLS,
     assert_close,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from foretrace._analysis import find_structure
 from foretrace._sparsity import find_reach, sets_within
-from foretrace._structure import find_structure
 from oracles import (
     CELLS,
     assert_close,

@@ -10,8 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
-from foretrace import _structure
-from foretrace._structure import find_structure
+from foretrace._analysis import find_structure
+from foretrace._structure import Structure
 from oracles import (
     CELLS,
     assert_close,
@@ -276,9 +276,9 @@ def test_structure_found_while_tracing_is_usable_outside():
 
 def test_a_wrong_factorisation_cannot_be_missed(monkeypatch):
     cell = CELLS["rnn"]()
-    right = _structure.Structure.factors
+    right = Structure.factors
     wrong = lambda self, residuals: tuple(2 * f for f in right(self, residuals))  # noqa: E731
-    monkeypatch.setattr(_structure.Structure, "factors", wrong)
+    monkeypatch.setattr(Structure, "factors", wrong)
     with pytest.raises(RuntimeError, match="please report the cell, and use uoro or tbptt"):
         find_structure(cell, draw(cell))
 

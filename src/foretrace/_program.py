@@ -180,7 +180,7 @@ class Program:
             return list(values.values())
 
         with jax.ensure_compile_time_eval():  # or the first trace to ask would keep its own tracers here
-            return dict(zip(known, find(), strict=False))
+            return dict(zip(known, find(), strict=True))
 
     def _known_values(self, params: list, residuals: tuple) -> dict:
         env = self._trace.consts | dict(zip(self._trace.params, params, strict=True))

@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import jax
 
+from foretrace._analysis import find_structure
 from foretrace._sparsity import Reach, Sets, colours, find_reach, fits_sparse, sets_within
-from foretrace._structure import Structure, find_structure
+from foretrace._structure import Structure
 from foretrace._types import Cell, Params
 
 _LEARNERS = (
     *("rtrl", "uoro", "kf_rtrl", "ok", "ktp", "sketch", "snap", "eprop", "rflo"),
     *("tbptt", "immediate", "frozen"),
 )
-# Time per operation beside a large matrix product: thin products wait for memory, small ones for calls.
+# Time per operation beside a large matrix product: thin products wait for memory, small ones for calls,
+# and a number kept for later is written, and read from where it is no longer at hand.
 _WEIGHTS = {
     "forward": 2,
     "backward": 2,
@@ -24,6 +26,7 @@ _WEIGHTS = {
     "gram": 8,
     "mix": 4,
     "decompose": 400,
+    "keep": 100,
 }
 
 
@@ -85,8 +88,7 @@ class Explanation:
         operations = sum(self._operations(learner, r, k, order).values())
         size, sizes, exact = self.structure.state_size, self._sizes, self._exact
         sets = self._kept(learner, order)
-        own = learner != "tbptt" and (k > 1 or (learner == "rtrl" and sets is not None))
-        shared = k * self._weights if own else 0  # by all lanes
+        shared = k * self._kept_weights(learner, k)
         numbers = k * sum(math.prod(a.shape) for a in self.structure.residual_shapes) + size
         if sets is not None:
             near = sum(math.prod(part.shape) for part in sets)
@@ -104,6 +106,14 @@ class Explanation:
         return Cost(
             int((lanes * numbers + shared) * self.structure.dtype.itemsize), int(lanes * operations)
         )
+
+    def _kept_weights(self, learner: str, k: int) -> int:
+        """Numbers of the parameters that a step leaves in the window of a block, for all lanes."""
+        exact = learner == "rtrl" and self._kept(learner, 1) is not None
+        if learner == "tbptt" or (k == 1 and not exact):
+            return 0
+        leaves = jax.tree.unflatten(self.structure.treedef, self.structure.leaves)
+        return sum(math.prod(leaf.shape) for leaf in self.structure.weights(leaves))
 
     def _kept(self, learner: str, order: int) -> list[Sets] | None:
         """What of the influence is kept entry by entry; None for a learner that keeps it another way."""
@@ -123,33 +133,31 @@ class Explanation:
     def _reach(self) -> Reach:
         return find_reach(self.structure)
 
-    def best_block(self, learner: str, *, rank: int = 1) -> int:
+    def best_block(self, learner: str, *, rank: int = 1, lanes: int = 1) -> int:
         """The block, a power of two up to 64, at which a step should take the least time.
 
         A longer block spreads moving, comparing and mixing the past over more steps, but brings more terms
-        to each reduction and a longer way back to each gradient. Operations are weighed by what they took
-        beside a large matrix product where this was measured.
+        to each reduction, a longer way back to each gradient, and weights to keep at every step, once for
+        all lanes. Operations are weighed by what they took beside a large matrix product where this was
+        measured.
 
         Args:
             learner: as in `cost`.
             rank: of `ok`, `ktp` and `sketch`.
+            lanes: number of streams.
         """
         r = rank if learner in ("ok", "ktp", "sketch") else 1
 
         def time(k):
-            return sum(_WEIGHTS[name] * n for name, n in self._operations(learner, r, k).items())
+            counts = self._operations(learner, r, k)
+            each = sum(_WEIGHTS[name] * n for name, n in counts.items())
+            return lanes * each + _WEIGHTS["keep"] * self._kept_weights(learner, k)
 
         return min((2**i for i in range(7)), key=time)
 
     @property
     def _sizes(self) -> list[tuple[int, int]]:
         return [(g.factor_size, g.preact_size) for g in self.structure.groups]
-
-    @property
-    def _weights(self) -> int:
-        """Numbers of the parameters that a step leaves in the window of a block."""
-        leaves = jax.tree.unflatten(self.structure.treedef, self.structure.leaves)
-        return sum(math.prod(leaf.shape) for leaf in self.structure.weights(leaves))
 
     @property
     def _exact(self) -> int:
@@ -188,7 +196,10 @@ class Explanation:
                 "mix": 2 * r * area + 16 * r**2 * vectors,
                 "decompose": 2e4 + 16 * r**3,
             }
-        counts["transport"] = 2 * size * area
+        if self.structure.is_elementwise:
+            counts["transport"] = 2 * area * (size if k > 1 else 1)  # the first Jacobian meets no other
+        else:
+            counts["transport"] = 4 * size * (weights + exact)
         if learner == "rtrl":
             whole = size * (weights + exact)
             return counts | {"move": 2 * size * whole / k, "read": 2 * whole, "mix": 2 * size * weights}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._structure import find_structure
+from foretrace._analysis import find_structure
 from foretrace._types import Cell, Learner
 from foretrace.learners import rtrl
 
@@ -299,6 +299,8 @@ def _scan(learner, params, xs, credits, restart, lanes, key=None):
 
 
 def _stream(learner, params, xs, credits, restart, key, lanes):
+    """What `_scan` compiles: a step and a gradient at every element of the stream."""
+
     def step(state, inputs):
         x, credit, again = inputs
         state, info = learner.step(params, learner.reset(state, again), x)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from foretrace._structure import shapes_of
+from foretrace._analysis import shapes_of
 from foretrace._types import Cell, Hidden
 
 

@@ -59,7 +59,7 @@ def save(
         The directory of this checkpoint.
 
     Raises:
-        TypeError: if a leaf or `info` cannot be stored.
+        TypeError: if a leaf or `info` cannot be stored, or `keep` is not an int.
         ValueError: if a number is out of range.
         CheckpointError: if it could not be written; the older checkpoints are whole.
 

@@ -9,7 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogFormatterSciNotation,
+    LogLocator,
+    NullLocator,
+    ScalarFormatter,
+)
 
 from foretrace.experiments._experiment import Chart, Experiment
 
@@ -88,6 +94,10 @@ def _scales(axes: Axes, chart: Chart) -> None:
     if "y" in chart.log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_locator(NullLocator())
+        least, most = axes.get_ylim()
+        if most < 100 * least:  # powers of ten alone would leave a tick or two
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
     if "x2" in chart.log:
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted(set(x)))

@@ -176,9 +176,9 @@ LEARNERS = Experiment(
     "exact gradient, and what is learned with it, on three tasks.",
     protocol="A vanilla network of 64 units, Adam, its rate falling to zero, one update per step (TBPTT: "
     "per window), on copying strings, on adding two inputs that are 6 and 10 steps old, and on forecasting "
-    "a rotation. Cosine: "
-    "mean over the steps of a stream without restarts, with the weights frozen half way through learning "
-    "with exact RTRL. Learning: the length reached, or the squared error over the last tenth.",
+    "a rotation. Cosine: mean over the steps of a stream without restarts, with the weights frozen half "
+    "way through learning with exact RTRL at a steady rate. Learning: the length reached, or the squared "
+    "error over the last tenth.",
     source=f"The protocol is ours, after the comparisons of {_COMPARED}.",
     reported=(
         Reported(
@@ -189,10 +189,8 @@ LEARNERS = Experiment(
         "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
         "`immediate`, with other words.",
         "Scale quick has a few of the learners, the others all.",
-        "One rate for all, ten times that for TBPTT with its 16 times fewer updates. At a steady "
-        "rate three times as high adding is solved and then forgotten again, with exact gradients too.",
-        "No claim that `immediate` beats `frozen`: where memory decides, as in adding, a gradient that "
-        "sees one step alone undoes the echo of the past that a frozen network's readout lives on.",
+        "One rate for all, ten times that for TBPTT with its 16 times fewer updates.",
+        "No claim that `immediate` beats `frozen`: on adding it does not.",
         "SnAp-2 is exact RTRL where every unit hears every other: it is left out.",
     ),
     scales={

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from foretrace._analysis import find_structure, shapes_of
 from foretrace._arguments import check_count
-from foretrace._structure import Structure, find_structure, shapes_of
+from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Input, Params, State
 
 

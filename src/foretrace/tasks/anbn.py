@@ -40,7 +40,7 @@ def anbn(longest: int = 32) -> Task:
         The task, with its floor in bits per character (0.1429 for 32).
 
     Raises:
-        ValueError: `longest` is not positive.
+        TypeError, ValueError: `longest` is not an int >= 1.
 
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """

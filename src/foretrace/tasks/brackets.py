@@ -42,7 +42,7 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
         of 1.661, (3, (2, 7), 10), with 1.774, and (10, (0, 0), 8), with 1.200.
 
     Raises:
-        ValueError: a number is out of range.
+        TypeError, ValueError: a number is not an int >= 1, or not 0 <= gap[0] <= gap[1].
 
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """

@@ -42,7 +42,7 @@ def rotation(period: int = 100) -> Task:
         The task.
 
     Raises:
-        ValueError: `period` is below 1.
+        TypeError, ValueError: `period` is not an int >= 1.
     """
     check_count("period", period, "100 is the default")
 

@@ -50,7 +50,7 @@ def text(corpus: Corpus, reset: int | None = 100) -> Task:
         The task; inputs are one-hot.
 
     Raises:
-        ValueError: `reset` is not positive.
+        TypeError, ValueError: `reset` is neither None nor an int >= 1.
 
     Source: the code of Benzing et al., ICML 2019 (reset 100).
     """

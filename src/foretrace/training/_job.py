@@ -97,7 +97,7 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
         given: `rank` and `window`, where they were given on their own.
 
     Raises:
-        ValueError: if any option is out of range or does not fit the others.
+        TypeError, ValueError: if any option is out of range or does not fit the others.
     """
     name, number = _choice(text, **given)
     _check(options)
@@ -107,7 +107,7 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
     check_count("update_every", given_every, "1 is online")
     block = options.block
     if block == "auto":
-        block = explanation.best_block(name, rank=sizes.get("rank", 1))
+        block = explanation.best_block(name, rank=sizes.get("rank", 1), lanes=options.lanes)
         # Where updates come at another rhythm, a block between two of them is what fits.
         block = block if block % given_every == 0 or given_every % block == 0 else given_every
     learner: Learner = MAKE[name](cell, number, block)
@@ -143,7 +143,7 @@ def _rate(options: Settings, update_every: int) -> Any:
 
 
 def _check(options: Settings) -> None:
-    """Raises ValueError for numbers that make no sense on their own."""
+    """Raises TypeError or ValueError for numbers that make no sense on their own."""
     for name in ("learning_rate", "clip"):
         value = getattr(options, name)
         if value is not None:

@@ -102,7 +102,7 @@ def trainer(
         The trainer.
 
     Raises:
-        ValueError: if a number is out of range or does not fit the learner's block.
+        TypeError, ValueError: if a number is out of range or does not fit the learner's block.
     """
     for name, value in {"lanes": lanes, "update_every": update_every, "steps": steps}.items():
         check_count(name, value, "1 is the least")
