@@ -149,8 +149,9 @@ class Explanation:
         r = rank if learner in ("ok", "ktp", "sketch") else 1
 
         def time(k):
-            counts = self._operations(learner, r, k)
-            each = sum(_WEIGHTS[name] * n for name, n in counts.items())
+            # In a block lanes share the weights that they are carried through: one large product for all.
+            weights = _WEIGHTS | {"transport": 0.5} if lanes > 1 and k > 1 else _WEIGHTS
+            each = sum(weights[name] * n for name, n in self._operations(learner, r, k).items())
             return lanes * each + _WEIGHTS["keep"] * self._kept_weights(learner, k)
 
         return min((2**i for i in range(7)), key=time)

@@ -19,7 +19,7 @@ from matplotlib.ticker import (
 
 from foretrace.experiments._experiment import Chart, Experiment
 
-# Okabe and Ito: told apart by colour-blind readers too.
+# Okabe and Ito, then Tol: told apart by colour-blind readers too.
 _COLORS = (
     "#0072B2",
     "#D55E00",
@@ -31,9 +31,13 @@ _COLORS = (
     "#7A5C00",
     "#8B8BDB",
     "#882255",
+    "#44AA99",
+    "#AA4499",
+    "#DDCC77",
+    "#332288",
 )
 _GREY = "#666666"
-_GAP = 0.075  # between labels, of a panel's height
+_GAP = 0.23  # inches between labels
 
 
 def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> None:
@@ -50,19 +54,20 @@ def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> N
     )
     columns = 3 if len(charts) % 3 == 0 else min(2, len(charts))
     rows = math.ceil(len(charts) / columns)
-    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 0.4), dpi=110, layout="constrained")
+    height = max(3.1, *(_GAP * (len(chart.lines) + 3) for chart in charts))
+    figure = Figure(figsize=(4.4 * columns, height * rows + 0.4), dpi=110, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     labels = [line.label for chart in charts for line in chart.lines if not line.theory]
     colors = {label: _COLORS[i % len(_COLORS)] for i, label in enumerate(dict.fromkeys(labels))}
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, chart in zip(panels, charts, strict=False):
-        _panel(axes, chart, colors)
+        _panel(axes, chart, colors, _GAP / height)
     for axes in panels[len(charts) :]:
         axes.set_visible(False)
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": "foretrace"})
 
 
-def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
+def _panel(axes: Axes, chart: Chart, colors: dict[str, str], gap: float) -> None:
     low = -np.inf if chart.floor is None else chart.floor
     means = []
     for line in chart.lines:
@@ -80,7 +85,7 @@ def _panel(axes: Axes, chart: Chart, colors: dict[str, str]) -> None:
     _scales(axes, chart)
     least, most = axes.get_ylim()
     axes.set_ylim(least if chart.floor is None else chart.floor, chart.ceiling or most)
-    _label(axes, chart, means, colors)
+    _label(axes, chart, means, colors, gap)
     axes.set_title(chart.title, loc="left", fontsize=9.5)
     axes.set_xlabel(chart.x, fontsize=9)
     axes.tick_params(labelsize=8)
@@ -110,8 +115,11 @@ def _scales(axes: Axes, chart: Chart) -> None:
         axes.set_xlim(min(x), max(x))
 
 
-def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, str]) -> None:
-    """Names at the right ends of lines, moved apart where they touch, or where a line leaves the frame."""
+def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, str], gap: float) -> None:
+    """Names at the right ends of lines, moved apart where they touch, or where a line leaves the frame.
+
+    `gap` is what must lie between them, of the panel's height.
+    """
     ends: list[tuple[float, float, str, str]] = []
     left: dict[bool, int] = {True: 0, False: 0}  # lines that left so far: above, below
     for line, mean in zip(chart.lines, means, strict=True):
@@ -125,7 +133,7 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
             ends.append((float(places[-1, 1]), float(places[-1, 0]), line.label + below, color))
             continue
         above = bool(places[-1, 1] > 0.5)
-        first, step = left[above] == 0, _GAP * left[above]
+        first, step = left[above] == 0, gap * left[above]
         left[above] += 1
         axes.annotate(
             line.label, (float(away[0]), 0.96 - step if above else 0.05 + step), xycoords="axes fraction",
@@ -133,7 +141,7 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
             color=color, va="center", fontsize=8.5,
         )  # fmt: skip
     heights = np.clip([height for height, *_ in ends], 0.0, 1.0)
-    for height, place, (_, end, label, color) in zip(heights, _apart(heights), ends, strict=True):
+    for height, place, (_, end, label, color) in zip(heights, _apart(heights, gap), ends, strict=True):
         moved = abs(height - place) > 0.02 or end < 0.98
         axes.annotate(
             label, (end, height), xytext=(1.07 if moved else 1.02, place), xycoords="axes fraction",
@@ -142,11 +150,11 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
         )  # fmt: skip
 
 
-def _apart(heights: np.ndarray) -> np.ndarray:
+def _apart(heights: np.ndarray, gap: float) -> np.ndarray:
     order, places = np.argsort(heights, kind="stable"), heights.copy()
     for _ in range(200):
         for low, high in pairwise(order):
-            lack = _GAP - (places[high] - places[low])
+            lack = gap - (places[high] - places[low])
             if lack > 0:
                 places[low] -= lack / 2
                 places[high] += lack / 2
