@@ -40,7 +40,7 @@ __all__ = [
 
 @pytest.fixture(autouse=True)
 def quick_compilation(request):
-    """Exact arithmetic needs no optimised code; float32 is tested as users get it."""
+    """Exact arithmetic needs no optimised code; in float32 the optimisations are tested too."""
     jax.config.update("jax_disable_most_optimizations", "x64" in request.fixturenames)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
