@@ -18,6 +18,9 @@ for name, value in {
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
+# As in the command line, where it says why.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # The older of the two code generators for the CPU takes a third of the time. JAX reads this once: commands
 # that a test starts run as those of a user.
 flags = os.environ.get("XLA_FLAGS", "")

@@ -14,6 +14,7 @@ SOURCE = Path(foretrace.__file__).parent
 ORDER = [
     *(
         "_arguments",
+        "_once",
         "_types",
         "checkpoint",
         "_jaxpr",

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from foretrace._once import once
 from foretrace._structure import Structure
 from foretrace._types import Params
 
@@ -224,7 +225,7 @@ def _patterns(structure: Structure):
     if not structure.is_elementwise:
         return None
 
-    @jax.jit
+    @once
     def probe(params, hidden, x):
         """Where a tangent of the state, and of every z, makes outputs nan; if residuals make a V so."""
         _, residuals = structure.forward(params, hidden, x)

@@ -20,6 +20,7 @@ from foretrace._jaxpr import (
     read,
     variables,
 )
+from foretrace._once import once
 
 
 class Program:
@@ -153,7 +154,7 @@ class Program:
         floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
         known: list = []
 
-        @jax.jit
+        @once
         def find():
             constant, places = dict(trace.consts), {}
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._jacobian import _COLOURS, Transport, _take
+from foretrace._once import once
 from foretrace._structure import Structure
 from foretrace._types import Params
 
@@ -93,7 +94,7 @@ def find_reach(structure: Structure) -> Reach:
     size, dtype = structure.state_size, structure.dtype
     leaves = [structure.leaves[leaf.leaf] for leaf in structure.dense]
 
-    @jax.jit
+    @once
     def pull(eye, preacts, dense):
         start = jnp.zeros(size, dtype), preacts, dense
 

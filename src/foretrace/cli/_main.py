@@ -1,6 +1,7 @@
 """The command `foretrace`: a table of commands, each in a module of its own, imported when called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,9 @@ All options: foretrace COMMAND --help.
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    # JAX decomposes with SciPy's LAPACK. On matrices above 32 x 32 that starts threads of its own for every
+    # thread of JAX, and on a busy machine they wait for each other many times as long as they work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         lines = (f"  {name:10}  {purpose}" for name, purpose in COMMANDS.items())

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from foretrace._once import once
 from foretrace.training import Trainer
 
 
@@ -37,7 +38,7 @@ def curves(
         watch: called with the time step and the carry after every chunk.
     """
     keys = jax.random.split(jax.random.key(0), seeds)
-    carry = jax.jit(jax.vmap(made.init))(keys)
+    carry = once(jax.vmap(made.init))(keys)
     chunk = jax.jit(jax.vmap(made.chunk), donate_argnums=0)
     seen = []
     for index in range(chunks):

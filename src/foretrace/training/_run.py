@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from foretrace._once import once
 from foretrace.training._loop import Carry, Trainer
 from foretrace.training._watch import Watch
 
@@ -86,7 +87,7 @@ def advance(
     if seeds:
         init, chunk = jax.vmap(init), jax.vmap(chunk)
         measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
-    carry, last = start or (jax.jit(init)(key), {"step": 0, "seconds": 0.0})
+    carry, last = start or (once(init)(key), {"step": 0, "seconds": 0.0})
     yield carry, last
     if last["step"] == chunks * trainer.steps:
         return
