@@ -49,9 +49,8 @@ def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> N
         path: PNG file to write.
     """
     charts, seeds = experiment.charts(record["result"]), record["settings"]["seeds"]
-    title = f"{experiment.name}: " + (
-        f"line mean, band range over {seeds} seeds" if seeds > 1 else "one seed"
-    )
+    shown = "mean of" if all(chart.points for chart in charts) else "line mean, band range over"
+    title = f"{experiment.name}: " + (f"{shown} {seeds} seeds" if seeds > 1 else "one seed")
     columns = 3 if len(charts) % 3 == 0 else min(2, len(charts))
     rows = math.ceil(len(charts) / columns)
     height = max(3.1, *(_GAP * (len(chart.lines) + 3) for chart in charts))
@@ -142,7 +141,7 @@ def _label(axes: Axes, chart: Chart, means: list[np.ndarray], colors: dict[str, 
         )  # fmt: skip
     heights = np.clip([height for height, *_ in ends], 0.0, 1.0)
     for height, place, (_, end, label, color) in zip(heights, _apart(heights, gap), ends, strict=True):
-        moved = abs(height - place) > 0.02 or end < 0.98
+        moved = chart.points or abs(height - place) > 0.02 or end < 0.98
         axes.annotate(
             label, (end, height), xytext=(1.07 if moved else 1.02, place), xycoords="axes fraction",
             textcoords="axes fraction", color=color, va="center", fontsize=8.5, annotation_clip=False,
