@@ -1,12 +1,13 @@
 """The table of learners, what they cost and which fit a cell: against the code itself."""
 
+import json
 from pathlib import Path
 
 import jax
 import pytest
 
 import foretrace as ft
-from foretrace import tasks, training
+from foretrace import bench, tasks, training
 from foretrace.cli._main import main
 from foretrace.measure import describe
 from foretrace.recommend import LEARNERS, MAKE, table
@@ -101,3 +102,13 @@ def test_a_job_takes_it(text):
     cell = ft.cells.highway(hidden=4, inputs=4)
     job = training.job(training.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
     assert job.label == text and job.cost.operations > 0
+
+
+def test_the_block_that_auto_chooses_is_near_the_best_of_the_measured_sweep():
+    path = README.parent / "benchmarks/results/auto.json"
+    for row in json.loads(path.read_text())["rows"]:
+        setting = bench.SETTINGS[row["setting"]]
+        kind, rank, _ = bench.parse(row["learner"])
+        cell = getattr(ft.cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
+        block = describe(cell).best_block(kind, rank=rank, lanes=setting.lanes)
+        assert row["us"][str(block)] < 1.2 * min(row["us"].values()), row["setting"]
