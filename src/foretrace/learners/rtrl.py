@@ -19,7 +19,7 @@ class RTRLInfo(NamedTuple):
 
 
 class RTRLPast(NamedTuple):
-    """Exact influence: per group (S, Z, F), per dense leaf (S, size)."""
+    """Exact influence: per group (S, F, Z), per dense leaf (S, size)."""
 
     groups: tuple[jax.Array, ...]
     dense: tuple[jax.Array, ...]
@@ -87,14 +87,14 @@ def _dense_past(structure: Structure) -> Past:
     def empty():
         return RTRLPast(
             tuple(
-                jnp.zeros((size, g.preact_size, g.factor_size), structure.dtype) for g in structure.groups
+                jnp.zeros((size, g.factor_size, g.preact_size), structure.dtype) for g in structure.groups
             ),
             empty_dense(structure),
         )
 
     def read(past, credit):  # (2)
         groups = tuple(
-            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]).T
+            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:])
             for influence in past.groups
         )
         return Sensitivity(groups, read_dense(structure, past.dense, credit))
@@ -103,7 +103,7 @@ def _dense_past(structure: Structure) -> Past:
         jacobian, rights, dense = block.matrices()
         groups = tuple(
             (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
-            + (right.reshape(block.length, -1).T @ f).reshape(influence.shape)
+            + jnp.swapaxes((f.T @ right.reshape(block.length, -1)).reshape(-1, *right.shape[1:]), 0, 1)
             for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
         )
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
