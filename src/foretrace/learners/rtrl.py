@@ -94,8 +94,7 @@ def _dense_past(structure: Structure) -> Past:
 
     def read(past, credit):  # (2)
         groups = tuple(
-            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:])
-            for influence in past.groups
+            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]) for influence in past.groups
         )
         return Sensitivity(groups, read_dense(structure, past.dense, credit))
 
