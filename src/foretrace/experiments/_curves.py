@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace._once import once
+from foretrace._once import briefly, once
 from foretrace.training import Trainer
+
+_FEW = 20_000  # steps; with fewer of them to compile takes longer than to run
 
 
 class Curves(NamedTuple):
@@ -39,7 +41,8 @@ def curves(
     """
     keys = jax.random.split(jax.random.key(0), seeds)
     carry = once(jax.vmap(made.init))(keys)
-    chunk = jax.jit(jax.vmap(made.chunk), donate_argnums=0)
+    compiled = briefly if made.steps * chunks < _FEW else jax.jit
+    chunk = compiled(jax.vmap(made.chunk), donate_argnums=0)
     seen = []
     for index in range(chunks):
         carry, metrics = chunk(carry)

@@ -127,7 +127,7 @@ def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str,
         scales={
             "quick": common
             | {
-                "seeds": 2, "task": quick, "units": 32, "lanes": 16, "steps": 16_000, "clip": 1.0,
+                "seeds": 2, "task": quick, "units": 32, "lanes": 16, "steps": 8_000, "clip": 1.0,
                 "decay": 0.0, "learners": ("uoro", "ok:8/16", "tbptt:1"),
             },
             "day": common
