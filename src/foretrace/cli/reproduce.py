@@ -40,7 +40,7 @@ class Reproduce:
     page: bool = False
     """Write docs/experiments.md and its pictures from the records, after what was named has run."""
     scale: Literal["quick", "day", "full"] = "quick"
-    """quick takes about a minute, learners three; day a few hours on two cores; full is the paper's size."""
+    """quick takes a minute, learners three; day a few hours on two cores; full is the paper's size."""
     seeds: int | None = None
     """Number of seeds; the scale's unless given."""
     data: Path | None = None

@@ -159,8 +159,8 @@ MEMORY = Experiment(
             "learners": ("ok:8", "kf_rtrl", "uoro"),
         },
         "day": {
-            "seeds": 5, "units": 32, "lanes": 16, "steps": 1024,
-            "lengths": (10, 32, 100, 316, 1000, 3162, 10_000),
+            "seeds": 3, "units": 32, "lanes": 16, "steps": 1024,
+            "lengths": (10, 32, 100, 316, 1000, 3162),
             "learners": ("ok:8", "ok:8/16", "kf_rtrl", "uoro"),
         },
         "full": {
