@@ -21,8 +21,8 @@ for name, value in {
 # As in the command line, where it says why.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# The older of the two code generators for the CPU takes a third of the time, half of that without optimising.
-# JAX reads this once: commands that a test starts run as those of a user.
+# The older of the two code generators for the CPU takes a third of the time, and half of that where it does
+# not optimise. JAX reads this once: commands that a test starts run as those of a user.
 flags = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 jax.devices()
