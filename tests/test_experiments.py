@@ -194,6 +194,15 @@ def test_a_picture_can_show_lines_that_leave_it_and_labels_that_touch(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch, capsys):
+    few = {"seeds": 2, "steps": 64, "training": 64, "rate": 1e30, "networks": ("trained",), "units": 4}
+    monkeypatch.setitem(noise.NOISE_TIME.scales, "quick", noise.NOISE_TIME.scales["quick"] | few)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        assert main(["reproduce", "noise-time", "--out", str(tmp_path)]) == 2
+    assert "got 2 of 2 networks (trained, 4 units) without after 64 steps" in capsys.readouterr().err
+    assert not (tmp_path / "noise-time-quick.json").exists()
+
+
 def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
     cell = highway(6)
     made = jax.jit(partial(stream, "random", 6, steps=16))(jax.random.key(0))
