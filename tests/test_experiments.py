@@ -8,19 +8,22 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from foretrace import experiments, learners, tasks
 from foretrace.cli import main
-from foretrace.experiments import balance, noise, variance
+from foretrace.experiments import _parts, balance, noise, variance
+from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._frozen import highway, stream
-from foretrace.experiments._parts import Parts
+from foretrace.experiments._parts import Parts, forget
 from foretrace.experiments._picture import draw_record
+from foretrace.training import trainer
 
 NAMES = [
-    *("copy-curriculum", "ptb", "balance", "anbn", "brackets"),
+    *("copy-curriculum", "ptb", "ptb-authors", "balance", "anbn", "brackets"),
     *("noise-time", "noise-size", "variance", "memory", "learners"),
 ]
 
@@ -136,6 +139,38 @@ def test_parts_of_other_settings_or_of_no_sense_are_ignored(tmp_path):
         path.write_text(content)
         assert len(Parts(path, {"jax": "2"})) == 0
     assert Parts(None, {})("a", lambda: ((1,), np.ones((1, 2)), "b", None)) == [[1], [[1, 1]], "b", None]
+
+
+def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(_parts, "_OFTEN", 0.0)
+    task = tasks.balance()
+    made = trainer(task.cell, learners.rtrl(task.cell), task, optax.sgd(1e-3), lanes=1, steps=3)
+    path, seen = tmp_path / "a.parts.json", []
+
+    def learn(progress, stop=None):
+        def watch(step, carry):
+            seen.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+            return carry.params["cell"]["theta"]
+
+        found = curves(made, 2, 5, progress, watch)
+        return {"theta": found.watched, "loss": found.loss, "steps": found.steps, **found.task}
+
+    whole = Parts(None, {}).long("a", learn)
+    assert np.shape(whole["theta"]) == (2, 5) and seen == [3, 6, 9, 12, 15]
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        Parts(path, {}).long("a", partial(learn, stop=9))
+    for stamp, expected in (({"jax": "other"}, [3, 6, 9, 12, 15]), ({}, [9, 12, 15])):
+        seen.clear()
+        parts = Parts(path, stamp)
+        # Of other versions nothing is used, of the same ones not a step is taken twice.
+        assert parts.long("a", learn) == whole and seen == expected
+        assert parts.seconds >= parts._kept["seconds"] > 0
+    assert not list((tmp_path / "a.parts").iterdir())
+    forget(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_in_a_checkout_records_pictures_and_page_have_their_places(tmp_path, only_fake, monkeypatch):

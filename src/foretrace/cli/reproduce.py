@@ -122,7 +122,7 @@ def _reproduce(
         experiment, settings, command, lambda line: _show.say(console, line), parts
     )
     experiments.save(record, path)
-    parts.unlink(missing_ok=True)
+    experiments.forget(parts)
     picture = folders[1] / f"{name}-{options.scale}.png"
     experiments.draw_record(experiment, record, picture)
     _show.say(console, "", "Ours, mean and standard deviation over seeds:")

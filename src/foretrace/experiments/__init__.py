@@ -3,6 +3,7 @@
 from foretrace.experiments import balance, curriculum, memory, noise, overview, ptb, strings, variance
 from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._page import page
+from foretrace.experiments._parts import forget
 from foretrace.experiments._picture import draw_record
 from foretrace.experiments._record import load, perform, record_path, save
 
@@ -11,6 +12,7 @@ EXPERIMENTS = {
     for experiment in (
         curriculum.COPY_CURRICULUM,
         ptb.PTB,
+        ptb.PTB_AUTHORS,
         balance.BALANCE,
         strings.ANBN,
         strings.BRACKETS,
@@ -31,6 +33,7 @@ __all__ = [
     "Line",
     "Reported",
     "draw_record",
+    "forget",
     "load",
     "page",
     "perform",

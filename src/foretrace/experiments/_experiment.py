@@ -90,7 +90,7 @@ class Experiment(NamedTuple):
         deviations: every known difference from the paper, or what is ours.
         scales: settings at "quick", "day" and "full"; each has `seeds`.
         run: `(settings, say, part) -> result`, JSON-able; `say` is told one line per finished part, and
-            `part(name, make)` is `make()`, which is kept (see `Parts`).
+            `part(name, make)` is `make()`, which is kept (see `Parts`; `part.long` for hours of learning).
         check: `(result) -> findings`.
         table: `(result) -> rows` of text, the first one its heading: our figures.
         charts: `(result) -> charts`.

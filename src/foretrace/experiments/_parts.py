@@ -1,6 +1,7 @@
 """Finished parts of an experiment, kept so that one that was cut off can go on."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from foretrace.checkpoint import replace_file
+from foretrace.checkpoint import hash_of, replace_file, restore, save, steps
+
+_OFTEN = 600.0  # seconds; so much of a long part is lost at most
 
 
 class Parts:
@@ -41,13 +44,56 @@ class Parts:
                 replace_file(self._path, json.dumps(self._kept).encode())
         return parts[name]
 
+    def long(self, name: str, make: Callable[["Progress"], Any]) -> Any:
+        """A part that may take hours: `make` is told where to keep how far it is."""
+        folder = _unfinished(self._path) / hash_of([self._kept["stamp"], name]) if self._path else None
+        found = self(name, lambda: make(Progress(self, folder)))
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        return found
+
     @property
     def seconds(self) -> float:
-        """Time spent so far, with what earlier attempts spent on the parts they finished."""
+        """Time spent so far, with what earlier attempts spent on what is kept of them."""
         return self._before + time.perf_counter() - self._start
+
+    def spent(self, seconds: float) -> None:
+        """Counts what an earlier attempt had spent when it kept an unfinished part."""
+        self._before += seconds - self._kept["seconds"]
 
     def __len__(self) -> int:
         return len(self._kept["parts"])
+
+
+class Progress:
+    """How far a long part is, in a folder of its own; nowhere without one."""
+
+    def __init__(self, parts: Parts, folder: Path | None) -> None:
+        self._parts, self._folder, self._saved = parts, folder, time.monotonic()
+
+    def load(self, like: Any) -> tuple[Any, list] | None:
+        """The pytree and the list that were kept last, if any; the tree has leaves like `like`'s."""
+        if not (self._folder and steps(self._folder)):
+            return None
+        tree, _, info = restore(self._folder, like)
+        self._parts.spent(info["seconds"])
+        return tree, info["seen"]
+
+    def keep(self, tree: Any, seen: list) -> None:
+        """Keeps a pytree and a JSON-able list, if that was not done for ten minutes."""
+        if self._folder and time.monotonic() - self._saved >= _OFTEN:
+            save(self._folder, tree, keep=1, info={"seen": seen, "seconds": self._parts.seconds})
+            self._saved = time.monotonic()
+
+
+def forget(path: Path) -> None:
+    """Removes the file of finished parts, and what is beside it of unfinished ones."""
+    path.unlink(missing_ok=True)
+    shutil.rmtree(_unfinished(path), ignore_errors=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_suffix("")
 
 
 def plain(value: Any) -> Any:

@@ -25,25 +25,20 @@ def _run(settings, say, part):
     result: dict[str, Any] = {"influence": _influence(task.cell, 1000), "learners": {}}
     for label, (rate, length) in settings["learners"].items():
         learn = partial(_learn, task, label, rate, length, settings["seeds"])
-        result["learners"][label] = found = part(label, learn)
+        result["learners"][label] = found = part.long(label, learn)
         theta = np.array(found["theta"])[:, -1]
         say(f"{label}: theta = {mean_spread(theta, 4)} after {found['steps'][-1]:,} steps")
     return result
 
 
-def _learn(task, label, rate, length, seeds):
+def _learn(task, label, rate, length, seeds, progress):
     """Theta of every seed while one learner learns."""
     learner = estimator(task.cell, label)
     whole = phases(learner).length
     steps, chunks = chunks_for(length, whole, max(whole, length // 200))
     made = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
-    thetas = []
-
-    def watch(step, carry):
-        thetas.append(np.asarray(carry.params["cell"]["theta"]))
-
-    found = curves(made, seeds, chunks, watch)
-    theta = np.clip(np.nan_to_num(np.transpose(thetas), nan=_FAR), -_FAR, _FAR)
+    found = curves(made, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])
+    theta = np.clip(np.nan_to_num(found.watched, nan=_FAR), -_FAR, _FAR)
     return {"steps": found.steps, "theta": theta}
 
 

@@ -20,12 +20,12 @@ _AUTHORS = {10_000: 4.0, 20_000: 7.6, 50_000: 11.8, 100_000: 16.0, 500_000: 28.0
 def _run(settings, say, part):
     result: dict[str, Any] = {}
     for label, length in settings["learners"].items():
-        result[label] = found = part(label, partial(_learn, settings, label, length))
+        result[label] = found = part.long(label, partial(_learn, settings, label, length))
         say(f"{label}: T = {mean_spread(_reached(found))} after {found['steps'][-1]:,} steps")
     return result
 
 
-def _learn(settings, label, length):
+def _learn(settings, label, length, progress):
     """T of every seed while one learner learns for so many steps."""
     cell = highway(settings["units"])
     learner = estimator(cell, label)
@@ -43,7 +43,7 @@ def _learn(settings, label, length):
         update_every=every,
         clip=1.0,
     )
-    found = curves(made, settings["seeds"], chunks)
+    found = curves(made, settings["seeds"], chunks, progress)
     return {"steps": found.steps, "T": found.task["T"], "bits": found.loss[:, -1]}
 
 

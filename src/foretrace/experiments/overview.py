@@ -39,7 +39,7 @@ def _run(settings, say, part):
         frozen = cache(partial(_frozen, settings, task))
         result[name] = {}
         for label in settings["learners"]:
-            found = part(f"{name}, {label}", partial(_measure, settings, name, task, label, frozen))
+            found = part.long(f"{name}, {label}", partial(_measure, settings, name, task, label, frozen))
             result[name][label] = found
             say(
                 f"{name}, {label}: cosine {mean_spread(found['cosine'])}, "
@@ -91,7 +91,7 @@ def _cosine(found, exact):
     return np.mean((products / np.where(lengths > 0, lengths, 1))[:, found.shape[1] // 4 :], axis=1)
 
 
-def _measure(settings, name, task, label, frozen):
+def _measure(settings, name, task, label, frozen, progress):
     cell = _cell(settings, task)
     learner, (streams, exact) = estimator(cell, label), frozen()
     cosine = _cosine(_gradients(settings, learner, streams), exact)
@@ -105,7 +105,7 @@ def _measure(settings, name, task, label, frozen):
         cell, learner, task, optax.adam(optax.linear_schedule(rate, 0.0, steps * chunks // every)),
         lanes=settings["lanes"], steps=steps, update_every=every, clip=1.0,
     )  # fmt: skip
-    found = curves(made, settings["seeds"], chunks)
+    found = curves(made, settings["seeds"], chunks, progress)
     learnt = found.task["T"][:, -1] if name == "copy" else found.loss[:, -2:].mean(axis=1)
     return {"cosine": cosine, "learnt": learnt}
 

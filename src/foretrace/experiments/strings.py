@@ -22,12 +22,12 @@ def _run(make: Callable[..., Task], settings, say, part) -> dict[str, Any]:
     cell = getattr(cells, settings["cell"])(hidden=settings["units"], inputs=task.inputs)
     result: dict[str, Any] = {"floor": task.floor, "learners": {}}
     for label in settings["learners"]:
-        result["learners"][label] = part(label, partial(_learn, settings, task, cell, label))
+        result["learners"][label] = part.long(label, partial(_learn, settings, task, cell, label))
         say(f"{label}: {mean_spread(_late(result)[label])} bits per character, floor {task.floor:.3f}")
     return result
 
 
-def _learn(settings, task, cell, label):
+def _learn(settings, task, cell, label, progress):
     """Bits of every seed while one learner learns."""
     learner = estimator(cell, label)
     whole = phases(learner).length
@@ -47,7 +47,7 @@ def _learn(settings, task, cell, label):
         update_every=every,
         clip=settings["clip"],
     )
-    found = curves(made, settings["seeds"], chunks)
+    found = curves(made, settings["seeds"], chunks, progress)
     return {"steps": found.steps, "bits": found.loss}
 
 
