@@ -280,7 +280,7 @@ PTB_AUTHORS = Experiment(
             "seeds": 2, "data": None, "needs_data": False,
             "groups": {
                 "authors": _LARGE | {
-                    "units": 32, "lanes": 8, "rate": 3e-3, "valid_every": 1000,
+                    "units": 32, "lanes": 8, "rate": 3e-3, "valid_every": 400,
                     "learners": dict.fromkeys(("ok:8", "ok:8/16"), 4_000),
                 },
             },
