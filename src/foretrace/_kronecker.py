@@ -29,8 +29,10 @@ class OptimalInfo(NamedTuple):
 
 def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]:
     """Independent uniform signs -1, +1."""
+    # Eight to a byte: `jax.random.rademacher` spends 32 bits on each, in UORO a tenth of the whole step.
+    bits = jnp.unpackbits(jax.random.bits(key, (-(-count // 8),), jnp.uint8))[:count]
     # The barrier keeps the compiler from drawing anew wherever they are used, which costs more than an SVD.
-    return jax.lax.optimization_barrier(jax.random.rademacher(key, (count,), dtype))
+    return jax.lax.optimization_barrier(2 * bits.astype(dtype) - 1)
 
 
 def reduce_by_signs(
