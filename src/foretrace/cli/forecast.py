@@ -1,17 +1,14 @@
 """`foretrace forecast`: forecasts of a table or of lines as they arrive, learned at every row."""
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import math
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import tyro
@@ -20,6 +17,7 @@ from rich.console import Console
 from foretrace import checkpoint, plotting, stream, training
 from foretrace.cli import _show
 from foretrace.cli._parse import parse
+from foretrace.cli._wish import Wish
 
 _MODEL = ("horizon", "cell", "hidden", "learning_rate", "period", "coverage", "seed")
 _CHUNK = 256
@@ -106,7 +104,7 @@ def run(words: Sequence[str]) -> int:
         training.claim(
             options.out, config, rhythm, resume=options.resume, lines="predictions.csv"
         ) as folder,
-        _Wish() as wish,
+        Wish() as wish,
     ):
         follower = _Follower(options, plan, folder, wish, live)
         follower.begin(console)
@@ -130,7 +128,7 @@ class _Follower:
     """One run: the model, its place in the data, and what it has said."""
 
     def __init__(
-        self, options: Forecast, plan: stream.Plan, folder: training.RunFolder, wish: "_Wish", live: bool
+        self, options: Forecast, plan: stream.Plan, folder: training.RunFolder, wish: Wish, live: bool
     ):
         self._options, self._plan, self._folder, self._wish, self._live = options, plan, folder, wish, live
         self._compiled = stream.forecasting(plan)
@@ -273,40 +271,6 @@ class _Follower:
         if self._live:
             for h, value, low, high in journal.ahead():
                 print(f"{self._clock.ahead(h)},{h},{value:.7g},{low:.7g},{high:.7g}", flush=True)
-
-
-class _Wish:
-    """SIGTERM and SIGINT as a wish to stop: heard at once while waiting, else after what is learned."""
-
-    def __init__(self):
-        self.signal: int | None = None
-        self._waiting = False
-
-    def __enter__(self):
-        self._before = {
-            number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """While rows are waited for."""
-        self._waiting = True
-        try:
-            yield
-        finally:
-            self._waiting = False
-
-    def _hear(self, number: int, frame: Any) -> None:
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
-        if self._waiting:
-            raise KeyboardInterrupt
 
 
 def _as_there(options: Forecast) -> Forecast:
