@@ -144,24 +144,31 @@ def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
     """A matrix with orthonormal columns whose row i has squared norm `weights[i]`.
 
     The weights lie in [0, 1] and sum to `rank`. Row by row: the fractional row carried along is rotated
-    with the next unit vector, or with a zero row, so that one of the two gets the norm that is due.
+    with the next unit vector, or with a zero row, so that one of the two gets the norm that is due. All
+    angles follow from the running sums of the weights, at once; only the rotations come one by one.
     """
-    eps = jnp.finfo(weights.dtype).eps
+    ends = jnp.cumsum(weights)
+    starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
+    # Unit vectors used before and after a row; what they have beyond the rows so far is carried along.
+    before, after = (jnp.minimum(jnp.ceil(sums), rank) for sums in (starts, ends))
+    size, fresh = before - starts, after > before
+    rising = (weights - size) / jnp.where(fresh, 1 - size, 1)
+    falling = 1 - weights / jnp.where(size > 0, size, jnp.inf)
+    cosine2 = jnp.clip(jnp.where(fresh, rising, falling), 0, 1)
+    cosine, sine = jnp.sqrt(cosine2)[:, None], jnp.sqrt(1 - cosine2)[:, None]
+    units = fresh[:, None] & (before[:, None] == jnp.arange(rank, dtype=weights.dtype)[None])
 
-    def row(carry, weight):
-        rest, size, used = carry  # the fractional row, its squared norm, unit vectors used so far
-        fresh = (weight >= size) & (used < rank)
-        unit = jnp.where(fresh, jax.nn.one_hot(used, rank, dtype=weights.dtype), 0)
-        gap = 1 - size
-        rising = jnp.where(gap > eps, (weight - size) / jnp.where(gap > eps, gap, 1), 1)
-        falling = 1 - weight / jnp.where(size > 0, size, 1)
-        cosine2 = jnp.clip(jnp.where(fresh, rising, falling), 0, 1)
-        cosine, sine = jnp.sqrt(cosine2), jnp.sqrt(1 - cosine2)
-        out, rest = cosine * unit + sine * rest, cosine * rest - sine * unit
-        return (rest, jnp.sum(rest**2), used + fresh.astype(int)), out
+    def rotate(rest, row):
+        cosine, entering = row
+        return cosine * rest - entering, rest
 
-    start = (jnp.zeros(rank, weights.dtype), jnp.zeros((), weights.dtype), jnp.zeros((), int))
-    return jax.lax.scan(row, start, weights)[1]
+    rotations = cosine, jnp.where(units, sine, 0)
+    _, rests = jax.lax.scan(rotate, jnp.zeros(rank, weights.dtype), rotations)
+    rows = jnp.where(units, cosine, 0) + sine * rests
+    # To the last bit the norms that are due: with them a reduction is unbiased.
+    squares = jnp.sum(rows**2, axis=1)
+    scales = jnp.sqrt(weights / jnp.where(squares > 0, squares, jnp.inf))
+    return scales[:, None] * rows
 
 
 def _root(gram: Float[Array, "q q"], widths: Float[Array, " q"]) -> Float[Array, "q q"]:
