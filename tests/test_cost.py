@@ -28,13 +28,18 @@ def block_step(learner, params, inputs, state):
     return params, learner.phases.compress(params, state)[0]
 
 
-def compiled(make, hidden, lanes=2, block=1, inputs=4):
+def block_of(make, hidden, lanes=2, block=1, inputs=4):
+    """`block_step` of a learner, traced."""
     cell = ft.cells.highway(hidden=hidden, inputs=inputs)
     learner = make(cell)
     params = cell.init(jax.random.key(0))
     state = learner.init(jax.random.key(1), params, lanes=lanes)
     xs = jnp.ones((block, lanes, inputs))
-    return jax.jit(partial(block_step, learner)).lower(params, xs, state).compile()
+    return jax.jit(partial(block_step, learner)).trace(params, xs, state)
+
+
+def compiled(make, **sizes):
+    return block_of(make, **sizes).lower().compile()
 
 
 @cache
@@ -47,6 +52,18 @@ def exponent(low, high, quantity):
     """The power of a size with which a quantity grows between two cases a factor 2 apart."""
     a, b = (counted(make, **sizes)[quantity] for make, sizes in (low, high))
     return np.log2(b / a)
+
+
+@pytest.mark.parametrize("name", ["ok", "ktp", "sketch"])
+def test_on_a_gpu_no_decomposition_takes_one_lane_after_the_other(name):
+    def make(cell):
+        return getattr(ft, name)(cell, rank=4, block=16)
+
+    program = block_of(make, hidden=8, block=16).lower(lowering_platforms=("cuda",)).as_text()
+    called = set(re.findall(r"custom_call @(cu\w+)", program))
+    # Of those that JAX calls there, these have a form for many small matrices.
+    batched = {"cusolver_geqrf_ffi", "cusolver_potrf_ffi", "cusolver_gesvdj_ffi", "cusolver_syevd_ffi"}
+    assert called and called <= batched
 
 
 LEARNERS = {

@@ -89,9 +89,10 @@ def reduce_optimally(
     Exactness: unbiased whatever the rounding in L and d, since only V V^T = 1 and (4) are used. Pairs of
     new factors have equal norms; the new left factors are orthogonal.
 
-    Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix. Each of the
-    four decompositions waits for the one before: jaxlib before 0.11 hangs when as many of them as there are
-    cores run at once (they split their batch among the threads that they block).
+    Cost: O(q^2 (F + q)), beside the products with `right` that make the Gram matrix and mix. Each
+    decomposition, and the solution that applies Q, waits for the one before: jaxlib before 0.11 hangs when
+    as many of them as there are cores run at once (they split their batch among the threads that they
+    block).
 
     Source: Benzing et al., ICML 2019, Algorithms 1 to 3 (there q = rank + 1; general q is ours).
     """
@@ -112,8 +113,7 @@ def reduce_optimally(
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
     v, d = jnp.pad(v, ((0, 0), (0, empty))), jnp.pad(d, (0, empty))
     basis, info = mix(key, d, rank)
-    within = jnp.pad(v @ basis, ((0, size - depth), (0, 0)))
-    new_left = jax.lax.linalg.ormqr(packed.T[:, :depth], taus, within).T  # (4)
+    new_left = _reflected(packed.T[:, :depth], taus, v @ basis).T  # (4)
     inverse = jnp.where(d > 0, 1 / jnp.where(d > 0, d, 1), 0)
     mixing = (v @ (inverse[:, None] * basis)).T @ triangular
     return new_left, mixing, info
@@ -169,6 +169,24 @@ def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
     squares = jnp.sum(rows**2, axis=1)
     scales = jnp.sqrt(weights / jnp.where(squares > 0, squares, jnp.inf))
     return scales[:, None] * rows
+
+
+def _reflected(
+    packed: Float[Array, "F n"], taus: Float[Array, " n"], top: Float[Array, "n r"]
+) -> Float[Array, "F r"]:
+    """Q @ (top, 0 ..)^T for the n reflections Q of a decomposition.
+
+    As matrix products, Q = 1 - v (diag(1/tau) + striu(v^T v))^-1 v^T, since LAPACK's and cuSOLVER's own
+    take one lane after the other.
+
+    Source: Joffrain, Low, Quintana-Orti, van de Geijn, Van Zee, ACM TOMS 32(2), 2006 (the UT transform).
+    """
+    count = taus.size
+    v = jnp.tril(packed, -1) + jnp.eye(*packed.shape, dtype=packed.dtype)
+    upper = jnp.eye(count, dtype=packed.dtype) + taus[:, None] * jnp.triu(v.T @ v, 1)
+    weights = taus[:, None] * (v[:count].T @ top)
+    moved = v @ jax.scipy.linalg.solve_triangular(upper, weights, unit_diagonal=True)
+    return jnp.pad(top, ((0, packed.shape[0] - count), (0, 0))) - moved
 
 
 def _root(gram: Float[Array, "q q"], widths: Float[Array, " q"]) -> Float[Array, "q q"]:
