@@ -24,8 +24,8 @@ class Reproduce:
     """Measure a claim of the papers and show the paper's figures and ours; exit 1 if it fails.
 
     Writes NAME-SCALE.json and NAME-SCALE.png: to benchmarks/results and docs/experiments in a checkout,
-    else to reproduced/. What was cut off goes on with the same command: finished parts are kept beside the
-    record, in NAME-SCALE.parts.json, until it is written.
+    else to reproduced/. What was cut off goes on with the same command: finished parts, and every ten
+    minutes how far the next one is, are kept beside the record in NAME-SCALE.parts until it is written.
 
     Examples:
       foretrace reproduce --list
