@@ -13,7 +13,7 @@ import pytest
 
 from foretrace import experiments, learners, tasks
 from foretrace.cli import main
-from foretrace.experiments import _parts, balance, noise, variance
+from foretrace.experiments import _parts, balance, noise, ptb, variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
@@ -139,6 +139,27 @@ def test_parts_of_other_settings_or_of_no_sense_are_ignored(tmp_path):
         path.write_text(content)
         assert len(Parts(path, {"jax": "2"})) == 0
     assert Parts(None, {})("a", lambda: ((1,), np.ones((1, 2)), "b", None)) == [[1], [[1, 1]], "b", None]
+
+
+def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next():
+    ends = {"ok:8": 2.0, "ok:8/16": 2.1, "kf_rtrl": 2.2, "uoro": 2.6, "tbptt:25": 2.0}
+    steps = [10_000, 50_000, 100_000]
+    learners = {label: {"steps": steps, "valid": [[2.98, 2.3, end]]} for label, end in ends.items()}
+    found = ptb.PTB.check({"groups": {"authors": {"units": 256, "learners": learners}}})
+    held = {finding.claim: finding.holds for finding in found}
+    whose = "the authors' 8-OK"
+    assert held == {
+        f"ok:8 after 10,000 steps: within 0.03 of {whose}": True,
+        f"ok:8 after 50,000 steps: within 0.03 of {whose}": True,
+        f"ok:8 after 100,000 steps: within 0.03 of {whose}": False,
+        f"ok:8/16 after 10,000 steps: at most 0.03 above {whose}": True,
+        f"ok:8/16 after 50,000 steps: at most 0.03 above {whose}": True,
+        f"ok:8/16 after 100,000 steps: at most 0.03 above {whose}": True,
+        "ok:8/16 after 100,000 steps: at most 0.03 above block 1": False,
+        "256 units: ok:8 is below kf_rtrl": True,
+        "256 units: kf_rtrl is below uoro": True,
+        "256 units: ok:8 is within 3 % of tbptt:25, or below": True,
+    }
 
 
 def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):

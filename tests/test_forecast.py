@@ -17,6 +17,7 @@ import pytest
 
 from foretrace import stream
 from foretrace.cli import main
+from foretrace.cli._wish import Wish
 
 SMALL = ["--hidden", "4"]
 
@@ -260,3 +261,16 @@ def test_rows_are_read_from_text_as_it_is():
     assert math.isnan(first.y) and first.x == (1.0,) and first.dated
     assert second.y == 2.5 and math.isnan(second.x[0])
     assert second.when - first.when == 86400
+
+
+def test_signals_that_the_parent_ignores_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Wish() as wish:
+            signal.raise_signal(signal.SIGINT)
+            assert wish.signal is None
+            signal.raise_signal(signal.SIGTERM)
+            assert wish.signal == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

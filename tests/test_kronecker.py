@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from foretrace._kronecker import frame, random_signs, reduce_by_signs, reduce_optimally
+from foretrace._kronecker import frame, mix, random_signs, reduce_by_signs, reduce_optimally
 from oracles import all_signs, signs_from
 
 SIZES = [(2, 1), (3, 2), (9, 8), (12, 4), (20, 8), (5, 1), (6, 3)]
@@ -250,6 +250,14 @@ def test_frame_survives_whole_and_equal_weights_in_float32(weights):
     made = np.asarray(frame(jnp.asarray(weights, jnp.float32), 2))
     np.testing.assert_allclose(made.T @ made, np.eye(2), atol=1e-6)
     np.testing.assert_allclose(np.sum(made**2, axis=1), weights, atol=1e-6)
+
+
+def test_what_is_mixed_keeps_its_mean_in_float32_however_small():
+    rng = np.random.default_rng(0)
+    d = np.sort(np.exp(2.5 * rng.normal(size=(1000, 24))))[:, ::-1].astype(np.float32)
+    basis, _ = jax.jit(jax.vmap(lambda d: mix(jax.random.key(0), d, 8)))(jnp.asarray(d))
+    # Signs make the rest of B B^T vanish in the mean; the diagonal has to be d whatever they are.
+    np.testing.assert_allclose(np.sum(np.asarray(basis, float) ** 2, axis=2), d, rtol=1e-5)
 
 
 def test_signs_are_fair_and_independent():

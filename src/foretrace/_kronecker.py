@@ -29,7 +29,7 @@ class OptimalInfo(NamedTuple):
 
 def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]:
     """Independent uniform signs -1, +1."""
-    # Eight to a byte: `jax.random.rademacher` spends 32 bits on each, in UORO a tenth of the whole step.
+    # Eight to a byte: `jax.random.rademacher` spends 32 bits on each, which UORO's step time shows.
     bits = jnp.unpackbits(jax.random.bits(key, (-(-count // 8),), jnp.uint8))[:count]
     # The barrier keeps the compiler from drawing anew wherever they are used, which costs more than an SVD.
     return jax.lax.optimization_barrier(2 * bits.astype(dtype) - 1)
@@ -165,7 +165,7 @@ def frame(weights: Float[Array, " n"], rank: int) -> Float[Array, "n {rank}"]:
     rotations = cosine, jnp.where(units, sine, 0)
     _, rests = jax.lax.scan(rotate, jnp.zeros(rank, weights.dtype), rotations)
     rows = jnp.where(units, cosine, 0) + sine * rests
-    # To the last bit the norms that are due: with them a reduction is unbiased.
+    # The sums round small weights away; a reduction is unbiased with the norms that are due.
     squares = jnp.sum(rows**2, axis=1)
     scales = jnp.sqrt(weights / jnp.where(squares > 0, squares, jnp.inf))
     return scales[:, None] * rows

@@ -25,7 +25,8 @@ class Reproduce:
 
     Writes NAME-SCALE.json and NAME-SCALE.png: to benchmarks/results and docs/experiments in a checkout,
     else to reproduced/. What was cut off goes on with the same command: finished parts, and every ten
-    minutes how far the next one is, are kept beside the record in NAME-SCALE.parts until it is written.
+    minutes how far the next one is, are kept beside the record, in NAME-SCALE.parts.json and the folder
+    NAME-SCALE.parts, until it is written.
 
     Examples:
       foretrace reproduce --list

@@ -100,20 +100,20 @@ def _at(found: dict[str, Any], step: int | None = None) -> np.ndarray:
     return np.array(found["valid"])[:, index]
 
 
-def _authors(found: dict[str, Any], last: float) -> dict[int, float]:
+def _authors(found: dict[str, Any], last: int) -> dict[int, float]:
     """Bits of the authors' runs at time steps up to the last one; none for networks of another size."""
     return {step: bits for step, bits in _AUTHORS.items() if found["units"] == 256 and step <= 1.01 * last}
 
 
 def _as_authors(found):
-    """Whether OK is where the authors' runs were, and with a block where it is without."""
-    findings = []
-    for label, values in found["learners"].items():
+    """Whether 8-OK is where the authors' runs were, and with a block where it is without."""
+    learners, findings = found["learners"], []
+    for label in (label for label in learners if label.partition("/")[0] == "ok:8"):
+        values, plain = learners[label], learners.get("ok:8")
         last = values["steps"][-1]
         near = partial(_near, label, values)
         findings += [near(step, bits, "the authors' 8-OK") for step, bits in _authors(found, last).items()]
-        if label != "ok:8" and "ok:8" in found["learners"]:
-            plain = found["learners"]["ok:8"]
+        if label != "ok:8" and plain:
             last = min(last, plain["steps"][-1])
             findings.append(near(last, float(np.mean(_at(plain, last))), "block 1"))
     return findings
@@ -133,11 +133,11 @@ def _near(label, values, step, bits, whose):
 
 def _check(result):
     findings = []
-    for group, found in result["groups"].items():
-        if group == "authors":
-            findings += _as_authors(found)
-            continue
+    for found in result["groups"].values():
         learners = found["learners"]
+        findings += _as_authors(found)
+        if "kf_rtrl" not in learners:
+            continue
         end = {label: float(np.mean(_at(values))) for label, values in learners.items()}
         ok = next(label for label in end if label.startswith("ok"))
         for a, b, factor in ((ok, "kf_rtrl", 1), ("kf_rtrl", "uoro", 1), (ok, "tbptt:25", 1.03)):
@@ -168,7 +168,7 @@ def _charts(result):
     charts = []
     for found in result["groups"].values():
         lines = [Line(label, v["steps"], v["valid"]) for label, v in found["learners"].items()]
-        last = max(line.x[-1] for line in lines)
+        last = int(max(line.x[-1] for line in lines))
         known = _authors(found, last)
         if known:
             lines.append(Line("the authors' ok:8", list(known), [list(known.values())], theory=True))
