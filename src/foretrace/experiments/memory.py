@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from foretrace import tasks
+from foretrace._once import once
 from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._frozen import highway
@@ -21,7 +22,7 @@ _ONLINE = "bptt, a gradient per step"
 
 class _Program(NamedTuple):
     run: Any  # one compiled chunk, carry -> carry
-    init: Any
+    start: Any  # the first carry
     steps: int
     bytes: int  # of the training's state and of all buffers of the chunk
 
@@ -43,19 +44,19 @@ def _program(settings: dict[str, Any], label: str, length: int) -> _Program:
         update_every=every,
         clip=1.0,
     )
-    carry = jax.eval_shape(made.init, jax.random.key(0))
-    compiled = jax.jit(lambda carry: made.chunk(carry)[0], donate_argnums=0).lower(carry).compile()
+    start = once(made.init)(jax.random.key(0))
+    compiled = jax.jit(lambda carry: made.chunk(carry)[0], donate_argnums=0).lower(start).compile()
     used: Any = compiled.memory_analysis()
     reserved = used.argument_size_in_bytes + used.temp_size_in_bytes
-    return _Program(compiled, made.init, made.steps, reserved)
+    return _Program(compiled, start, made.steps, reserved)
 
 
 def _seconds(program: _Program, length: int, repeats: int) -> float:
     """Least time of a step over some chunks, the copy task being `length` steps long; after a warm-up."""
-    carry = program.init(jax.random.key(0))
-    stage = carry.streams.task._replace(curriculum=jnp.int32((length - 2) // 2))
-    # Copies: what is donated may not share a buffer.
-    carry = jax.tree.map(jnp.copy, carry._replace(streams=carry.streams._replace(task=stage)))
+    streams = program.start.streams
+    stage = streams.task._replace(curriculum=jnp.int32((length - 2) // 2))
+    # Copies: what is donated is gone, and may not share a buffer.
+    carry = jax.tree.map(jnp.copy, program.start._replace(streams=streams._replace(task=stage)))
     taken = []
     for _ in range(repeats + 1):
         start = time.perf_counter()

@@ -189,13 +189,13 @@ LEARNERS = Experiment(
     deviations=(
         "A vanilla network has no leak and no unit with a memory of its own: there e-prop and RFLO are "
         "`immediate`, with other words.",
-        "Scale quick has a few of the learners, the others all.",
+        "Scale quick has 32 units and a few of the learners, the others all.",
         "One rate for all, ten times that for TBPTT with its 16 times fewer updates.",
         "No claim that `immediate` beats `frozen`: on adding it does not.",
         "SnAp-2 is exact RTRL where every unit hears every other: it is left out.",
     ),
     scales={
-        "quick": _COMMON | {"seeds": 2, "steps": 4_000, "learners": _FEW},
+        "quick": _COMMON | {"seeds": 2, "steps": 4_000, "units": 32, "learners": _FEW},
         "day": _COMMON | {"seeds": 3, "steps": 20_000},
         "full": _COMMON | {"seeds": 10, "steps": 200_000},
     },
