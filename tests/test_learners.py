@@ -361,7 +361,8 @@ def parts(structure, tree):
 
 def of_past(structure, past):
     """The influence matrix that a factored past stands for, params-shaped with leaves (S, ..)."""
-    matrices = [jnp.einsum("rf,szr->sfz", g.left, g.right) for g in past.groups]
+    wide = [g.right.reshape(*g.right.shape[:2], len(g.left)) for g in past.groups]
+    matrices = [jnp.einsum("rf,szr->sfz", g.left, a) for g, a in zip(past.groups, wide, strict=True)]
     leaves = (structure.leaves[d.leaf].shape for d in structure.dense)
     dense = [a.reshape(-1, *shape) for a, shape in zip(past.dense, leaves, strict=True)]
     return jax.vmap(structure.gradient)(matrices, dense)

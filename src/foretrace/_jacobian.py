@@ -37,12 +37,15 @@ class Transport(NamedTuple):
         step: `(weights, values, Q, cut) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
             immediate_jacobian (N, size))`; where the bool `cut`, nothing comes from the state before.
         rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`.
+        entries: `slopes -> per group (values (n,), their places (n,) in the flattened preact_jacobian)`,
+            the places rising and fixed, all else zero; None where they are not known.
     """
 
     weights: Callable[[Params], Any]
     values: Callable[[Params, tuple], Any]
     step: Callable[[Any, Any, jax.Array | None, jax.Array], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
     rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
+    entries: Callable[[Any], tuple[tuple[jax.Array, np.ndarray], ...]] | None = None
 
     def jacobians(
         self, params: Params, residuals: tuple
@@ -171,7 +174,21 @@ def _by_entries(
         rows = jnp.eye(size, dtype=dtype) if rows is None else rows
         return tuple(_right(*pair, rows) for pair in zip(preacts, slopes, strict=True))
 
-    return Transport(weights, values, step, rights)
+    def entries(slopes):
+        return tuple(_entries(*pair) for pair in zip(preacts, slopes, strict=True))
+
+    return Transport(weights, values, step, rights, entries)
+
+
+def _entries(pattern: Pattern, values: jax.Array) -> tuple[jax.Array, np.ndarray]:
+    """The entries of the matrix with this pattern and these values, and their places, row by row."""
+    valid = pattern.rows >= 0
+    columns = np.broadcast_to(np.arange(valid.shape[1]), valid.shape)[valid]
+    rows = pattern.rows[valid]
+    order = np.lexsort((columns, rows))
+    rows, columns = rows[order], columns[order]
+    index = pattern.colour[columns] * values.shape[1] + rows
+    return _take(values.reshape(-1), index, 0, index >= 0), rows * valid.shape[1] + columns
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:

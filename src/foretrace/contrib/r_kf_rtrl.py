@@ -101,7 +101,7 @@ def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
             jacobian, rights, dense = block.matrices()
             keys = keys_for(key, past.groups)
             found = [
-                _joined(k, g._replace(b=jacobian @ g.b), f, right)
+                _joined(k, g._replace(b=jacobian @ g.b), f, right.dense)
                 for k, g, f, right in zip(keys, past.groups, block.factors(), rights, strict=True)
             ]
             none = jnp.zeros((block.length + 1, 0), dtype)

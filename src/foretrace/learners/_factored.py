@@ -8,18 +8,27 @@ import jax.numpy as jnp
 
 from foretrace._structure import Structure
 from foretrace.learners._past import Block, Past, Sensitivity, Terms, empty_dense, read_dense
+from foretrace.learners._rights import Rights
 
 DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still cheap to track exactly
 
 
 class Factors(NamedTuple):
-    """sum_r left_r (x) right_r: left (R, F), right (S, Z, R).
+    """sum_r left_r (x) right_r: left (R, F), right (S, Z, R), or (S, Z) of a single product.
 
-    With the rank last, moving, reading, comparing and mixing are matrix products without a transpose.
+    With the rank last, moving, reading, comparing and mixing are matrix products without a transpose. An
+    axis of one would be copied at every step.
     """
 
     left: jax.Array
     right: jax.Array
+
+
+class New(NamedTuple):
+    """What a block's k steps add, sum_i left_i (x) right_i: left (k, F), right k matrices (S, Z)."""
+
+    left: jax.Array
+    right: Rights
 
 
 class FactoredPast(NamedTuple):
@@ -33,7 +42,7 @@ def factored_past(
     structure: Structure,
     name: str,
     rank: int,
-    compress: Callable[[jax.Array, list[Factors], list[Factors]], tuple[list[Factors], Any]],
+    compress: Callable[[jax.Array, list[Factors], list[New]], tuple[list[Factors], Any]],
 ) -> Past:
     """A past of `rank` products per group, which a block's new ones join and `compress` brings back.
 
@@ -42,8 +51,7 @@ def factored_past(
         name: the learner's, for messages.
         rank: number of products, R.
         compress: `(key, old, new) -> (factors, info)`, each a list over groups but the info. `old` is the
-            past moved to the block's end, with its right factors as (S Z, R); `new` has left (k, F) and
-            right (k, S Z). The factors are like `old`.
+            past moved to the block's end, with its right factors as (S Z, R). The factors are like `old`.
 
     Raises:
         ValueError: a leaf neither factorises nor is small enough to be tracked exactly.
@@ -55,7 +63,7 @@ def factored_past(
         groups = tuple(
             Factors(
                 jnp.zeros((rank, group.factor_size), structure.dtype),
-                jnp.zeros((size, group.preact_size, rank), structure.dtype),
+                jnp.zeros((size, group.preact_size, rank)[: 2 if rank == 1 else 3], structure.dtype),
             )
             for group in structure.groups
         )
@@ -76,10 +84,7 @@ def factored_past(
             )
             for group in past.groups
         ]
-        new = [
-            Factors(left, right.reshape(block.length, -1))
-            for left, right in zip(block.factors(), rights, strict=True)
-        ]
+        new = [New(*pair) for pair in zip(block.factors(), rights, strict=True)]
         factors, info = compress(key, old, new)
         groups = tuple(
             Factors(found.left, found.right.reshape(group.right.shape))

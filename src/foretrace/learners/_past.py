@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from foretrace._jacobian import Transport
 from foretrace._structure import Structure
 from foretrace._types import Info, Params
+from foretrace.learners._rights import Placed, Rights, Whole
 
 
 class Sensitivity(NamedTuple):
@@ -131,22 +132,26 @@ class Block:
         """The input factors of every group, (length, F)."""
         return jax.vmap(self.structure.factors, axis_size=self.length)(self._steps[0])
 
-    def matrices(self) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    def matrices(self) -> tuple[jax.Array, tuple[Rights, ...], tuple[jax.Array, ...]]:
         """The state Jacobian of the block and what its steps add to the influence at its end.
 
         Returns:
             Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
-            factors Q_i D_i, (length, S, Z); per dense leaf sum_i Q_i I_i, (S, size).
+            factors Q_i D_i of every step; per dense leaf sum_i Q_i I_i, (S, size).
         """
+        way, (window, weights) = self._transport, self._steps
         if self.length == 1:  # the identity needs no product
-            only = self._at(jax.tree.map(lambda a: a[0], self._steps))
-            suffix, rights, dense = jax.tree.map(
-                lambda a: jnp.where(self.over, 0, a), self._transport.jacobians(*only)
-            )
-            return jnp.where(self._cuts[0], 0, suffix), tuple(right[None] for right in rights), dense
+            params, residuals = self._at(jax.tree.map(lambda a: a[0], self._steps))
+            values = way.values(params, residuals)
+            found = way.step(way.weights(params), values, None, self._cuts[0])
+            suffix, slopes, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), found)
+            if way.entries is None:
+                return suffix, tuple(Whole(right[None]) for right in way.rights(slopes, None)), dense
+            shapes = ((self.structure.state_size, group.preact_size) for group in self.structure.groups)
+            pairs = zip(way.entries(slopes), shapes, strict=True)
+            return suffix, tuple(Placed(*entries, shape) for entries, shape in pairs), dense
 
         # Made for all steps at once: in the loop the compiler would make them anew for every entry.
-        way, (window, weights) = self._transport, self._steps
         values = jax.vmap(lambda step: way.values(*self._at(step)), axis_size=self.length)(self._steps)
         own = jax.vmap(lambda step: way.weights(self._at((window, step))[0]))(weights) if weights else None
         shared = None if weights else way.weights(self._params)
@@ -162,7 +167,8 @@ class Block:
         start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
         steps = self._cuts[:-1], values, own
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
-        return suffix, jax.vmap(way.rights)(slopes, suffixes), dense
+        rights = jax.vmap(way.rights)(slopes, suffixes)
+        return suffix, tuple(Whole(right) for right in rights), dense
 
 
 def norm(tree: Any) -> jax.Array:

@@ -10,6 +10,7 @@ from foretrace._kronecker import reduce_by_signs
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import engine
 from foretrace.learners._factored import Factors, factored_past, keys_for
+from foretrace.learners._rights import inner
 
 
 class KFInfo(NamedTuple):
@@ -65,10 +66,10 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
 
     def reduced(key, old, new):  # (1), (2)
         left = jnp.concatenate([old.left, new.left])
-        widths = jnp.append(jnp.linalg.norm(old.right), jnp.linalg.norm(new.right, axis=1))
+        widths = jnp.sqrt(jnp.append(inner(old.right, old.right), new.right.squares()))
         left, mixing, scalings = reduce_by_signs(key, left, widths)
-        right = mixing[0] * old.right[:, 0] + mixing[1:] @ new.right
-        return Factors(left[None], right[:, None]), scalings
+        right = new.right.added(mixing[0] * old.right, mixing[None, 1:])
+        return Factors(left[None], right), scalings
 
     def past(structure):
         def compress(key, old, new):

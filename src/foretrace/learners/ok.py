@@ -12,6 +12,7 @@ from foretrace._kronecker import reduce_optimally
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import engine
 from foretrace.learners._factored import Factors, factored_past, keys_for
+from foretrace.learners._rights import Rights, inner
 
 
 class OKInfo(NamedTuple):
@@ -75,9 +76,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         def compress(key, old, new):  # (2)
             if not old:
                 return [], OKInfo(*(jnp.zeros(0, structure.dtype) for _ in OKInfo._fields))
-            # Transposed once, since products that contract over rows are several times faster.
-            fresh = [jax.lax.optimization_barrier(group.right.T) for group in new]
-            grams = jnp.stack([_gram_of(a.right, b) for a, b in zip(old, fresh, strict=True)])
+            grams = jnp.stack([_gram(a.right, b.right) for a, b in zip(old, new, strict=True)])
             # All groups at once: the decompositions of one at a time would wait for each other.
             width = max(group.left.shape[1] for group in old)
             lefts = jnp.stack([_padded(a.left, b.left, width) for a, b in zip(old, new, strict=True)])
@@ -85,10 +84,10 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             lefts, mixings, info = reduce(keys_for(key, old), lefts, grams)
             factors = [
                 Factors(
-                    left[:, : group.left.shape[1]],
-                    group.right @ mixing[:, :rank].T + right @ mixing[:, rank:].T,
+                    left[:, : a.left.shape[1]],
+                    b.right.added(a.right @ mixing[:, :rank].T, mixing[:, rank:]),
                 )
-                for group, right, left, mixing in zip(old, fresh, lefts, mixings, strict=True)
+                for a, b, left, mixing in zip(old, new, lefts, mixings, strict=True)
             ]
             return factors, OKInfo(*info)
 
@@ -97,17 +96,12 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     return engine(cell, past, block)
 
 
-def _gram_of(old: Float[Array, "n q"], new: Float[Array, "n k"]) -> Float[Array, "q+k q+k"]:
-    """Inner products of all columns."""
-    across = _gram(old, new)
-    return jnp.block([[_gram(old, old), across], [across.T, _gram(new, new)]])
+def _gram(old: Float[Array, "n q"], new: Rights) -> Float[Array, "m m"]:
+    """Inner products of all right factors."""
+    across = new.across(old)
+    return jnp.block([[inner(old, old), across], [across.T, new.gram()]])
 
 
 def _padded(old: Float[Array, "q F"], new: Float[Array, "k F"], width: int) -> Float[Array, "q+k {width}"]:
     """All left factors of a group, with zeros up to the longest of any group."""
     return jnp.pad(jnp.concatenate([old, new]), ((0, 0), (0, width - old.shape[1])))
-
-
-def _gram(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
-    """a^T @ b, written so that the compiler sees no transpose of these tall matrices."""
-    return jnp.einsum("nq,nr->qr", a, b)

@@ -1,0 +1,86 @@
+"""Right factors of the products that a block adds to the influence: k matrices Q_i D_i."""
+
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class Whole:
+    """All entries of k matrices.
+
+    What the right factors of the past are here has them one above the other, (S Z, ..).
+    """
+
+    def __init__(self, matrices: Float[Array, "k S Z"]) -> None:
+        self.dense = matrices
+        self._rows = matrices.reshape(len(matrices), -1)
+
+    @cached_property
+    def _columns(self) -> Float[Array, "n k"]:
+        # Transposed once, since products that contract over rows are several times faster.
+        return jax.lax.optimization_barrier(self._rows.T)
+
+    def squares(self) -> Float[Array, " k"]:
+        """Squared norms."""
+        return jnp.sum(self._rows**2, axis=1)
+
+    def gram(self) -> Float[Array, "k k"]:
+        """Inner products with each other."""
+        return inner(self._columns, self._columns)
+
+    def across(self, past: Float[Array, "n q"]) -> Float[Array, "q k"]:
+        """Inner products with the columns of a past."""
+        return inner(past, self._columns)
+
+    def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r k"]) -> Float[Array, "n r"]:
+        """A past with, in every column, so much of each."""
+        if len(mixing) == 1:  # and then no transpose is needed
+            return past + (mixing @ self._rows).T
+        return past + self._columns @ mixing.T
+
+
+class Placed:
+    """A single matrix, zero but for some entries whose places are known beforehand: D itself.
+
+    Nothing of the size of the whole matrix is read or written but what is asked for.
+    """
+
+    def __init__(self, values: Float[Array, " n"], index: np.ndarray, shape: tuple[int, int]) -> None:
+        """Values (n,) and their places (n,), which rise, in the flattened matrix of shape (S, Z)."""
+        self._values, self._index, self._shape = values, index, shape
+
+    @property
+    def dense(self) -> Float[Array, "1 S Z"]:
+        """The matrix, with an axis of one for the step."""
+        whole = jnp.zeros(self._shape, self._values.dtype).reshape(-1)
+        return self._put(whole, self._values).reshape(1, *self._shape)
+
+    def squares(self) -> Float[Array, " 1"]:
+        """Its squared norm."""
+        return jnp.sum(self._values**2)[None]
+
+    def gram(self) -> Float[Array, "1 1"]:
+        """Its inner product with itself."""
+        return self.squares()[None]
+
+    def across(self, past: Float[Array, "n q"]) -> Float[Array, "q 1"]:
+        """Inner products with the columns of a past."""
+        return (self._values @ past[self._index])[:, None]
+
+    def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r 1"]) -> Float[Array, "n r"]:
+        """A past with so much of it in every column."""
+        return self._put(past, self._values[:, None] * mixing.T)
+
+    def _put(self, whole: jax.Array, values: jax.Array) -> jax.Array:
+        return whole.at[self._index].add(values, unique_indices=True, indices_are_sorted=True)
+
+
+Rights = Whole | Placed
+
+
+def inner(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
+    """a^T @ b, written so that the compiler sees no transpose of these tall matrices."""
+    return jnp.einsum("nq,nr->qr", a, b)

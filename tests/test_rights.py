@@ -1,0 +1,49 @@
+"""The right factors of a block's steps: a matrix of few entries and the same one whole agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretrace as ft
+from foretrace._analysis import find_structure
+from foretrace._jacobian import transport
+from foretrace.learners._rights import Placed, Whole
+
+CELLS = {
+    "rnn": lambda: ft.cells.rnn(hidden=5, inputs=3),
+    "highway": lambda: ft.cells.highway(hidden=5, inputs=3),
+    "lstm": lambda: ft.cells.lstm(hidden=5, inputs=3),
+}
+
+
+@pytest.fixture(params=CELLS)
+def both(request):
+    """The preactivation Jacobian of a step, (S, Z), by its entries and whole."""
+    cell = CELLS[request.param]()
+    params = cell.init(jax.random.key(0))
+    structure = find_structure(cell, params)
+    way = transport(structure)
+    hidden = jax.random.normal(jax.random.key(1), (structure.state_size,))
+    _, residuals = structure.forward(params, hidden, jnp.ones(3))
+    _, slopes, _ = way.step(way.weights(params), way.values(params, residuals), None, jnp.array(False))
+    (whole,), (entries,) = way.rights(slopes, None), way.entries(slopes)
+    return Placed(*entries, whole.shape), Whole(whole[None])
+
+
+def test_the_entries_are_all_there_are(both):
+    placed, whole = both
+    np.testing.assert_array_equal(placed.dense, whole.dense)
+    assert np.count_nonzero(whole.dense) < whole.dense.size / 3
+
+
+def test_products_with_a_past_agree(both):
+    placed, whole = both
+    count = whole.dense.size
+    past, mixing = jnp.arange(4.0 * count).reshape(count, 4) / count, jnp.array([[1.0], [-2], [0.5], [0]])
+    np.testing.assert_allclose(placed.squares(), whole.squares(), rtol=1e-6)
+    np.testing.assert_allclose(placed.gram(), whole.gram(), rtol=1e-6)
+    np.testing.assert_allclose(placed.across(past), whole.across(past), rtol=1e-5)
+    for columns in (4, 1):
+        one = past[:, :columns], mixing[:columns]
+        np.testing.assert_allclose(placed.added(*one), whole.added(*one), rtol=1e-6)
