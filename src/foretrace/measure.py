@@ -204,11 +204,12 @@ class Explanation:
         if learner == "rtrl":
             whole = size * (weights + exact)
             return counts | {"move": 2 * size * whole / k, "read": 2 * whole, "mix": 2 * size * weights}
+        new = 0 if k == 1 and self.structure.is_elementwise else k  # of one step, the entries are few
         return counts | {
             "move": 2 * size * (r * area + size * exact) / k,
             "read": 2 * r * area,
-            "gram": 2 * (r + k) ** 2 * area / k if learner == "ok" else 2 * (r + k) * area / k,
-            "mix": 2 * r * (r + k) * area / k,
+            "gram": 2 * (r + new) ** 2 * area / k if learner == "ok" else 2 * (r + new) * area / k,
+            "mix": 2 * r * (r + new) * area / k,
             "decompose": (1e4 + (r + k) ** 3) / k if learner == "ok" else 0,
         }
 
