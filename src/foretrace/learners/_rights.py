@@ -1,4 +1,7 @@
-"""Right factors of the products that a block adds to the influence: k matrices Q_i D_i."""
+"""Right factors Q_i D_i of the products that a block's k steps add to the influence, k matrices (S, Z).
+
+They meet the right factors of a past, which lie with all their entries in a column each, (S Z, R).
+"""
 
 from functools import cached_property
 
@@ -9,10 +12,7 @@ from jaxtyping import Array, Float
 
 
 class Whole:
-    """All entries of k matrices.
-
-    What the right factors of the past are here has them one above the other, (S Z, ..).
-    """
+    """All entries of k matrices."""
 
     def __init__(self, matrices: Float[Array, "k S Z"]) -> None:
         self.dense = matrices
@@ -36,16 +36,16 @@ class Whole:
         return inner(past, self._columns)
 
     def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r k"]) -> Float[Array, "n r"]:
-        """A past with, in every column, so much of each."""
-        if len(mixing) == 1:  # and then no transpose is needed
+        """A past with so much of each added to every column."""
+        if len(mixing) == 1:  # which needs no transpose
             return past + (mixing @ self._rows).T
         return past + self._columns @ mixing.T
 
 
 class Placed:
-    """A single matrix, zero but for some entries whose places are known beforehand: D itself.
+    """A single matrix, zero but for a few entries whose places are known beforehand: D itself.
 
-    Nothing of the size of the whole matrix is read or written but what is asked for.
+    Nothing here reads or writes as many numbers as the matrix has, but `dense`.
     """
 
     def __init__(self, values: Float[Array, " n"], index: np.ndarray, shape: tuple[int, int]) -> None:
@@ -71,7 +71,7 @@ class Placed:
         return (self._values @ past[self._index])[:, None]
 
     def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r 1"]) -> Float[Array, "n r"]:
-        """A past with so much of it in every column."""
+        """A past with so much of it added to every column."""
         return self._put(past, self._values[:, None] * mixing.T)
 
     def _put(self, whole: jax.Array, values: jax.Array) -> jax.Array:
