@@ -38,7 +38,7 @@ class Transport(NamedTuple):
             immediate_jacobian (N, size))`; where the bool `cut`, nothing comes from the state before.
         rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`.
         entries: `slopes -> per group (values (n,), their places (n,) in the flattened preact_jacobian)`,
-            the places rising and fixed, all else zero; None where they are not known.
+            the places fixed and all different, all else zero; None where they are not known.
     """
 
     weights: Callable[[Params], Any]
@@ -181,14 +181,11 @@ def _by_entries(
 
 
 def _entries(pattern: Pattern, values: jax.Array) -> tuple[jax.Array, np.ndarray]:
-    """The entries of the matrix with this pattern and these values, and their places, row by row."""
+    """The entries of the matrix with this pattern and these values, and their places."""
     valid = pattern.rows >= 0
-    columns = np.broadcast_to(np.arange(valid.shape[1]), valid.shape)[valid]
-    rows = pattern.rows[valid]
-    order = np.lexsort((columns, rows))
-    rows, columns = rows[order], columns[order]
+    rows, columns = pattern.rows[valid], np.nonzero(valid)[1]
     index = pattern.colour[columns] * values.shape[1] + rows
-    return _take(values.reshape(-1), index, 0, index >= 0), rows * valid.shape[1] + columns
+    return _take(values.reshape(-1), index, 0, rows >= 0), rows * valid.shape[1] + columns
 
 
 def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:

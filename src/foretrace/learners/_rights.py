@@ -49,7 +49,7 @@ class Placed:
     """
 
     def __init__(self, values: Float[Array, " n"], index: np.ndarray, shape: tuple[int, int]) -> None:
-        """Values (n,) and their places (n,), which rise, in the flattened matrix of shape (S, Z)."""
+        """Values (n,) and their places (n,), all different, in the flattened matrix of shape (S, Z)."""
         self._values, self._index, self._shape = values, index, shape
 
     @property
@@ -75,7 +75,7 @@ class Placed:
         return self._put(past, self._values[:, None] * mixing.T)
 
     def _put(self, whole: jax.Array, values: jax.Array) -> jax.Array:
-        return whole.at[self._index].add(values, unique_indices=True, indices_are_sorted=True)
+        return whole.at[self._index].add(values, unique_indices=True)
 
 
 Rights = Whole | Placed

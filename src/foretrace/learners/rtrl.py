@@ -100,13 +100,11 @@ def _dense_past(structure: Structure) -> Past:
 
     def push(key, past, block):  # (3)
         jacobian, rights, dense = block.matrices()
-        added = (
-            jnp.swapaxes((f.T @ a.dense.reshape(block.length, -1)).reshape(-1, *a.dense.shape[1:]), 0, 1)
-            for f, a in zip(block.factors(), rights, strict=True)
-        )
+        rights = (right.dense for right in rights)
         groups = tuple(
-            (jacobian @ influence.reshape(size, -1)).reshape(influence.shape) + new
-            for influence, new in zip(past.groups, added, strict=True)
+            (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
+            + jnp.swapaxes((f.T @ right.reshape(block.length, -1)).reshape(-1, *right.shape[1:]), 0, 1)
+            for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
         )
         dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
         return RTRLPast(groups, dense), RTRLInfo()
