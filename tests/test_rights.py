@@ -8,7 +8,7 @@ import pytest
 import foretrace as ft
 from foretrace._analysis import find_structure
 from foretrace._jacobian import transport
-from foretrace.learners._rights import Placed, Whole
+from foretrace.learners._rights import Placed, Whole, mixed
 
 CELLS = {
     "rnn": lambda: ft.cells.rnn(hidden=5, inputs=3),
@@ -47,3 +47,10 @@ def test_products_with_a_past_agree(both):
     for columns in (4, 1):
         one = past[:, :columns], mixing[:columns]
         np.testing.assert_allclose(placed.added(*one), whole.added(*one), rtol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 8, 9])
+def test_mixing_is_a_product(columns):
+    past = jax.random.normal(jax.random.key(0), (30, columns))
+    mixing = jax.random.normal(jax.random.key(1), (5, columns))
+    np.testing.assert_allclose(mixed(past, mixing), past @ mixing.T, atol=1e-5)

@@ -3,7 +3,7 @@
 They meet the right factors of a past, which lie with all their entries in a column each, (S Z, R).
 """
 
-from functools import cached_property
+from functools import cached_property, reduce
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,16 @@ class Placed:
 
 Rights = Whole | Placed
 
+_NARROW = 8  # columns; of so few, one pass of multiplications and additions is faster than a product
+
 
 def inner(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
     """a^T @ b, written so that the compiler sees no transpose of these tall matrices."""
     return jnp.einsum("nq,nr->qr", a, b)
+
+
+def mixed(past: Float[Array, "n q"], mixing: Float[Array, "r q"]) -> Float[Array, "n r"]:
+    """The product past @ mixing^T."""
+    if past.shape[1] > _NARROW:
+        return past @ mixing.T
+    return reduce(jnp.add, (past[:, j : j + 1] * mixing[None, :, j] for j in range(past.shape[1])))

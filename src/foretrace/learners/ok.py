@@ -12,7 +12,7 @@ from foretrace._kronecker import reduce_optimally
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine import engine
 from foretrace.learners._factored import Factors, factored_past, keys_for
-from foretrace.learners._rights import Rights, inner
+from foretrace.learners._rights import Rights, inner, mixed
 
 
 class OKInfo(NamedTuple):
@@ -85,7 +85,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
             factors = [
                 Factors(
                     left[:, : a.left.shape[1]],
-                    b.right.added(a.right @ mixing[:, :rank].T, mixing[:, rank:]),
+                    b.right.added(mixed(a.right, mixing[:, :rank]), mixing[:, rank:]),
                 )
                 for a, b, left, mixing in zip(old, new, lefts, mixings, strict=True)
             ]
