@@ -8,9 +8,12 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import foretrace as ft
+from foretrace import tasks
+from foretrace.training import trainer
 from oracles import traced
 
 
@@ -154,6 +157,22 @@ def test_a_block_moves_the_past_once_and_not_at_every_step():
         for k in (1, 8)
     )
     assert eight["flops"] < 2 * one["flops"]
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("name", ["ok", "kf_rtrl", "uoro"])
+def test_a_training_does_not_copy_the_past(name, block):
+    cell, options = ft.cells.highway(hidden=12, inputs=4), {"rank": 3} if name == "ok" else {}
+    learner = getattr(ft, name)(cell, block=block, **options)
+    made = trainer(
+        cell, learner, tasks.copy(), optax.sgd(1e-3), lanes=2, steps=8, update_every=block, clip=1.0
+    )
+    carry = jax.eval_shape(made.init, jax.random.key(0))
+    past = {leaf.shape for leaf in jax.tree.leaves(carry.streams.learner.past) if leaf.size > 100}
+    text = jax.jit(lambda carry: made.chunk(carry)[0], donate_argnums=0).lower(carry).compile().as_text()
+    copied = set(re.findall(r"= f32\[([\d,]+)\]\S* copy\(", text))
+    assert past
+    assert not copied & {",".join(map(str, shape)) for shape in past}
 
 
 def test_memory_is_the_same_after_a_thousand_and_a_hundred_thousand_steps():

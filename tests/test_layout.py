@@ -15,6 +15,7 @@ ORDER = [
     *(
         "_arguments",
         "_once",
+        "_order",
         "_types",
         "checkpoint",
         "_jaxpr",

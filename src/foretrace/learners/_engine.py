@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._jacobian import Transport, transport
+from foretrace._order import never
 from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
 from foretrace.learners._lanes import (
@@ -119,8 +120,10 @@ def engine(
         def one(key, past, window, cuts):
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
+        # Not before an update, which waits for a gradient, which has read what is written here.
+        cuts = state.cuts | never(params)
         axes = 0 if way.draws else None, 0, 1, 1
-        past, info = jax.vmap(one, in_axes=axes)(keys, state.past, state.window, state.cuts)
+        past, info = jax.vmap(one, in_axes=axes)(keys, state.past, state.window, cuts)
         info = like_hidden(structure, state, info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
         return state._replace(past=past, phase=phase, cuts=cuts, key=key), info

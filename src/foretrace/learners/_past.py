@@ -119,15 +119,6 @@ class Block:
             past, out = jax.lax.scan(one, past, steps)
         return jax.tree.map(lambda a: jnp.where(self.over, 0, a), past), out
 
-    def after_update(self, value: jax.Array) -> jax.Array:
-        """A value as it is, but not before every weight is.
-
-        A gradient reads the past, so that an update of the weights may come before the past is written
-        anew: what XLA sees no order of, it copies. (It drops an `optimization_barrier` before it looks.)
-        """
-        firsts = [jnp.sum(jnp.real(leaf).ravel()[:1]) for leaf in jax.tree.leaves(self._params)]
-        return value + 0 * sum(first.astype(value.dtype) for first in firsts)
-
     def factors(self) -> tuple[jax.Array, ...]:
         """The input factors of every group, (length, F)."""
         return jax.vmap(self.structure.factors, axis_size=self.length)(self._steps[0])

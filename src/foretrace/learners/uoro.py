@@ -101,7 +101,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
             rho0 = jnp.sqrt((size + epsilon) / (norm(moved) + epsilon))  # (2)
             rho1 = jnp.sqrt((norm(g) + epsilon) / (norm(nu) + epsilon))
             s = rho0 * moved + rho1 * nu  # (3)
-            keep = block.after_update(jnp.where(block.alive, 1 / rho0, 0))
+            keep = jnp.where(block.alive, 1 / rho0, 0)
             groups = tuple(
                 keep * old + new.left.T @ (new.right / rho1)
                 for old, new in zip(w.groups, g.groups, strict=True)

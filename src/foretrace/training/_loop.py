@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from foretrace._arguments import check_count, check_number
+from foretrace._order import never
 from foretrace._types import Cell, Hidden, Learner, Phases
 from foretrace.tasks import Task
 
@@ -261,7 +262,7 @@ def _blocks_in_an_update(parts, carry):
     def block(inner, _):
         streams, total = inner
         streams, gradient, loss = run(parts, carry.params, streams, jnp.arange(length))
-        streams, info = _compress(parts, carry.params, streams)
+        streams, info = _compress(parts, _after(carry.params, gradient), streams)
         return (streams, _add(total, gradient)), (loss, info)
 
     start = (carry.streams, _zeros(carry.params))
@@ -269,6 +270,20 @@ def _blocks_in_an_update(parts, carry):
     (streams, total), (loss, info) = jax.lax.scan(block, start, length=blocks)
     carry, norm = _update(parts, carry, streams, total)
     return carry, (loss, norm, info)
+
+
+def _after(params, gradient):
+    """The parameters, but the least of the cell's is not known before a gradient is.
+
+    A gradient reads the past that the next push writes anew.
+    """
+    leaves, tree = jax.tree.flatten(params["cell"])
+    sizes = [leaf.size for leaf in leaves if leaf.size]
+    if not sizes:
+        return params
+    least = [leaf.size for leaf in leaves].index(min(sizes))
+    leaves[least] = jnp.where(never(gradient["cell"]), 0, leaves[least])
+    return params | {"cell": jax.tree.unflatten(tree, leaves)}
 
 
 def _one_step(learner: Learner) -> Phases:
