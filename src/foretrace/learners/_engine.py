@@ -120,8 +120,9 @@ def engine(
         def one(key, past, window, cuts):
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
-        # Not before an update, which waits for a gradient, which has read what is written here.
-        cuts = state.cuts | never(params)
+        cuts = state.cuts
+        if not joins(params):  # it follows an update, whose gradient has read what is written anew here
+            cuts |= never(params)
         axes = 0 if way.draws else None, 0, 1, 1
         past, info = jax.vmap(one, in_axes=axes)(keys, state.past, state.window, cuts)
         info = like_hidden(structure, state, info)
