@@ -91,10 +91,11 @@ def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> d
     input_key, recurrent_key = jax.random.split(key)
     glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
-    # Drawn gate by gate: stacking must not change the scale that each gate sees.
+    # Drawn gate by gate: stacking must not change the scale that each gate sees. In a loop, since jaxlib
+    # before 0.11 hangs when as many decompositions as there are cores run at once, for several seeds each.
     def draw(initializer, key, rows):
-        keys = jax.random.split(key, gates)
-        return jnp.concatenate([initializer(k, (rows, hidden), dtype) for k in keys], axis=1)
+        drawn = jax.lax.map(lambda k: initializer(k, (rows, hidden), dtype), jax.random.split(key, gates))
+        return jnp.concatenate(list(drawn), axis=1)
 
     return {
         "input": draw(glorot, input_key, inputs),

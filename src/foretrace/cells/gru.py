@@ -37,8 +37,8 @@ def gru(*, hidden: int, inputs: int, dtype: Any = jnp.float32) -> Cell:
     gates = ("reset", "update", "candidate")
 
     def init(key):
-        keys = jax.random.split(key, len(gates))
-        return {gate: dense(k, m, n, 1, dtype) for gate, k in zip(gates, keys, strict=True)}
+        drawn = jax.lax.map(lambda k: dense(k, m, n, 1, dtype), jax.random.split(key, len(gates)))
+        return {gate: jax.tree.map(lambda a, i=i: a[i], drawn) for i, gate in enumerate(gates)}
 
     def step(params, h, x):
         r = jax.nn.sigmoid(affine(params["reset"], h, x))  # (1)

@@ -1,6 +1,7 @@
 """Learning curves: all seeds of one learner side by side."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,7 +48,9 @@ def curves(
         progress: where it goes on, and where how far it is goes.
         watch: called with the time step and the carry after every chunk; gives a number per seed.
     """
-    keys, init = jax.random.split(jax.random.key(0), seeds), jax.vmap(made.init)
+    # One seed after the other: jaxlib before 0.11 hangs when as many decompositions as there are cores run
+    # at once, for several seeds each.
+    keys, init = jax.random.split(jax.random.key(0), seeds), partial(jax.lax.map, made.init)
     carry, seen = progress.load(jax.eval_shape(init, keys)) or (once(init)(keys), [])
     compiled = briefly if made.steps * chunks < _FEW else jax.jit
     chunk = compiled(jax.vmap(made.chunk), donate_argnums=0)

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +86,8 @@ def advance(
     seeds = np.shape(key)
     init, chunk = trainer.init, trainer.chunk
     if seeds:
-        init, chunk = jax.vmap(init), jax.vmap(chunk)
+        # One seed after the other, as layers decompose matrices side by side: see cells/_cell.py.
+        init, chunk = partial(jax.lax.map, init), jax.vmap(chunk)
         measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
     carry, last = start or (once(init)(key), {"step": 0, "seconds": 0.0})
     yield carry, last
