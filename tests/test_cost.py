@@ -212,22 +212,53 @@ def test_a_second_call_compiles_nothing(name):
     assert len(traces) == 1
 
 
-def test_no_two_decompositions_run_at_once():
+def decompositions(text):
+    """Per computation of a program, how many others each decomposition, or loop of some, waits for."""
+    parts = map(str.strip, text.split("\n\n"))
+    parts = {re.match(r"(?:ENTRY )?%?([\w.-]*)", part)[1]: part for part in parts}
+
+    @cache
+    def decomposes(line):
+        called = re.findall(r"(?:body|calls|to_apply)=%?([\w.-]+)", line)
+        return 'custom_call_target="lapack' in line or any(map(decomposes, map(parts.get, called)))
+
+    found = []
+    for part in parts.values():
+        before, waits = {}, []  # of every value, the decompositions that must be over first
+        for name, call in re.findall(r"(?m)^\s+(?:ROOT )?%?([\w.-]+) = (.*)$", part):
+            operands = re.findall(r"%([\w.-]+)", call)
+            known = set().union(*(before.get(operand, set()) for operand in operands))
+            if decomposes(call):
+                waits.append(len(known))
+                known = known | {name}
+            before[name] = known
+        found += [sorted(waits)] if waits else []
+    return found
+
+
+@pytest.mark.parametrize(("name", "count"), [("ok", 4), ("ktp", 12)])
+@pytest.mark.parametrize("block", [1, 3])
+def test_no_two_decompositions_run_at_once(name, count, block):
     cell = ft.cells.gru(hidden=6, inputs=2)
-    for block in (1, 3):
-        learner = ft.ok(cell, rank=2, block=block)
-        params = cell.init(jax.random.key(0))
-        state = learner.init(jax.random.key(1), params, lanes=4)
-        text = jax.jit(learner.step).lower(params, state, jnp.ones((4, 2))).compile().as_text()
-        found = {}
-        for computation in text.split("\n\n"):
-            before = {}  # of every value, the decompositions that must be over first
-            for name, call in re.findall(r"(?m)^\s+(?:ROOT )?%?([\w.-]+) = (.*)$", computation):
-                operands = re.findall(r"%([\w.-]+)", call)
-                known = set().union(*(before.get(operand, set()) for operand in operands))
-                if 'custom_call_target="lapack' in call:
-                    found[name] = known
-                    known = known | {name}
-                before[name] = known
-        # Four of them, for all three groups, and each waits for all the others before it.
-        assert sorted(len(known) for known in found.values()) == [0, 1, 2, 3]
+    learner = getattr(ft, name)(cell, rank=2, block=block)
+    params = cell.init(jax.random.key(0))
+    state = learner.init(jax.random.key(1), params, lanes=4)
+    text = jax.jit(learner.step).lower(params, state, jnp.ones((4, 2))).compile().as_text()
+    found = decompositions(text)
+    # Of all three groups, and each waits for all the others before it.
+    assert list(range(count)) in found
+    assert all(waits == list(range(len(waits))) for waits in found)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ft.cells.gru(hidden=6, inputs=2),
+        ft.cells.stack([ft.cells.lstm(hidden=5, inputs=2), ft.cells.rnn(hidden=6, inputs=5)]),
+    ],
+)
+def test_no_two_decompositions_run_at_once_for_the_first_weights_of_many_seeds(cell):
+    keys = jax.random.split(jax.random.key(0), 3)
+    found = decompositions(jax.jit(jax.vmap(cell.init)).lower(keys).compile().as_text())
+    assert found
+    assert all(waits == list(range(len(waits))) for waits in found)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._arguments import check_count
+from foretrace._order import one_by_one
 from foretrace._types import Cell, Hidden, Input, Params
 
 
@@ -91,10 +92,10 @@ def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> d
     input_key, recurrent_key = jax.random.split(key)
     glorot, orthogonal = jax.nn.initializers.glorot_uniform(), jax.nn.initializers.orthogonal()
 
-    # Drawn gate by gate: stacking must not change the scale that each gate sees. In a loop, since jaxlib
-    # before 0.11 hangs when as many decompositions as there are cores run at once, for several seeds each.
+    # Drawn gate by gate: stacking must not change the scale that each gate sees.
     def draw(initializer, key, rows):
-        drawn = jax.lax.map(lambda k: initializer(k, (rows, hidden), dtype), jax.random.split(key, gates))
+        keys = jax.random.split(key, gates)
+        drawn = one_by_one(lambda k: initializer(k, (rows, hidden), dtype), keys)
         return jnp.concatenate(list(drawn), axis=1)
 
     return {

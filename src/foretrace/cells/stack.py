@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from foretrace._analysis import shapes_of
+from foretrace._order import later
 from foretrace._types import Cell, Hidden
 
 
@@ -83,7 +84,10 @@ def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -
 
     def init(key):
         keys = jax.random.split(key, len(cells))
-        return tuple(cell.init(k) for cell, k in zip(cells, keys, strict=True))
+        layers = []
+        for cell, k in zip(cells, keys, strict=True):
+            layers.append(cell.init(later(k, layers)))
+        return tuple(layers)
 
     def step(params, hidden, x):
         layers = []

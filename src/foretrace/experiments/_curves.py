@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from foretrace._once import briefly, once
+from foretrace._order import one_by_one
 from foretrace.experiments._parts import Progress
 from foretrace.training import Trainer
 
@@ -48,9 +49,7 @@ def curves(
         progress: where it goes on, and where how far it is goes.
         watch: called with the time step and the carry after every chunk; gives a number per seed.
     """
-    # One seed after the other: jaxlib before 0.11 hangs when as many decompositions as there are cores run
-    # at once, for several seeds each.
-    keys, init = jax.random.split(jax.random.key(0), seeds), partial(jax.lax.map, made.init)
+    keys, init = jax.random.split(jax.random.key(0), seeds), partial(one_by_one, made.init)
     carry, seen = progress.load(jax.eval_shape(init, keys)) or (once(init)(keys), [])
     compiled = briefly if made.steps * chunks < _FEW else jax.jit
     chunk = compiled(jax.vmap(made.chunk), donate_argnums=0)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from foretrace._once import once
+from foretrace._order import one_by_one
 from foretrace.training._loop import Carry, Trainer
 from foretrace.training._watch import Watch
 
@@ -86,8 +87,7 @@ def advance(
     seeds = np.shape(key)
     init, chunk = trainer.init, trainer.chunk
     if seeds:
-        # One seed after the other, as layers decompose matrices side by side: see cells/_cell.py.
-        init, chunk = partial(jax.lax.map, init), jax.vmap(chunk)
+        init, chunk = partial(one_by_one, init), jax.vmap(chunk)
         measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
     carry, last = start or (once(init)(key), {"step": 0, "seconds": 0.0})
     yield carry, last
