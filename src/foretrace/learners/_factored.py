@@ -16,8 +16,8 @@ DENSE_PER_STATE = 4  # a leaf this many times as large as the state is still che
 class Factors(NamedTuple):
     """sum_r left_r (x) right_r: left (R, F), right (S, Z, R), or (S, Z) of a single product.
 
-    With the rank last, moving, reading, comparing and mixing are matrix products without a transpose. An
-    axis of one would be copied at every step.
+    With the rank last, moving, reading, comparing and mixing need no transpose. An axis of one would be
+    copied at every step.
     """
 
     left: jax.Array

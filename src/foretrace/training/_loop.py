@@ -278,11 +278,10 @@ def _after(params, gradient):
     A gradient reads the past that the next push writes anew.
     """
     leaves, tree = jax.tree.flatten(params["cell"])
-    sizes = [leaf.size for leaf in leaves if leaf.size]
-    if not sizes:
-        return params
-    least = [leaf.size for leaf in leaves].index(min(sizes))
-    leaves[least] = jnp.where(never(gradient["cell"]), 0, leaves[least])
+    places = {leaf.size: i for i, leaf in enumerate(leaves) if leaf.size}
+    if places:
+        least = places[min(places)]
+        leaves[least] = jnp.where(never(gradient["cell"]), 0, leaves[least])
     return params | {"cell": jax.tree.unflatten(tree, leaves)}
 
 
