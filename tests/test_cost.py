@@ -13,6 +13,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import tasks
+from foretrace.learners import _lanes
 from foretrace.training import trainer
 from oracles import traced
 
@@ -159,9 +160,19 @@ def test_a_block_moves_the_past_once_and_not_at_every_step():
     assert eight["flops"] < 2 * one["flops"]
 
 
-@pytest.mark.parametrize("block", [1, 4])
+def test_lanes_whose_pasts_do_not_fit_the_cache_share_what_a_push_needs(monkeypatch):
+    def temporary(cache):
+        monkeypatch.setattr(_lanes, "_CACHE", cache)
+        program = compiled(lambda cell: ft.ok(cell, rank=4, block=8), hidden=32, lanes=16, block=8)
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporary(0) < temporary(10**9) / 2
+
+
+@pytest.mark.parametrize(("block", "cache"), [(1, 10**9), (4, 10**9), (4, 0)])
 @pytest.mark.parametrize("name", ["ok", "kf_rtrl", "uoro"])
-def test_a_training_does_not_copy_the_past(name, block):
+def test_a_training_does_not_copy_the_past(name, block, cache, monkeypatch):
+    monkeypatch.setattr(_lanes, "_CACHE", cache)
     cell, options = ft.cells.highway(hidden=12, inputs=4), {"rank": 3} if name == "ok" else {}
     learner = getattr(ft, name)(cell, block=block, **options)
     made = trainer(

@@ -250,6 +250,28 @@ def test_a_picture_can_show_lines_that_leave_it_and_labels_that_touch(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_a_seed_that_diverged_is_told_of_and_no_claim_holds_for_its_learner(tmp_path):
+    steps, well, nan = list(range(1, 11)), [2.0] * 9 + [1.8], float("nan")
+    bits = {
+        "uoro": [well, well],
+        "ok:8": [well, well[:6] + [nan] * 4],
+        "kf_rtrl": [[1.9] * 2 + [nan] * 8] * 2,
+        "tbptt:1": [[2.5] * 10] * 2,
+    }
+    result = {
+        "floor": 1.7,
+        "learners": {label: {"steps": steps, "bits": rows} for label, rows in bits.items()},
+    }
+    brackets = experiments.EXPERIMENTS["brackets"]
+    shown = {row[0]: row[1] for row in brackets.table(result)}
+    assert shown["ok:8"] == "1.96 ± 0, 1 of 2 diverged" and shown["kf_rtrl"] == "diverged"
+    holds = {finding.claim: finding.holds for finding in brackets.check(result)}
+    assert holds["uoro gets below tbptt:1"] and holds["no learner gets below the entropy floor"]
+    assert not holds["ok:8 gets below tbptt:1"] and not holds["kf_rtrl gets below tbptt:1"]
+    draw_record(brackets, {"result": result, "settings": {"seeds": 2}}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
 def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch, capsys):
     few = {"seeds": 2, "steps": 64, "training": 64, "rate": 1e30, "networks": ("trained",), "units": 4}
     monkeypatch.setitem(noise.NOISE_TIME.scales, "quick", noise.NOISE_TIME.scales["quick"] | few)

@@ -12,6 +12,7 @@ import pytest
 import foretrace as ft
 from foretrace import _kronecker
 from foretrace._analysis import find_structure
+from foretrace.learners import _engine, _lanes
 from oracles import (
     CELLS,
     assert_close,
@@ -196,6 +197,30 @@ def test_hidden_state_is_the_cells(x64, name):
     for x in xs:
         hidden = jax.vmap(cell.step, in_axes=(None, 0, 0))(params, hidden, x)
     assert_close(state.hidden, hidden, 1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if "block" in name] + ["average"])
+@pytest.mark.parametrize("group", [1, 2])
+def test_lanes_whose_pasts_do_not_fit_the_cache_go_alike(x64, monkeypatch, name, group):
+    cell, params = CELLS["gru"](), draw(CELLS["gru"]())
+    xs, credits = stream(cell, STEPS, 4)
+    restart = jnp.zeros((STEPS, 4), bool).at[4, 1].set(True)
+    expected = run(learner_of(name, cell, precision()), cell, params, xs, credits, lanes=4, restart=restart)
+    monkeypatch.setattr(_engine, "lanes_that_fit", lambda past, lanes: group)
+    assert_close(
+        run(LEARNERS[name](cell), cell, params, xs, credits, lanes=4, restart=restart)[:2],
+        expected[:2],
+        1e-12,
+    )
+
+
+@pytest.mark.parametrize(("cache", "group"), [(10**9, 12), (4500, 4), (4399, 3), (2200, 2), (3, 1)])
+def test_as_many_lanes_go_at_once_as_fit_the_caches_and_divide_all(monkeypatch, cache, group):
+    monkeypatch.setattr(_lanes, "_CACHE", cache)
+    monkeypatch.setattr(_lanes.os, "cpu_count", lambda: 2)
+    past = jnp.zeros((12, 500), jnp.float32), jnp.zeros((12, 10, 5), jnp.float32)  # 2,200 bytes each
+    assert _lanes.lanes_that_fit(past, 12) == group
+    assert _lanes.lanes_that_fit((), 12) == 12
 
 
 # Restarting.

@@ -110,6 +110,11 @@ class Experiment(NamedTuple):
 
 
 def mean_spread(values: Any, digits: int = 3) -> str:
-    """Mean and standard deviation over seeds, in words."""
-    values = np.asarray(values, float)
-    return f"{np.mean(values):.{digits}g} ± {np.std(values):.2g}"
+    """Mean and standard deviation over seeds, in words; seeds that diverged are counted apart."""
+    values = np.ravel(np.asarray(values, float))
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return "diverged"
+    text = f"{np.mean(known):.{digits}g} ± {np.std(known):.2g}"
+    lost = values.size - known.size
+    return f"{text}, {lost} of {values.size} diverged" if lost else text

@@ -17,7 +17,7 @@ from matplotlib.ticker import (
     ScalarFormatter,
 )
 
-from foretrace.experiments._experiment import Chart, Experiment
+from foretrace.experiments._experiment import Chart, Experiment, Line
 
 # Okabe and Ito, then Tol: told apart by colour-blind readers too.
 _COLORS = (
@@ -38,6 +38,7 @@ _COLORS = (
 )
 _GREY = "#666666"
 _GAP = 0.23  # inches between labels
+_FAR = 1e30  # where a line is that has diverged with all its seeds
 
 
 def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> None:
@@ -71,8 +72,14 @@ def _panel(axes: Axes, chart: Chart, colors: dict[str, str], gap: float) -> None
     means = []
     for line in chart.lines:
         color = _GREY if line.theory else colors[line.label]
-        y = np.maximum(np.asarray(line.y, float), low)
-        means.append(y.mean(axis=0))
+        y = np.ma.masked_invalid(np.maximum(np.asarray(line.y, float), low))
+        means.append(np.ma.filled(y.mean(axis=0), _FAR))
+        for x, value in _lost(line):
+            axes.plot(x, value, color=color, marker="x", ms=6, mew=1.6, zorder=3)
+            axes.annotate(
+                "a seed diverged", (x, value), xytext=(0, 8), textcoords="offset points", ha="center",
+                color=color, fontsize=7.5,
+            )  # fmt: skip
         if len(y) > 1:
             axes.fill_between(line.x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.18, linewidth=0)
         style: dict[str, Any] = {"linewidth": 1.6, "marker": "o" if len(line.x) < 9 else "", "ms": 3.5}
@@ -91,6 +98,12 @@ def _panel(axes: Axes, chart: Chart, colors: dict[str, str], gap: float) -> None
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _lost(line: Line) -> list[tuple[Any, Any]]:
+    """Where a seed was last seen before it diverged."""
+    ends = [(seed, np.flatnonzero(~np.isfinite(seed))) for seed in np.asarray(line.y, float)]
+    return [(line.x[lost[0] - 1], seed[lost[0] - 1]) for seed, lost in ends if lost.size and lost[0] > 0]
 
 
 def _scales(axes: Axes, chart: Chart) -> None:

@@ -66,7 +66,7 @@ def _check(result):
     ]
     ok = next(label for label in online if label.startswith("ok"))
     findings.append(Finding(f"{ok} gets below uoro", late[ok] < late["uoro"], _pair(late, ok, "uoro")))
-    least = min(late, key=late.__getitem__)
+    least = min(late, key=lambda label: np.nan_to_num(late[label], nan=np.inf))
     findings.append(
         Finding("no learner gets below the entropy floor", late[least] > 0.97 * result["floor"],
                 f"{least} {late[least]:.3f}, floor {result['floor']:.3f}")
@@ -75,14 +75,16 @@ def _check(result):
 
 
 def _pair(late, a, b):
-    return f"{late[a]:.3f} against {late[b]:.3f} bits per character"
+    ours, theirs = ("a seed diverged" if np.isnan(late[k]) else f"{late[k]:.3f}" for k in (a, b))
+    return f"{ours} against {theirs} bits per character"
 
 
 def _table(result):
     rows = [("learner", "bits per character, last tenth", "above the floor", "time steps")]
     for label, late in _late(result).items():
-        steps = result["learners"][label]["steps"][-1]
-        rows.append((label, mean_spread(late), f"{np.mean(late) - result['floor']:.3f}", f"{steps:,}"))
+        steps, known = result["learners"][label]["steps"][-1], late[np.isfinite(late)]
+        above = f"{np.mean(known) - result['floor']:.3f}" if known.size else "-"
+        rows.append((label, mean_spread(late), above, f"{steps:,}"))
     rows.append(("entropy floor", f"{result['floor']:.4f}", "0", "-"))
     return rows
 
@@ -91,7 +93,7 @@ def _charts(result):
     lines = [Line(label, found["steps"], found["bits"]) for label, found in result["learners"].items()]
     last = max(line.x[-1] for line in lines)
     lines.append(Line("entropy floor", [0, last], [[result["floor"]] * 2], theory=True))
-    top = max(float(np.mean(line.y, axis=0)[len(line.x) // 10]) for line in lines)
+    top = float(np.nanmax([np.mean(line.y, axis=0)[len(line.x) // 10] for line in lines]))
     return [Chart("Bits per character", "time steps", lines, (), 0.8 * result["floor"], 1.05 * top)]
 
 

@@ -31,8 +31,10 @@ from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases,
 from foretrace.learners._lanes import (
     as_lanes,
     begin,
+    by_groups,
     first_hidden,
     forward,
+    lanes_that_fit,
     like_hidden,
     once_for_shapes,
     repeat,
@@ -117,14 +119,19 @@ def engine(
             both = jax.random.split(key, state.cuts.shape[1] + 1)
             key, keys = both[0], both[1:]
 
-        def one(key, past, window, cuts):
+        def one(past, window, cuts, numbers):
+            # As numbers, since the checker of keys takes those that a scan goes through for used.
+            key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
             return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
 
         cuts = state.cuts
         if not joins(params):  # it follows an update, whose gradient has read what is written anew here
             cuts |= never(params)
-        axes = 0 if way.draws else None, 0, 1, 1
-        past, info = jax.vmap(one, in_axes=axes)(keys, state.past, state.window, cuts)
+        lanes = cuts.shape[1]
+        group = lanes if length == 1 else lanes_that_fit(state.past, lanes)
+        axes = 1, 1, 0 if way.draws else None
+        given = state.window, cuts, jax.random.key_data(keys)
+        past, info = by_groups(one, lanes, group, state.past, given, axes)
         info = like_hidden(structure, state, info)
         phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
         return state._replace(past=past, phase=phase, cuts=cuts, key=key), info

@@ -1,6 +1,8 @@
 """Lanes of streams and the structure of their cell: what learners of every kind begin with."""
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +12,8 @@ from foretrace._analysis import find_structure, shapes_of
 from foretrace._arguments import check_count
 from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Input, Params, State
+
+_CACHE = 2**21  # bytes of the cache that a core has for itself
 
 
 def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
@@ -56,6 +60,58 @@ def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
     """The window with a step's residuals at this place."""
     pairs = zip(window, residuals, strict=True)
     return tuple(jax.lax.dynamic_update_index_in_dim(buffer, value, place, 0) for buffer, value in pairs)
+
+
+def lanes_that_fit(past: Any, lanes: int) -> int:
+    """How many of so many lanes, a divisor, have pasts that fit the caches of a CPU's cores; at least one.
+
+    On any other device all of them.
+    """
+    if jax.default_backend() != "cpu":
+        return lanes
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(past)) / lanes
+    parts = (
+        n for n in range(1, lanes + 1) if lanes % n == 0 and n * size <= _CACHE * (os.cpu_count() or 1)
+    )
+    return max(parts, default=1)
+
+
+def by_groups(
+    push: Callable[..., tuple[Any, Any]],
+    lanes: int,
+    group: int,
+    past: Any,
+    given: tuple,
+    axes: tuple[int | None, ...],
+) -> tuple[Any, Any]:
+    """`jax.vmap(push)` over so many lanes, a group of them after the other.
+
+    What a push makes on its way is then read while it is in the cache, and there is little of it at once.
+
+    Args:
+        push: `(past, *given) -> (past, out)`, of one lane.
+        lanes: how many there are.
+        group: lanes at a time, a divisor of all.
+        past: leaves (lanes, ..), overwritten where they lie.
+        given: what else a lane gets.
+        axes: of each of these the lanes axis, or None.
+    """
+    every = jax.vmap(push, in_axes=(0, *axes))
+    if group == lanes:
+        return every(past, *given)
+
+    def turn(past, start):
+        def part(tree, axis):
+            if axis is None:
+                return tree
+            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, group, axis), tree)
+
+        new, out = every(part(past, 0), *map(part, given, axes))
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+        return jax.tree.map(put, past, new), out
+
+    past, out = jax.lax.scan(turn, past, jnp.arange(0, lanes, group))
+    return past, jax.tree.map(lambda a: a.reshape(lanes, *a.shape[2:]), out)
 
 
 def begin(cell: Cell, hidden: Hidden, restart: jax.Array) -> Hidden:
