@@ -154,11 +154,7 @@ def engine(
         return take(params, state, x)
 
     def compress(params: Params, state: State) -> tuple[State, Info]:
-        if not joins(params):
-            return push(params, state)
-        # It follows an update, whose gradient has read the past that the step has written anew.
-        past = jax.tree.map(lambda a: jnp.where(never(params), 0, a), state.past)
-        return wait(params, state._replace(past=past))
+        return wait(params, state) if joins(params) else push(params, state)
 
     def grad(params: Params, state: State, credit: Hidden) -> Params:
         structure, _, _ = method(params)
