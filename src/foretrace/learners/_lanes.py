@@ -13,7 +13,7 @@ from foretrace._arguments import check_count
 from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Input, Params, State
 
-_CACHE = 2**21  # bytes of the cache that a core has for itself
+_CACHE = 2**21  # bytes; about what a core has for itself
 
 
 def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
@@ -63,7 +63,7 @@ def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
 
 
 def lanes_that_fit(past: Any, lanes: int) -> int:
-    """How many of so many lanes, a divisor, have pasts that fit the caches of a CPU's cores; at least one.
+    """The most lanes, a divisor of all, whose pasts fit the caches of a CPU's cores; at least one.
 
     On any other device all of them.
     """
