@@ -128,3 +128,23 @@ def test_a_cell_whose_preactivations_feed_each_other_goes_row_by_row(name):
     cell = BY_ROWS[name]()
     structure, *_ = point(cell, 0)
     assert _patterns(structure) is None
+
+
+@pytest.mark.parametrize("name", ["rnn", "highway", "lstm"])
+def test_a_block_multiplies_by_whole_arrays_of_what_the_weights_read(name):
+    cell = STRUCTURED[name]()
+    structure, params, hidden, x, rows = point(cell, 0)
+    way = transport(structure)
+    _, residuals = structure.forward(params, hidden, x)
+    weights, values = way.weights(params), way.values(params, residuals)
+    program = jax.make_jaxpr(way.step)(weights, values, rows, jnp.array(False)).jaxpr
+    given = program.invars[: len(jax.tree.leaves(weights))]
+    assert [v.aval.shape for v in given] == [(structure.state_size, N)] * {
+        "rnn": 1,
+        "highway": 2,
+        "lstm": 4,
+    }[name]
+    parts = [e for e in program.eqns if e.primitive.name in ("slice", "dynamic_slice", "gather")]
+    assert not [e for e in parts if e.invars[0] in given]
+    (product,) = (e for e in program.eqns if e.primitive.name == "dot_general")
+    assert product.outvars[0].aval.shape == (len(rows), N)  # of an LSTM's state, half

@@ -22,6 +22,7 @@ ORDER = [
         "_program",
         "_structure",
         "_analysis",
+        "_pattern",
         "_jacobian",
         "_kronecker",
         "_sparsity",

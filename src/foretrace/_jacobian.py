@@ -6,12 +6,14 @@ weights of that factor,
 
     preact_jacobian = C_g,    state_jacobian = E + sum_g C_g sum_m W_m^T V_m .
 
-The places of the non-zeros are found once; their values come from a few tangents: columns that share no row
-share one (Curtis, Powell, Reid 1974). Any other cell gets its Jacobians row by row, by pulling back.
+The places of the non-zeros are found once; their values come from a few tangents. An LSTM's weights read
+half of its state: the columns of V_m outside of that half are zero, and a block multiplies by none of them.
+Any other cell gets its Jacobians row by row, by pulling back.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._once import once
+from foretrace._pattern import Pattern, entries_of, find_pattern, picked, rows_times, times_columns
 from foretrace._structure import Structure
 from foretrace._types import Params
 
-_COLOURS = 8  # more tangents than this and a dense product is as cheap
+COLOURS = 8  # more tangents than this and a dense product is as cheap
 
 
 class Transport(NamedTuple):
@@ -54,22 +57,6 @@ class Transport(NamedTuple):
         values, cut = self.values(params, residuals), jnp.zeros((), bool)
         state, slopes, dense = self.step(self.weights(params), values, None, cut)
         return state, self.rights(slopes, None), dense
-
-
-class Pattern(NamedTuple):
-    """Places of the non-zeros of a matrix, and its columns in colours that share no row.
-
-    Attributes:
-        seeds: (colours, columns), the 0/1 tangent of each colour.
-        columns: (colours, rows), the column that a colour has in a row, -1 for none.
-        rows: (entries, columns), the rows that a column has, -1 for none.
-        colour: (columns,).
-    """
-
-    seeds: np.ndarray
-    columns: np.ndarray
-    rows: np.ndarray
-    colour: np.ndarray
 
 
 def transport(structure: Structure) -> Transport:
@@ -116,6 +103,12 @@ def _by_entries(
                 members[-1].append((slice(start, start + member.rows), member.sign, index))
             index += 1
 
+    # The run of state entries that weights read, and every V there.
+    columns = [np.flatnonzero((p.rows >= 0).any(axis=0)) for p in factors if p is not None]
+    start = min((c[0] for c in columns), default=0)
+    stop = max((c[-1] for c in columns), default=-1) + 1
+    inputs = [p and p._replace(rows=p.rows[:, start:stop], colour=p.colour[start:stop]) for p in factors]
+
     def tangents(params, residuals, pattern, wrt, pick):
         """(colours, rows) of what `pick` takes from the outputs of the cut program."""
         seeds = jnp.asarray(pattern.seeds, dtype)
@@ -127,16 +120,22 @@ def _by_entries(
         return tangents(params, residuals, factors[index], lambda seed: (seed, None), pick)
 
     def weights(params):
-        """Per group and member W^T, times V where that is the same at every step."""
+        """Per group and member what C picks of W^T, times V where that is the same at every step.
+
+        Picked here and not in `step`: in the loop of a block the compiler reads an array of which it wants
+        parts one number at a time.
+        """
         anywhere = tuple(jnp.zeros(a.shape, a.dtype) for a in structure.residual_shapes)
 
         def feed(matrix, index):
             if not fixed[index]:
                 return matrix
-            return _right(factors[index], scales(params, anywhere, index), matrix)
+            return rows_times(inputs[index], scales(params, anywhere, index), matrix)
 
-        pairs = zip(structure.matrices(params), members, strict=True)
-        return [[feed(sign * matrix[rows].T, i) for rows, sign, i in found] for matrix, found in pairs]
+        return [
+            [picked(pattern, feed(sign * matrix[rows].T, i)) for rows, sign, i in found]
+            for pattern, matrix, found in zip(preacts, structure.matrices(params), members, strict=True)
+        ]
 
     def values(params, residuals):
         beside = None
@@ -156,78 +155,39 @@ def _by_entries(
 
     def step(weights, values, rows, cut):
         beside, changing, slopes = values
-        through, across = jax.tree.map(lambda a: jnp.where(cut, 0, a), (beside, slopes))
-        jacobian = jnp.zeros((size, size), dtype)
-        if beside is not None:
-            jacobian = _left(direct, through, jnp.eye(size, dtype=dtype))
-        for pattern, slope, matrices, found in zip(preacts, across, weights, members, strict=True):
-            # D z / d hidden (Z, S): the weights, their columns moved and scaled by V.
+        beside, across = jax.tree.map(lambda a: jnp.where(cut, 0, a), (beside, slopes))
+        through = jnp.zeros((size, stop - start), dtype)
+        for pattern, slope, weight, found in zip(preacts, across, weights, members, strict=True):
+            # As C picks it, D z / d hidden: the weights, their columns moved and scaled by V.
             feeds = [
-                matrix if fixed[index] else _right(factors[index], changing[index], matrix)
-                for matrix, (*_, index) in zip(matrices, found, strict=True)
+                matrices
+                if fixed[index]
+                else [rows_times(inputs[index], changing[index], matrix) for matrix in matrices]
+                for matrices, (*_, index) in zip(weight, found, strict=True)
             ]
             if feeds:
-                jacobian = jacobian + _left(pattern, slope, sum(feeds[1:], start=feeds[0]))
+                fed = [reduce(jnp.add, each) for each in zip(*feeds, strict=True)]
+                through = through + times_columns(pattern, slope, fed)
+
+        def widened(a):
+            return jnp.pad(a, ((0, 0), (start, size - stop)))
+
+        if rows is not None and stop - start < size:
+            moved = widened(rows @ through)
+            return moved if beside is None else rows_times(direct, beside, rows) + moved, slopes, ()
+        jacobian = widened(through)
+        if beside is not None:
+            jacobian = times_columns(direct, beside, picked(direct, jnp.eye(size, dtype=dtype))) + jacobian
         return jacobian if rows is None else rows @ jacobian, slopes, ()
 
     def rights(slopes, rows):
         rows = jnp.eye(size, dtype=dtype) if rows is None else rows
-        return tuple(_right(*pair, rows) for pair in zip(preacts, slopes, strict=True))
+        return tuple(rows_times(*pair, rows) for pair in zip(preacts, slopes, strict=True))
 
     def entries(slopes):
-        return tuple(_entries(*pair) for pair in zip(preacts, slopes, strict=True))
+        return tuple(entries_of(*pair) for pair in zip(preacts, slopes, strict=True))
 
     return Transport(weights, values, step, rights, entries)
-
-
-def _entries(pattern: Pattern, values: jax.Array) -> tuple[jax.Array, np.ndarray]:
-    """The entries of the matrix with this pattern and these values, and their places."""
-    valid = pattern.rows >= 0
-    rows, columns = pattern.rows[valid], np.nonzero(valid)[1]
-    index = pattern.colour[columns] * values.shape[1] + rows
-    return _take(values.reshape(-1), index, 0, rows >= 0), rows * valid.shape[1] + columns
-
-
-def _right(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Array:
-    """The product rows @ M for the matrix M with this pattern and these values."""
-    out = jnp.zeros((), values.dtype)
-    for entry in pattern.rows:
-        weight = _take(values.reshape(-1), pattern.colour * values.shape[1] + entry, 0, entry >= 0)
-        first = entry[: int(entry.max()) + 1]
-        if len(entry) % len(first) == 0 and (entry.reshape(-1, len(first)) == np.arange(len(first))).all():
-            # Gates: the same rows once per gate, which a broadcast repeats without a copy.
-            block = rows[:, None, : len(first)] * weight.reshape(1, -1, len(first))
-            out = out + block.reshape(rows.shape[0], -1)
-        else:
-            out = out + _take(rows, entry, 1, entry >= 0) * weight[None, :]
-    return out
-
-
-def _left(pattern: Pattern, values: jax.Array, columns: jax.Array) -> jax.Array:
-    """M @ columns for the matrix M with this pattern and these values."""
-    out = jnp.zeros((), values.dtype)
-    for place, value in zip(pattern.columns, values, strict=True):
-        valid = place >= 0
-        value = value if valid.all() else jnp.where(valid, value, 0)
-        out = out + _take(columns, place, 0, valid) * value[:, None]
-    return out
-
-
-def _take(a: jax.Array, index: np.ndarray, axis: int, valid: np.ndarray) -> jax.Array:
-    """Entries of `a` along `axis`, as slices where the index runs on: a gather is slow on every device."""
-    if not len(index):
-        return jax.lax.slice_in_dim(a, 0, 0, axis=axis)
-    index = np.where(valid, index, 0)
-    cuts = [0, *(np.flatnonzero(np.diff(index) != 1) + 1), len(index)]
-    if len(cuts) > 16:
-        out = jnp.take(a, index, axis=axis)
-    else:
-        runs = [(index[i], index[j - 1] + 1) for i, j in itertools.pairwise(cuts)]
-        slices = [jax.lax.slice_in_dim(a, int(i), int(j), axis=axis) for i, j in runs]
-        out = slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=axis)
-    if valid.all():
-        return out
-    return jnp.where(np.expand_dims(valid, [i for i in range(a.ndim) if i != axis]), out, 0)
 
 
 def _patterns(structure: Structure):
@@ -272,34 +232,10 @@ def _patterns(structure: Structure):
     if not all(none(a) for _, *found in others for a in (*found[0], *found[1])):
         return None
     found = [
-        _pattern(output),
-        [None if none(a) else _pattern(a) for a in factors],
-        [_pattern(out) for out, _, _ in others],
+        find_pattern(output),
+        [None if none(a) else find_pattern(a) for a in factors],
+        [find_pattern(out) for out, _, _ in others],
         [not a for a in changing],
     ]
     flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
-    return found if all(len(p.seeds) <= _COLOURS for p in flat) else None
-
-
-def _pattern(places: np.ndarray) -> Pattern:
-    """Colours the columns of a boolean matrix greedily."""
-    rows, columns = places.shape
-    used = np.zeros((0, rows), bool)
-    colour = np.zeros(columns, int)
-    for j in range(columns) if places.any() else ():
-        free = ~(used & places[:, j]).any(axis=1)
-        if not free.any():
-            used, free = np.vstack([used, np.zeros((1, rows), bool)]), np.append(free, True)
-        colour[j] = np.argmax(free)
-        used[colour[j]] |= places[:, j]
-    count = len(used)
-    seeds = np.stack([colour == i for i in range(count)]) if count else np.zeros((0, columns))
-    owners = np.full((count, rows), -1)
-    for i, j in np.argwhere(places):
-        owners[colour[j], i] = j
-    depth = int(places.sum(axis=0).max(initial=0))
-    entries = np.full((depth, columns), -1)
-    for j in range(columns):
-        (where,) = np.nonzero(places[:, j])
-        entries[: len(where), j] = where
-    return Pattern(seeds, owners, entries, colour)
+    return found if all(len(p.seeds) <= COLOURS for p in flat) else None

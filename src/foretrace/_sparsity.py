@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._jacobian import _COLOURS, Transport, _take
+from foretrace._jacobian import COLOURS, Transport
 from foretrace._once import once
+from foretrace._pattern import take
 from foretrace._structure import Structure
 from foretrace._types import Params
 
@@ -84,7 +85,7 @@ class Entries(NamedTuple):
         valid = (i >= 0) & (j >= 0)
         line, along = (j, i) if self.transposed else (i, j)
         index = self.colour[line] * self.values.shape[1] + along
-        found = _take(self.values.reshape(-1), index.ravel(), 0, valid.ravel()).reshape(i.shape)
+        found = take(self.values.reshape(-1), np.where(valid, index, -1).ravel(), 0).reshape(i.shape)
         valid &= self.places[i, j]
         return found if valid.all() else jnp.where(valid, found, 0)
 
@@ -214,9 +215,9 @@ def linearisation(
 
 def colours(places: np.ndarray) -> np.ndarray | None:
     """Colours of rows such that rows of one colour share no column, or None where that takes too many."""
-    if places.sum(axis=0).max(initial=0) > _COLOURS:
+    if places.sum(axis=0).max(initial=0) > COLOURS:
         return None
-    colour, used = np.zeros(len(places), int), np.zeros((_COLOURS, places.shape[1]), bool)
+    colour, used = np.zeros(len(places), int), np.zeros((COLOURS, places.shape[1]), bool)
     for i, row in enumerate(places):
         free = ~(used & row).any(axis=1)
         if not free.any():

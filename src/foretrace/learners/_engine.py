@@ -122,8 +122,12 @@ def engine(
         def one(past, window, cuts, numbers):
             # As numbers, since the checker of keys takes those that a scan goes through for used.
             key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
-            return way.push(key, past, Block(structure, products, params, state.weights, window, cuts))
+            block = Block(structure, products, params, state.weights, matrices, window, cuts)
+            return way.push(key, past, block)
 
+        # Of all lanes, so that no group of them makes it anew.
+        theirs = jax.vmap(lambda weights: products.weights(structure.with_weights(params, weights)))
+        matrices = theirs(state.weights) if state.weights else products.weights(params)
         cuts = state.cuts
         if not joins(params):  # it follows an update, whose gradient has read what is written anew here
             cuts |= never(params)

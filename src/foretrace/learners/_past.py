@@ -56,11 +56,13 @@ class Block:
         transport: Transport,
         params: Params,
         weights: tuple,
+        matrices: Any,
         window: tuple,
         cuts: jax.Array,
     ):
         self.structure, self._transport = structure, transport
         self._params, self._cuts = params, cuts
+        self._matrices = matrices  # what `transport.weights` makes of the weights
         self._steps = window, weights
         self.length = cuts.shape[0] - 1
         self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
@@ -130,11 +132,12 @@ class Block:
             Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
             factors Q_i D_i of every step; per dense leaf sum_i Q_i I_i, (S, size).
         """
-        way, (window, weights) = self._transport, self._steps
+        way, remembers = self._transport, bool(self._steps[1])
+        own, shared = (self._matrices, None) if remembers else (None, self._matrices)
         if self.length == 1:  # the identity needs no product
-            params, residuals = self._at(jax.tree.map(lambda a: a[0], self._steps))
-            values = way.values(params, residuals)
-            found = way.step(way.weights(params), values, None, self._cuts[0])
+            first, own = jax.tree.map(lambda a: a[0], (self._steps, own))
+            values = way.values(*self._at(first))
+            found = way.step(own if remembers else shared, values, None, self._cuts[0])
             suffix, slopes, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), found)
             if way.entries is None:
                 return suffix, tuple(Whole(right[None]) for right in way.rights(slopes, None)), dense
@@ -144,12 +147,10 @@ class Block:
 
         # Made for all steps at once: in the loop the compiler would make them anew for every entry.
         values = jax.vmap(lambda step: way.values(*self._at(step)), axis_size=self.length)(self._steps)
-        own = jax.vmap(lambda step: way.weights(self._at((window, step))[0]))(weights) if weights else None
-        shared = None if weights else way.weights(self._params)
 
         def step(carry, inputs):
             (suffix, total), (cut, values, own) = carry, inputs
-            before, slopes, dense = way.step(own if weights else shared, values, suffix, cut)
+            before, slopes, dense = way.step(own if remembers else shared, values, suffix, cut)
             total = tuple(a + b for a, b in zip(total, dense, strict=True))
             return (before, total), (slopes, suffix)
 

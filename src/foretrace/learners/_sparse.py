@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._jacobian import _take
+from foretrace._pattern import take
 from foretrace._sparsity import (
     Entries,
     Reach,
@@ -130,7 +130,7 @@ def advance(
 def arriving(part: Sets, old: jax.Array, credit: jax.Array) -> jax.Array:
     """Credit (S,) times the entries of one group or dense leaf, (C, F, G)."""
     rows = part.rows.ravel()
-    return _product(_take(credit, rows, 0, rows >= 0).reshape(1, *part.rows.shape), old)[0]
+    return _product(take(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
 
 
 def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) -> Sensitivity:
@@ -147,7 +147,7 @@ def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) 
             values = values.swapaxes(0, 1).reshape(part.width, -1)
         place = np.full(part.total, -1)
         place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        out.append(_take(values, place, 1, place >= 0))
+        out.append(take(values, place, 1))
     groups, dense = out[: len(structure.groups)], out[len(structure.groups) :]
     shapes = (structure.leaves[leaf.leaf].shape for leaf in structure.dense)
     return Sensitivity(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))
