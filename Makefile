@@ -1,31 +1,46 @@
-PYTHON ?= python3
-BIN := .venv/bin
-CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints.txt" if sys.version_info < (3, 12) else "constraints-3.12.txt")')
+# `make PYTHON=/path/to/python VENV=.venv-other test` uses another Python, in an environment of its own.
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What the environment was made with, once there is one.
+ifndef PYTHON
+PYTHON := $(or $(wildcard $(BIN)/python),$(shell tools/find-python))
+endif
+CONSTRAINTS := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("constraints-3.12.txt" if sys.version_info >= (3, 12) else "constraints.txt")'))
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable
 
-.PHONY: demo test clean
+# One file per room of the package: what an edit is most likely to break.
+QUICK := layout
 
-demo: .venv/installed
+.PHONY: demo test quick clean python
+
+demo: $(VENV)/installed
 	@out=runs/demo; n=2; \
 	while [ -e "$$out" ]; do out=runs/demo-$$n; n=$$((n + 1)); done; \
 	$(BIN)/foretrace train copy --out "$$out"
 
-test: .venv/installed-test
+test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --durations=25
+
+quick: $(VENV)/installed-test
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/pytest -n auto --dist loadfile $(QUICK:%=tests/test_%.py)
+
+python:
+	@$(or $(PYTHON),exit 1;) -c 'import sys; print("Python", sys.version.split()[0], "in $(VENV)")'
 
 # The stamps make a second `make` reinstall nothing unless what is required has changed.
-.venv/installed: pyproject.toml $(CONSTRAINTS)
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS) | python
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) .
 	@touch $@
 
-.venv/installed-test: pyproject.toml $(CONSTRAINTS)
-	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+$(VENV)/installed-test: pyproject.toml $(CONSTRAINTS) | python
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) '.[test]'
-	@touch .venv/installed $@
+	@touch $(VENV)/installed $@
 
 clean:
-	rm -rf .venv build src/foretrace.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build src/foretrace.egg-info .pytest_cache .ruff_cache

@@ -1,6 +1,8 @@
 """Types execute, dtypes and ranks never promote by accident, and no key is used twice."""
 
 import os
+import subprocess
+import sys
 import tempfile
 
 import jax
@@ -21,10 +23,19 @@ for name, value in {
 # As in the command line, where it says why.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# The older of the two code generators for the CPU takes a third of the time, and half of that where it does
-# not optimise. JAX reads this once: commands that a test starts run as those of a user.
+# Tests compile without optimising, and with the older of the two code generators for the CPU where there is
+# one, which takes a third of the time. JAX reads this once: commands that a test starts run as a user's do.
+# XLA ends a process that asks for a flag it does not know, so another process finds out which it knows.
+PROBE = """
+from foretrace._xla import knows
+wanted = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+print(*(f"--{name}={value}" for name, value in wanted.items() if knows(name, value)))
+"""
+if "FORETRACE_TEST_XLA_FLAGS" not in os.environ:  # else a parallel run's first process has asked
+    known = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    os.environ["FORETRACE_TEST_XLA_FLAGS"] = known.stdout.strip()
 flags = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{flags} {os.environ['FORETRACE_TEST_XLA_FLAGS']}"
 jax.devices()
 os.environ["XLA_FLAGS"] = flags
 

@@ -14,8 +14,7 @@ SOURCE = Path(foretrace.__file__).parent
 ORDER = [
     *(
         "_arguments",
-        "_once",
-        "_order",
+        "_xla",
         "_types",
         "checkpoint",
         "_jaxpr",

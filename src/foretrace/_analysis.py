@@ -10,10 +10,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from foretrace._jaxpr import DenseLeaf, Group, Member, Trace
-from foretrace._once import once
 from foretrace._program import Program
 from foretrace._structure import Structure
 from foretrace._types import Cell, Input, Params
+from foretrace._xla import jit_unoptimised
 
 
 def find_structure(cell: Cell, params: Params) -> Structure:
@@ -130,13 +130,13 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
         hidden, x = structure.ravel(cell.initial_hidden()), cell.example_input()
         away = [noise(leaf, 1 / max((1, *leaf.shape[:1])) ** 0.5) for leaf in structure.leaves]
         yield jax.tree.unflatten(structure.treedef, away), near(hidden), jax.tree.map(near, x)
-        params = once(cell.init)(jax.random.key(0))
+        params = jit_unoptimised(cell.init)(jax.random.key(0))
         beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
         yield *beside, jax.tree.map(near, x)
         yield *beside, jax.tree.map(lambda a: np.abs(near(a)), x)
         yield params, hidden, x
 
-    @once
+    @jit_unoptimised
     def compare(params, hidden, x, tangents):
         """Norms of what is wrong, and what they are small against."""
         step = lambda p, h: structure.ravel(cell.step(p, structure.unravel(h), x))  # noqa: E731

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._once import once
 from foretrace._pattern import Pattern, entries_of, find_pattern, picked, rows_times, times_columns
 from foretrace._structure import Structure
 from foretrace._types import Params
+from foretrace._xla import jit_unoptimised
 
 COLOURS = 8  # more tangents than this and a dense product is as cheap
 
@@ -199,7 +199,7 @@ def _patterns(structure: Structure):
     if not structure.is_elementwise:
         return None
 
-    @once
+    @jit_unoptimised
     def probe(params, hidden, x):
         """Where a tangent of the state, and of every z, makes outputs nan; if residuals make a V so."""
         _, residuals = structure.forward(params, hidden, x)

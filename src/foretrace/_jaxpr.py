@@ -127,9 +127,9 @@ class Trace:
                 outer.update(zip(e.outvars, fresh, strict=True))
                 continue
             inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
-            if isinstance(inner, jex.ClosedJaxpr):
-                self.consts.update(zip(inner.jaxpr.constvars, inner.consts, strict=True))
-                inner = inner.jaxpr
+            # In JAX 0.10 a jaxpr with constants is a class of its own that holds the plain one.
+            constants, inner = getattr(inner, "consts", ()), getattr(inner, "jaxpr", inner)
+            self.consts.update(zip(inner.constvars, constants, strict=True))
             outputs = self._inline(inner, dict(zip(inner.invars, inputs, strict=True)), equations)
             outer.update(zip(e.outvars, outputs, strict=True))
         return [rename(v) for v in jaxpr.outvars]
@@ -173,7 +173,8 @@ class Trace:
 
     def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
         """(z, member) of a leaf that factorises, or the reason why it does not."""
-        v, layout = self.param_tangents[leaf], []
+        v: Any = self.param_tangents[leaf]
+        layout: list[Equation] = []
         while (e := self.only_use(v)) and e.primitive.name in _LAYOUT and _same_size(e):
             layout.append(e)
             (v,) = e.outputs

@@ -124,7 +124,7 @@ def take(a: jax.Array, index: np.ndarray, axis: int) -> jax.Array:
         out, present = jnp.take(a, np.maximum(index, 0), axis=axis), index >= 0
         if present.all():
             return out
-        return jnp.where(np.expand_dims(present, [i for i in range(a.ndim) if i != axis]), out, 0)
+        return jnp.where(np.expand_dims(present, tuple(i for i in range(a.ndim) if i != axis)), out, 0)
 
     def part(i, j):
         if index[i] >= 0:

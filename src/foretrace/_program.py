@@ -20,7 +20,7 @@ from foretrace._jaxpr import (
     read,
     variables,
 )
-from foretrace._once import once
+from foretrace._xla import jit_unoptimised
 
 
 class Program:
@@ -154,7 +154,7 @@ class Program:
         floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
         known: list = []
 
-        @once
+        @jit_unoptimised
         def find():
             constant, places = dict(trace.consts), {}
 

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._jacobian import COLOURS, Transport
-from foretrace._once import once
 from foretrace._pattern import take
 from foretrace._structure import Structure
 from foretrace._types import Params
+from foretrace._xla import jit_unoptimised
 
 
 class Reach(NamedTuple):
@@ -95,7 +95,7 @@ def find_reach(structure: Structure) -> Reach:
     size, dtype = structure.state_size, structure.dtype
     leaves = [structure.leaves[leaf.leaf] for leaf in structure.dense]
 
-    @once
+    @jit_unoptimised
     def pull(eye, preacts, dense):
         start = jnp.zeros(size, dtype), preacts, dense
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._arguments import check_count
-from foretrace._order import one_by_one
 from foretrace._types import Cell, Hidden, Input, Params
+from foretrace._xla import map_sequentially
 
 
 def cell(
@@ -95,7 +95,7 @@ def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> d
     # Drawn gate by gate: stacking must not change the scale that each gate sees.
     def draw(initializer, key, rows):
         keys = jax.random.split(key, gates)
-        drawn = one_by_one(lambda k: initializer(k, (rows, hidden), dtype), keys)
+        drawn = map_sequentially(lambda k: initializer(k, (rows, hidden), dtype), keys)
         return jnp.concatenate(list(drawn), axis=1)
 
     return {

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._order import one_by_one
 from foretrace._types import Cell
+from foretrace._xla import map_sequentially
 from foretrace.cells._cell import affine, dense, float_dtype, size
 
 
@@ -38,7 +38,7 @@ def gru(*, hidden: int, inputs: int, dtype: Any = jnp.float32) -> Cell:
     gates = ("reset", "update", "candidate")
 
     def init(key):
-        drawn = one_by_one(lambda k: dense(k, m, n, 1, dtype), jax.random.split(key, len(gates)))
+        drawn = map_sequentially(lambda k: dense(k, m, n, 1, dtype), jax.random.split(key, len(gates)))
         return {gate: jax.tree.map(lambda a, i=i: a[i], drawn) for i, gate in enumerate(gates)}
 
     def step(params, h, x):

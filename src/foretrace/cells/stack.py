@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from foretrace._analysis import shapes_of
-from foretrace._order import later
 from foretrace._types import Cell, Hidden
+from foretrace._xla import key_after
 
 
 class StackHidden(NamedTuple):
@@ -86,7 +86,7 @@ def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -
         keys = jax.random.split(key, len(cells))
         layers = []
         for cell, k in zip(cells, keys, strict=True):
-            layers.append(cell.init(later(k, layers)))
+            layers.append(cell.init(key_after(k, layers)))
         return tuple(layers)
 
     def step(params, hidden, x):

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace._once import briefly, once
-from foretrace._order import one_by_one
+from foretrace._xla import jit_fast_compile, jit_unoptimised, map_sequentially
 from foretrace.experiments._parts import Progress
 from foretrace.training import Trainer
 
@@ -49,9 +48,9 @@ def curves(
         progress: where it goes on, and where how far it is goes.
         watch: called with the time step and the carry after every chunk; gives a number per seed.
     """
-    keys, init = jax.random.split(jax.random.key(0), seeds), partial(one_by_one, made.init)
-    carry, seen = progress.load(jax.eval_shape(init, keys)) or (once(init)(keys), [])
-    compiled = briefly if made.steps * chunks < _FEW else jax.jit
+    keys, init = jax.random.split(jax.random.key(0), seeds), partial(map_sequentially, made.init)
+    carry, seen = progress.load(jax.eval_shape(init, keys)) or (jit_unoptimised(init)(keys), [])
+    compiled = jit_fast_compile if made.steps * chunks < _FEW else jax.jit
     chunk = compiled(jax.vmap(made.chunk), donate_argnums=0)
     while len(seen) < chunks:
         carry, metrics = chunk(carry)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from foretrace import tasks
-from foretrace._once import once
+from foretrace._xla import jit_unoptimised
 from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._frozen import highway
@@ -44,7 +44,7 @@ def _program(settings: dict[str, Any], label: str, length: int) -> _Program:
         update_every=every,
         clip=1.0,
     )
-    start = once(made.init)(jax.random.key(0))
+    start = jit_unoptimised(made.init)(jax.random.key(0))
     compiled = jax.jit(lambda carry: made.chunk(carry)[0], donate_argnums=0).lower(start).compile()
     used: Any = compiled.memory_analysis()
     reserved = used.argument_size_in_bytes + used.temp_size_in_bytes

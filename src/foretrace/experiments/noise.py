@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from foretrace import learners
-from foretrace._once import briefly
+from foretrace._xla import jit_fast_compile
 from foretrace.experiments._estimator import Errors, errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
 from foretrace.experiments._frozen import NETWORKS, highway, stream
@@ -38,7 +38,7 @@ def _measure(
     def streams():
         lasting = {"steps": settings["steps"], "training": settings["training"], "rate": settings["rate"]}
         make = partial(stream, kind, units, **lasting)
-        made = briefly(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
+        made = jit_fast_compile(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
         lost = int(np.sum(~np.all(np.isfinite(np.asarray(made.credits)), axis=(1, 2))))
         if lost:  # on a stream that is never reset the influence of an unstable network overflows
             raise ValueError(
@@ -76,7 +76,7 @@ def _compared(units: int, label: str, draws: int, block: int) -> Callable[..., E
         each = jax.vmap(lambda key: draw(key=key))(jax.random.split(key, draws))
         return jax.tree.map(lambda a: a.mean(axis=0), each)
 
-    return briefly(lambda streams, keys: jax.lax.map(network, (streams, keys)))
+    return jit_fast_compile(lambda streams, keys: jax.lax.map(network, (streams, keys)))
 
 
 def _run_time(settings, say, part):

@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from foretrace import cells, learners, tasks
-from foretrace._once import briefly
 from foretrace._types import Cell
+from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, flat, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
@@ -63,7 +63,7 @@ def _frozen(settings, task):
             start = start._replace(curriculum=carry.streams.task.curriculum)
         return follow(cell, endless(task), carry.params, start, steps)
 
-    streams = briefly(jax.vmap(one))(jax.random.split(jax.random.key(5), settings["seeds"]))
+    streams = jit_fast_compile(jax.vmap(one))(jax.random.split(jax.random.key(5), settings["seeds"]))
     return streams, _gradients(settings, learners.rtrl(cell, block=_EXACT), streams)
 
 
@@ -81,7 +81,7 @@ def _gradients(settings, learner, streams):
         return jax.lax.scan(step, learner.init(key, params), (xs, credits))[1]
 
     keys = jax.random.split(jax.random.key(6), settings["seeds"])
-    return np.asarray(briefly(lambda given: jax.lax.map(one, given))((streams, keys)))
+    return np.asarray(jit_fast_compile(lambda given: jax.lax.map(one, given))((streams, keys)))
 
 
 def _cosine(found, exact):

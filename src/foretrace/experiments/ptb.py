@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from foretrace import cells, tasks
-from foretrace._once import briefly
+from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
@@ -59,7 +59,7 @@ def _run(settings, say, part):
     result: dict[str, Any] = {"text": name, "groups": {}}
     for key, given in settings["groups"].items():
         cell = cells.highway(hidden=given["units"], inputs=task.inputs)
-        on_texts = [briefly(jax.vmap(evaluation(cell, task, text))) for text in (valid, test)]
+        on_texts = [jit_fast_compile(jax.vmap(evaluation(cell, task, text))) for text in (valid, test)]
         # What stands after a comma only says when its turn comes.
         empty = {"lanes": given["lanes"], "units": given["units"], "learners": {}}
         found = result["groups"].setdefault(key.partition(",")[0], empty)["learners"]

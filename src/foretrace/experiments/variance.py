@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace import learners
-from foretrace._once import briefly
 from foretrace._types import Cell, Learner
+from foretrace._xla import jit_fast_compile
 from foretrace.experiments._estimator import estimator, flat, phases
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
 from foretrace.experiments._frozen import Stream, highway, stream
@@ -63,9 +63,9 @@ def _reductions(learner: Learner, cell: Cell, made: Stream, key: Any) -> tuple[A
 def _run(settings, say, part):
     cell, skip = highway(settings["units"]), settings["steps"] // 3
     make = partial(stream, "random", settings["units"], steps=settings["steps"])
-    streams = briefly(jax.vmap(make))(jax.random.split(jax.random.key(5), settings["seeds"]))
+    streams = jit_fast_compile(jax.vmap(make))(jax.random.split(jax.random.key(5), settings["seeds"]))
 
-    @partial(briefly, static_argnums=0)
+    @partial(jit_fast_compile, static_argnums=0)
     def error(label, streams, keys):
         def network(both):
             made, key = both
@@ -99,7 +99,7 @@ def _run(settings, say, part):
         "formula": {},
     }
     for label in settings["formula"]:
-        one = briefly(partial(_reductions, estimator(cell, label), cell))
+        one = jit_fast_compile(partial(_reductions, estimator(cell, label), cell))
         first = jax.tree.map(lambda a: a[0], streams)
         measured, formula = part(f"{label}, reductions", partial(one, first, jax.random.key(7)))
         # The first reductions are exact; their formula is zero up to rounding.

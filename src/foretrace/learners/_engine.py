@@ -25,9 +25,9 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._jacobian import Transport, transport
-from foretrace._order import never
 from foretrace._structure import Structure
 from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
+from foretrace._xla import false_after
 from foretrace.learners._lanes import (
     as_lanes,
     begin,
@@ -130,7 +130,7 @@ def engine(
         matrices = theirs(state.weights) if state.weights else products.weights(params)
         cuts = state.cuts
         if not joins(params):  # it follows an update, whose gradient has read what is written anew here
-            cuts |= never(params)
+            cuts |= false_after(params)
         lanes = cuts.shape[1]
         group = lanes if length == 1 else lanes_that_fit(state.past, lanes)
         axes = 1, 1, 0 if way.draws else None

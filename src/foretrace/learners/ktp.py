@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from foretrace._arguments import check_count
 from foretrace._kronecker import mix, reduce_by_signs, reduce_optimally
-from foretrace._order import later
 from foretrace._types import Cell, Learner
+from foretrace._xla import key_after
 from foretrace.learners._engine import engine
 from foretrace.learners._factored import check_factorises
 from foretrace.learners._past import Past, Sensitivity, Terms, empty_dense, read_dense
@@ -114,7 +114,7 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
                 found = []
                 parts = zip(keys, past.groups, structure.factors(residuals), preacts, strict=True)
                 for k, g, f, d in parts:  # each after those before it, as `reduce_optimally` asks
-                    found.append(_merged(later(k, found), g._replace(a=forward(g.a)), f, d, rank))
+                    found.append(_merged(key_after(k, found), g._replace(a=forward(g.a)), f, d, rank))
                 dense = tuple(jacobian @ a + b for a, b in zip(past.dense, immediate, strict=True))
                 none = jnp.zeros((0, 2), dtype)
                 shares = jnp.stack([share for _, share in found]) if found else none

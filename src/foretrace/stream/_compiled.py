@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._once import once
+from foretrace._xla import jit_unoptimised
 from foretrace.stream import _classification, _forecast, _regression
 from foretrace.stream._changes import Plan
 from foretrace.stream._classification import Classes
@@ -190,7 +190,7 @@ def _compiled(
         return jax.lax.scan(lambda tree, row: learn(tree, *row), state, columns)
 
     return Compiled(
-        initial=once(lambda key: pack(initial(key))),
+        initial=jit_unoptimised(lambda key: pack(initial(key))),
         answer=jax.jit(reads(answer)),
         answer_after=jax.jit(reads(after)),
         answers=jax.jit(jax.vmap(reads(answer), in_axes=(None, 0))),

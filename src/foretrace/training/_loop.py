@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from foretrace._arguments import check_count, check_number
-from foretrace._order import never
 from foretrace._types import Cell, Hidden, Learner, Phases
+from foretrace._xla import false_after
 from foretrace.tasks import Task
 
 
@@ -281,7 +281,7 @@ def _after(params, gradient):
     places = {leaf.size: i for i, leaf in enumerate(leaves) if leaf.size}
     if places:
         least = places[min(places)]
-        leaves[least] = jnp.where(never(gradient["cell"]), 0, leaves[least])
+        leaves[least] = jnp.where(false_after(gradient["cell"]), 0, leaves[least])
     return params | {"cell": jax.tree.unflatten(tree, leaves)}
 
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace._once import once
-from foretrace._order import one_by_one
+from foretrace._xla import jit_unoptimised, map_sequentially
 from foretrace.training._loop import Carry, Trainer
 from foretrace.training._watch import Watch
 
@@ -87,9 +86,9 @@ def advance(
     seeds = np.shape(key)
     init, chunk = trainer.init, trainer.chunk
     if seeds:
-        init, chunk = partial(one_by_one, init), jax.vmap(chunk)
+        init, chunk = partial(map_sequentially, init), jax.vmap(chunk)
         measures = [one._replace(of=jax.vmap(one.of)) for one in measures]
-    carry, last = start or (once(init)(key), {"step": 0, "seconds": 0.0})
+    carry, last = start or (jit_unoptimised(init)(key), {"step": 0, "seconds": 0.0})
     yield carry, last
     if last["step"] == chunks * trainer.steps:
         return

@@ -1,0 +1,71 @@
+"""Everything asked of the compiler, in one place: options, and an order of events that it sees.
+
+An option is asked for only where this XLA knows it. A missing one is silent: programs are the same, and
+take longer to compile.
+"""
+
+from collections.abc import Callable
+from functools import cache, reduce
+from operator import or_
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def jit_unoptimised(function: Callable) -> Callable:
+    """`jax.jit` for a program that runs once: optimising its code takes far longer than running it."""
+    return _jit(function, 0)
+
+
+def jit_fast_compile(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` for a program that runs for seconds: compiled in a third of the time, and hardly slower."""
+    return _jit(function, 1, **options)
+
+
+def _jit(function: Callable, level: int, **options: Any) -> Callable:
+    asked = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    known = {name: value for name, value in asked.items() if knows(name, value)}
+    return jax.jit(function, compiler_options=known, **options)
+
+
+@cache
+def knows(option: str, value: Any) -> bool:
+    """Whether this XLA has a compiler option.
+
+    The older code generator for the CPU (`xla_cpu_use_fusion_emitters=False`) compiles twice as fast.
+    jaxlib 0.10 has it; for 0.12 the option is an error, and the same name in XLA_FLAGS ends the process.
+    """
+    try:
+        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def false_after(tree: Any) -> jax.Array:
+    """A `False` that XLA can compute only after every array of `tree`.
+
+    It orders a read before the write in place that follows: where XLA sees no order it copies the buffer.
+    An `optimization_barrier` does not work for this, since XLA removes it before it assigns buffers.
+    """
+    firsts = (jnp.real(leaf).ravel()[0] for leaf in jax.tree.leaves(tree) if leaf.size)
+    return reduce(or_, (first < -jnp.inf for first in firsts), jnp.zeros((), bool))
+
+
+def key_after(key: Any, tree: Any) -> Any:
+    """The same key, which XLA can use only after every array of `tree`."""
+    numbers = jnp.where(false_after(tree), 0, jax.random.key_data(key))
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
+
+
+def map_sequentially(draw: Callable[[Any], Any], keys: Any) -> Any:
+    """`jax.vmap(draw)(keys)` in a loop, so that decompositions do not run side by side.
+
+    jaxlib before 0.11 hangs when as many of them as there are cores run at the same time: each splits its
+    batch among the threads that the others block.
+    """
+    # As numbers, since the checker of keys takes those that a scan goes through for used.
+    kind = jax.random.key_impl(keys)
+    numbers = jax.random.key_data(keys)
+    return jax.lax.map(lambda a: draw(jax.random.wrap_key_data(a, impl=kind)), numbers)
