@@ -9,8 +9,9 @@ loop of `foretrace bench`; what auto chooses costs `auto_over_best` times the be
 import json
 from pathlib import Path
 
-from foretrace import bench, cells
-from foretrace.measure import describe
+from foretrace import cells
+from foretrace.experiments import _bench as bench
+from foretrace.learners._costs import describe
 
 BLOCKS = (1, 2, 4, 8, 16, 32, 64)
 CASES = (

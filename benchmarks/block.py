@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import foretrace as ft
-from foretrace import bench
+from foretrace.experiments import _bench as bench
 
 BLOCKS = (1, 2, 4, 8, 16, 32)
 RANKS = (4, 16)

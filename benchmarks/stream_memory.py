@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from river import forest, linear_model, preprocessing
 
-from foretrace.bench import environment
+from foretrace.experiments._bench import environment
 from foretrace.river import RecurrentRegressor
 
 try:  # a peer where it is installed, never a dependency

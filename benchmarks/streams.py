@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from river import datasets, linear_model, optim, preprocessing, time_series
 
-from foretrace.bench import environment
+from foretrace.experiments._bench import environment
 from foretrace.river import RecurrentForecaster, RecurrentRegressor
 
 try:  # a peer where it is installed, never a dependency

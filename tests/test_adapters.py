@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import foretrace as ft
-from foretrace._analysis import find_structure
+from foretrace.structure._find import find_structure
 from oracles import (
     assert_close,
     assert_unbiased,

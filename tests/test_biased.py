@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import foretrace as ft
-from foretrace.cells.lstm import LSTMHidden
+from foretrace.cells._lstm import LSTMHidden
 from oracles import (
     CELLS,
     assert_close,

@@ -22,8 +22,8 @@ import pytest
 import safetensors.numpy
 
 import foretrace as ft
-from foretrace import checkpoint
-from foretrace.checkpoint import CheckpointError, CheckpointWarning
+from foretrace.runs import checkpoint
+from foretrace.runs.checkpoint import CheckpointError, CheckpointWarning
 
 
 class Point(NamedTuple):

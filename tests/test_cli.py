@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from foretrace import bench
 from foretrace.cli import data, main
+from foretrace.experiments import _bench as bench
 
 COMMAND = Path(sys.executable).parent / "foretrace"
 SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]

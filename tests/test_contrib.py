@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace import contrib
-from foretrace._kronecker import random_signs
+from foretrace.learners import contrib
+from foretrace.learners._kronecker import random_signs
 from oracles import (
     CELLS,
     assert_close,
@@ -28,7 +28,7 @@ from oracles import (
     user_cell,
 )
 
-ARTBP = sys.modules["foretrace.contrib.artbp"]
+ARTBP = sys.modules["foretrace.learners.contrib._artbp"]
 
 
 def squared(tree):

@@ -13,7 +13,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import tasks
-from foretrace.learners import _lanes
+from foretrace.learners._engine import _lanes
 from foretrace.training import trainer
 from oracles import traced
 

@@ -7,9 +7,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
-from foretrace._analysis import find_structure
-from foretrace._sparsity import find_reach
-from foretrace.learners._sparse import SparsePast
+from foretrace.learners._engine._sparse import SparsePast
+from foretrace.structure._find import find_structure
+from foretrace.structure._sparsity import find_reach
 from oracles import (
     CELLS,
     assert_close,

@@ -13,13 +13,14 @@ import pytest
 
 from foretrace import experiments, learners, tasks
 from foretrace.cli import main
-from foretrace.experiments import _parts, balance, noise, ptb, variance
+from foretrace.experiments import _balance, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import errors, estimator
 from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
 from foretrace.experiments._frozen import highway, stream
-from foretrace.experiments._parts import Parts, forget
 from foretrace.experiments._picture import draw_record
+from foretrace.runs import _resumable
+from foretrace.runs._resumable import Parts, forget
 from foretrace.training import trainer
 
 NAMES = [
@@ -145,7 +146,7 @@ def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next(
     ends = {"ok:8": 2.0, "ok:8/16": 2.1, "kf_rtrl": 2.2, "uoro": 2.6, "tbptt:25": 2.0}
     steps = [10_000, 50_000, 100_000]
     learners = {label: {"steps": steps, "valid": [[2.98, 2.3, end]]} for label, end in ends.items()}
-    found = ptb.PTB.check({"groups": {"authors": {"units": 256, "learners": learners}}})
+    found = _ptb.PTB.check({"groups": {"authors": {"units": 256, "learners": learners}}})
     held = {finding.claim: finding.holds for finding in found}
     whose = "the authors' 8-OK"
     assert held == {
@@ -163,7 +164,7 @@ def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next(
 
 
 def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(_parts, "_OFTEN", 0.0)
+    monkeypatch.setattr(_resumable, "_OFTEN", 0.0)
     task = tasks.balance()
     made = trainer(task.cell, learners.rtrl(task.cell), task, optax.sgd(1e-3), lanes=1, steps=3)
     path, seen = tmp_path / "a.parts.json", []
@@ -274,7 +275,7 @@ def test_a_seed_that_diverged_is_told_of_and_no_claim_holds_for_its_learner(tmp_
 
 def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch, capsys):
     few = {"seeds": 2, "steps": 64, "training": 64, "rate": 1e30, "networks": ("trained",), "units": 4}
-    monkeypatch.setitem(noise.NOISE_TIME.scales, "quick", noise.NOISE_TIME.scales["quick"] | few)
+    monkeypatch.setitem(_noise.NOISE_TIME.scales, "quick", _noise.NOISE_TIME.scales["quick"] | few)
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         assert main(["reproduce", "noise-time", "--out", str(tmp_path)]) == 2
     assert "got 2 of 2 networks (trained, 4 units) without after 64 steps" in capsys.readouterr().err
@@ -313,13 +314,13 @@ def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
 
 def test_a_slope_is_the_exponent_of_a_power():
     x = np.array([16, 32, 64, 128])
-    value, width = noise.slope(x, np.array([3.0 * x**1.25, 0.1 * x**1.15]))
+    value, width = _noise.slope(x, np.array([3.0 * x**1.25, 0.1 * x**1.15]))
     assert abs(value - 1.2) < 1e-6 and 0.05 < width < 0.15
 
 
 def test_truncation_steers_the_wrong_way_up_to_109_steps():
     task = tasks.balance()
-    steers = np.array(balance._influence(task.cell, 5000))
+    steers = np.array(_balance._influence(task.cell, 5000))
     assert abs(steers[0] - 1) < 1e-9 and abs(steers[9] - 5.5) < 1e-9
     assert abs(steers[99] - 0.58) < 0.01 and abs(steers[199] + 2.71) < 0.01
     assert np.all(steers[:109] > 0) and np.all(steers[109:] < 0)
@@ -328,7 +329,7 @@ def test_truncation_steers_the_wrong_way_up_to_109_steps():
 
 def test_the_variance_claim_holds_through_the_command_line(tmp_path, monkeypatch, capsys):
     few = {"units": 8, "ranks": (4,), "blocks": (1, 8), "blocked": ("ok:4",), "formula": ("ok:4",)}
-    monkeypatch.setitem(variance.VARIANCE.scales, "quick", variance.VARIANCE.scales["quick"] | few)
+    monkeypatch.setitem(_variance.VARIANCE.scales, "quick", _variance.VARIANCE.scales["quick"] | few)
     assert main(["reproduce", "variance", "--seeds", "2", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "every single reduction of OK has the squared error that its formula says" in shown

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 import pytest
 
-from foretrace import stream
 from foretrace.cli import main
 from foretrace.cli._wish import Wish
 
@@ -79,8 +78,8 @@ def test_who_is_worse_than_persistence_says_so(tmp_path, capsys):
     walk = np.cumsum(np.random.default_rng(3).normal(size=60)).tolist()
     forecast(write(tmp_path / "a.csv", walk), "--target", "y", "--out", tmp_path / "out")
     text = capsys.readouterr().out
-    journal = stream.Journal(1, 0, errors=[[2.0], [1.0]], compared=[1], counts=[1], inside=[1])
-    assert any("does NOT beat persistence" in line for line in stream.summary(journal))
+    journal = forecast.Journal(1, 0, errors=[[2.0], [1.0]], compared=[1], counts=[1], inside=[1])
+    assert any("does NOT beat persistence" in line for line in forecast.summary(journal))
     ours, rule = (
         float(text.split(word)[1].split(";")[0]) for word in ("mean absolute error ", "persistence ")
     )
@@ -255,9 +254,9 @@ def test_lines_are_forecast_as_they_arrive_and_sigterm_saves(tmp_path):
 
 
 def test_rows_are_read_from_text_as_it_is():
-    columns = stream.Columns("y", "t", ("a",))
+    columns = forecast.Columns("y", "t", ("a",))
     text = io.StringIO("t,a,y\n2026-01-01,1,NA\n2026-01-02,,2.5\n")
-    first, second = stream.follow_rows(text, columns)
+    first, second = forecast.follow_rows(text, columns)
     assert math.isnan(first.y) and first.x == (1.0,) and first.dated
     assert second.y == 2.5 and math.isnan(second.x[0])
     assert second.when - first.when == 86400

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._analysis import find_structure
-from foretrace._jacobian import _by_rows, _patterns, transport
+from foretrace.structure._find import find_structure
+from foretrace.structure._jacobians import _by_rows, _patterns, transport
 
 N, M = 5, 3
 

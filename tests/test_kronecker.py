@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from foretrace._kronecker import frame, mix, random_signs, reduce_by_signs, reduce_optimally
+from foretrace.learners._kronecker import frame, mix, random_signs, reduce_by_signs, reduce_optimally
 from oracles import all_signs, signs_from
 
 SIZES = [(2, 1), (3, 2), (9, 8), (12, 4), (20, 8), (5, 1), (6, 3)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._kronecker import mix
+from foretrace.learners._kronecker import mix
 from oracles import (
     CELLS,
     all_signs,

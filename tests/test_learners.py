@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace import _kronecker
-from foretrace._analysis import find_structure
-from foretrace.learners import _engine, _lanes
+from foretrace.learners import _kronecker
+from foretrace.learners._engine import _lanes, _window
+from foretrace.structure._find import find_structure
 from oracles import (
     CELLS,
     assert_close,
@@ -206,7 +206,7 @@ def test_lanes_whose_pasts_do_not_fit_the_cache_go_alike(x64, monkeypatch, name,
     xs, credits = stream(cell, STEPS, 4)
     restart = jnp.zeros((STEPS, 4), bool).at[4, 1].set(True)
     expected = run(learner_of(name, cell, precision()), cell, params, xs, credits, lanes=4, restart=restart)
-    monkeypatch.setattr(_engine, "lanes_that_fit", lambda past, lanes: group)
+    monkeypatch.setattr(_window, "lanes_that_fit", lambda past, lanes: group)
     assert_close(
         run(LEARNERS[name](cell), cell, params, xs, credits, lanes=4, restart=restart)[:2],
         expected[:2],
@@ -347,7 +347,7 @@ def test_dropping_the_smallest_directions_is_caught(x64, monkeypatch):
         mixing = jax.scipy.linalg.solve_triangular(root, wt[:rank].T, lower=True, trans=1)
         return d[:rank, None] * (q @ v[:, :rank]).T, mixing.T, info
 
-    monkeypatch.setattr(sys.modules["foretrace.learners.ok"], "reduce_optimally", truncate)
+    monkeypatch.setattr(sys.modules["foretrace.learners._ok"], "reduce_optimally", truncate)
     cell, params, xs = small("highway", 3)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         assert_unbiased(ft.ok(cell, rank=1), cell, params, xs)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._analysis import find_structure
 from foretrace.cells import diagonal, elstm, gru, leaky, lstm, rnn, rtu, stack
+from foretrace.structure._find import find_structure
 from oracles import (
     assert_close,
     assert_unbiased,

@@ -7,10 +7,11 @@ import jax
 import pytest
 
 import foretrace as ft
-from foretrace import bench, tasks, training
+from foretrace import tasks
 from foretrace.cli._main import main
-from foretrace.measure import describe
-from foretrace.recommend import LEARNERS, MAKE, table
+from foretrace.experiments import _bench as bench
+from foretrace.learners._costs import describe
+from foretrace.learners._recommend import LEARNERS, MAKE, table
 from test_testing import LEARNERS as TESTED
 
 README = Path(__file__).parents[1] / "README.md"
@@ -100,7 +101,7 @@ def test_the_commands_print_the_tables(capsys):
 @pytest.mark.parametrize("text", ["snap:2", "sketch:3", "ktp:3", "rflo", "eprop", "immediate", "frozen"])
 def test_a_job_takes_it(text):
     cell = ft.cells.highway(hidden=4, inputs=4)
-    job = training.job(training.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
+    job = _job.job(_job.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
     assert job.label == text and job.cost.operations > 0
 
 

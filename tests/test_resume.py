@@ -20,10 +20,9 @@ import jax
 import numpy as np
 import pytest
 
-from foretrace import checkpoint, training
 from foretrace.cli import main
 from foretrace.cli.train import data_of
-from foretrace.training import RunError, Stop, claim, lock
+from foretrace.runs import RunError, Stop, checkpoint, claim, lock
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +48,7 @@ def in_a_process(code, *words, **options):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from foretrace.training import lock
+from foretrace.runs import lock
 with lock(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(100)
@@ -103,7 +102,7 @@ COMPUTES = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import jax
-from foretrace.training import Stop
+from foretrace.runs import Stop
 busy = jax.jit(lambda x: jax.lax.while_loop(lambda x: x < 2, jax.numpy.sin, x))
 with Stop() as stop:
     print("ready", flush=True)
@@ -160,7 +159,7 @@ def train(*words):
 
 def crash_at(monkeypatch, step, do=None):
     """Ends the next run when it shows this step; `do` is done before."""
-    show = training.Reporter.show
+    show = runs.Reporter.show
 
     def crash(self, record):
         show(self, record)
@@ -170,7 +169,7 @@ def crash_at(monkeypatch, step, do=None):
             else:
                 raise Crash
 
-    monkeypatch.setattr(training.Reporter, "show", crash)
+    monkeypatch.setattr(runs.Reporter, "show", crash)
 
 
 def lines_of(folder):
@@ -297,7 +296,7 @@ def test_another_data_file_is_refused_and_a_moved_one_is_not(tmp_path):
         data = data_of(SimpleNamespace(file=path, valid=None))
         return claim(tmp_path / "run", {"file": str(path), "data": data}, rhythm, resume=True)
 
-    rhythm = training.Rhythm.parse("10m")
+    rhythm = runs.Rhythm.parse("10m")
     (tmp_path / "text").write_text("one")
     with claimed("text"):
         pass

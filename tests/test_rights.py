@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._analysis import find_structure
-from foretrace._jacobian import transport
-from foretrace.learners._rights import Placed, Whole, mixed
+from foretrace.learners._engine._right_factors import Placed, Whole, mixed
+from foretrace.structure._find import find_structure
+from foretrace.structure._jacobians import transport
 
 CELLS = {
     "rnn": lambda: ft.cells.rnn(hidden=5, inputs=3),

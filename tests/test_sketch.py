@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._analysis import find_structure
+from foretrace.structure._find import find_structure
 from oracles import (
     CELLS,
     assert_close,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._analysis import find_structure
-from foretrace._sparsity import find_reach, sets_within
+from foretrace.structure._find import find_structure
+from foretrace.structure._sparsity import find_reach, sets_within
 from oracles import (
     CELLS,
     assert_close,

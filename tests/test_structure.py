@@ -10,8 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
-from foretrace._analysis import find_structure
-from foretrace._structure import Structure
+from foretrace.structure._find import find_structure
+from foretrace.structure._structure import Structure
 from oracles import (
     CELLS,
     assert_close,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import foretrace as ft
-from foretrace.testing import check_cell, check_learner
+from foretrace.testing._conformance import check_cell, check_learner
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from foretrace.cli import main
-from foretrace.training._writers import TensorBoard, WeightsAndBiases, scalars
+from foretrace.runs._writers import TensorBoard, WeightsAndBiases, scalars
 
 RECORD = {
     "step": 500,

@@ -1,11 +1,11 @@
 """Online training of recurrent networks, with gradients that are never truncated."""
 
-from foretrace import cells, contrib, learners
+from foretrace import cells, learners
 from foretrace._types import Cell, Learner, Phases
-from foretrace.adapters import from_equinox, from_flax
 from foretrace.cells import cell
-from foretrace.checkpoint import load, save
+from foretrace.cells._adapters import from_equinox, from_flax
 from foretrace.learners import (
+    contrib,
     eprop,
     frozen,
     immediate,
@@ -20,9 +20,10 @@ from foretrace.learners import (
     tbptt,
     uoro,
 )
-from foretrace.measure import explain
-from foretrace.online import average, online
-from foretrace.recommend import recommend
+from foretrace.learners._costs import explain
+from foretrace.learners._online import average, online
+from foretrace.learners._recommend import recommend
+from foretrace.runs.checkpoint import load, save
 
 __version__ = "0.1.0"
 

@@ -1,15 +1,15 @@
 """Recurrent cells: the dynamics of one example."""
 
 from foretrace.cells._cell import cell
-from foretrace.cells.diagonal import diagonal
-from foretrace.cells.elstm import elstm
-from foretrace.cells.gru import gru
-from foretrace.cells.highway import highway
-from foretrace.cells.leaky import leaky
-from foretrace.cells.lstm import LSTMHidden, lstm
-from foretrace.cells.rnn import rnn
-from foretrace.cells.rtu import rtu
-from foretrace.cells.stack import StackHidden, stack
+from foretrace.cells._diagonal import diagonal
+from foretrace.cells._elstm import elstm
+from foretrace.cells._gru import gru
+from foretrace.cells._highway import highway
+from foretrace.cells._leaky import leaky
+from foretrace.cells._lstm import LSTMHidden, lstm
+from foretrace.cells._rnn import rnn
+from foretrace.cells._rtu import rtu
+from foretrace.cells._stack import StackHidden, stack
 
 __all__ = [
     "LSTMHidden",

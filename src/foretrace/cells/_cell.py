@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._arguments import check_count
+from foretrace._checks import UserError, UserTypeError, check_count
 from foretrace._types import Cell, Hidden, Input, Params
 from foretrace._xla import map_sequentially
 
@@ -49,7 +49,7 @@ def cell(
     params = jax.eval_shape(init, jax.random.key(0))
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
+            raise UserTypeError(
                 f"every parameter must be a float array; got {leaf.dtype} at "
                 f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
             )
@@ -57,13 +57,13 @@ def cell(
     try:
         after = jax.eval_shape(step, params, before, jax.eval_shape(wrapped.example_input))
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"step must accept params, hidden and inputs as declared; got {_first_line(error)!r}; "
             f"compare its shapes with hidden={_describe(before)}, "
             f"inputs={_describe(wrapped.example_input())}."
         ) from error
     if _signature(after) != _signature(before):
-        raise ValueError(
+        raise UserError(
             f"step must return a hidden state of the shape and dtype it was given, "
             f"{_describe(before)}; got {_describe(after)}; declare hidden= as what step returns."
         )
@@ -78,7 +78,7 @@ def size(name: str, value: Any) -> int:
 def float_dtype(dtype: Any) -> jnp.dtype:
     """Returns `dtype` as a floating dtype, or raises."""
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a float dtype; got {dtype!r}; use jnp.float32.")
+        raise UserTypeError(f"dtype must be a float dtype; got {dtype!r}; use jnp.float32.")
     return jnp.dtype(dtype)
 
 
@@ -116,7 +116,7 @@ def _example(name: str, spec: Any) -> Callable[[], Any]:
         return lambda: jnp.zeros(number, jnp.float32)
     for leaf in jax.tree.leaves(spec):
         if not hasattr(leaf, "shape"):
-            raise TypeError(
+            raise UserTypeError(
                 f"{name} must be an int or a pytree of arrays; got a {type(leaf).__name__} in it; "
                 f"wrap numbers in jnp.asarray."
             )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import foretrace
+from foretrace._checks import UserError
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
@@ -61,11 +62,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     try:
         if words[0] not in COMMANDS:
-            raise ValueError(
+            raise UserError(
                 f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}; see foretrace --help."
             )
         return importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:]) or 0
-    except (TypeError, ValueError, OSError, ArithmeticError) as error:
+    except UserError as error:
         print(f"foretrace: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import tyro
 
+from foretrace._checks import UserError
+
 _T = TypeVar("_T")
 
 
@@ -34,4 +36,4 @@ def parse(options: type[_T], words: Sequence[str], prog: str) -> _T:
         text = " ".join(line.strip("│ ") for line in body.splitlines()).strip()
         text = text.split("Got errors")[0].strip().rstrip(".")
         text = re.sub(r"no type matching .* could be instantiated from", "it must be an int, got", text)
-        raise ValueError(f"{text}; see {prog} --help.") from None
+        raise UserError(f"{text}; see {prog} --help.") from None

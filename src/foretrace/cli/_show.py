@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from foretrace import checkpoint, training
+from foretrace import training
+from foretrace._checks import UserError
+from foretrace.cli import _job
 from foretrace.cli._tasks import TASKS, Problem
+from foretrace.runs import checkpoint
 
 
 def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
@@ -24,14 +27,14 @@ def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
     if words[:1] in (["--help"], ["-h"]):
         return "copy", ["--help"]
     if not words or words[0] not in TASKS:
-        raise ValueError(
+        raise UserError(
             f"task must be one of {', '.join(TASKS)}; got {' '.join(words[:1]) or 'none'!r}; "
             f"write {prog} copy, say."
         )
     return words[0], list(words[1:])
 
 
-def plan(task: str, options: Any, problem: Problem, job: training.Job) -> list[str]:
+def plan(task: str, options: Any, problem: Problem, job: _job.Job) -> list[str]:
     """What will be done and what it costs, in lines."""
     found, cost = job.explanation, job.cost
     groups = f"{found.groups} Kronecker group{'' if found.groups == 1 else 's'}"

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from foretrace import cells, tasks, training
-from foretrace._arguments import check_count
+from foretrace._checks import UserError, check_count
 from foretrace._types import Cell
+from foretrace.cli import _job
 from foretrace.tasks import Task
 from foretrace.training import Measure
 
@@ -34,7 +35,7 @@ class Problem(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network(training.Settings):
+class Network(_job.Settings):
     """A task that leaves the choice of the network."""
 
     cell: CellName = "highway"
@@ -95,7 +96,7 @@ class Text(Network):
         """Task and network."""
         check_count("eval_every", self.eval_every, "use 10000")
         if self.reset < 0:
-            raise ValueError(f"reset must be an int >= 0; got {self.reset}; the papers have 100.")
+            raise UserError(f"reset must be an int >= 0; got {self.reset}; the papers have 100.")
         corpus = tasks.read_text(self.file)
         found = self.problem_of(tasks.text(corpus, self.reset or None))
         measures = []
@@ -184,7 +185,7 @@ class Rotation(Network):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Balance(training.Settings):
+class Balance(_job.Settings):
     """influence balancing: find the weight whose influence has one sign soon and the other one late."""
 
     examples: ClassVar = ("", "--learner tbptt:100 --out runs/100", "--learner tbptt:200 --out runs/200")

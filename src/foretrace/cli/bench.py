@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import tyro
 
-from foretrace import bench as timing
-from foretrace import training
+from foretrace import runs
+from foretrace._checks import UserError
 from foretrace.cli._parse import parse
+from foretrace.experiments import _bench as timing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,13 @@ def bench(options: Bench) -> None:
             print(f"{setting:12} {learner:10} {before:10.1f} us {after:10.1f} us {ratio:6.2f} x")
         return
     if not 1 <= options.repeats <= 1000:
-        raise ValueError(f"repeats must be an int from 1 to 1000; got {options.repeats}; use 7.")
+        raise UserError(f"repeats must be an int from 1 to 1000; got {options.repeats}; use 7.")
     unknown = [name for name in options.settings if name not in timing.SETTINGS]
     if unknown:
         known = ", ".join(timing.SETTINGS)
-        raise ValueError(f"setting must be one of {known}; got {unknown[0]!r}; leave it out for all.")
+        raise UserError(f"setting must be one of {known}; got {unknown[0]!r}; leave it out for all.")
     if options.out and (options.out.exists() or not options.out.parent.is_dir()):
-        raise ValueError(
+        raise UserError(
             f"out must be a new file in a folder that exists; got {options.out}; choose another."
         )
     if options.device:
@@ -63,4 +64,4 @@ def bench(options: Bench) -> None:
     names = options.settings or tuple(timing.SETTINGS)
     record["settings"] = [timing.measure_setting(name, options.repeats) for name in names]
     if options.out:
-        training.write_json(options.out, record)
+        runs.write_json(options.out, record)

@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from foretrace import plotting, training
-from foretrace.cli import _show
+from foretrace import plotting, runs, training
+from foretrace._checks import UserError
+from foretrace.cli import _job, _show
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for
 
@@ -40,34 +41,34 @@ def run(words: Sequence[str]) -> None:
 def compare(task: str, options: Any) -> None:
     """Trains several learners and leaves a folder with a table and a picture."""
     if not 1 <= options.seeds <= 1000:
-        raise ValueError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
+        raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
     texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
     problem = options.problem()
-    jobs = [training.job(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
+    jobs = [_job.job(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
     settings = {job.label: job.settings for job in jobs}
-    training.create_folder(options.out, _show.config(options, task=task, learner=settings))
+    runs.create_folder(options.out, _show.config(options, task=task, learner=settings))
     console = Console()
     plans = [line for job in jobs for line in _show.plan(task, options, problem, job)]
     _show.say(console, *dict.fromkeys(plans))
     results, curves = {}, {}
     for job in jobs:
         results[job.label], curves[job.label] = _compete(console, options, problem, job)
-    training.write_json(options.out / "results.json", results)
+    runs.write_json(options.out / "results.json", results)
     title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
     plotting.plot_comparison(curves, title, problem.shown, problem.goal, options.out / "comparison.png")
     console.print(_table(problem, results))
     _show.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
 
 
-def _compete(console: Console, options: Any, problem: Problem, job: training.Job) -> tuple[dict, tuple]:
+def _compete(console: Console, options: Any, problem: Problem, job: _job.Job) -> tuple[dict, tuple]:
     """Trains all seeds of one learner side by side: its results, and steps and values of its curve."""
     keys = jax.vmap(jax.random.key)(np.arange(options.seeds, dtype=np.uint32))
     records = []
     loss, shown = problem.task.loss, problem.shown
-    with training.Reporter(console, job.label.ljust(8), job.steps, loss) as reporter:
+    with runs.Reporter(console, job.label.ljust(8), job.steps, loss) as reporter:
         for record in training.run(job.trainer, keys, job.chunks, problem.measures):
             records.append(record)
-            training.append_json(options.out / "metrics.jsonl", {"learner": job.label} | record)
+            runs.append_json(options.out / "metrics.jsonl", {"learner": job.label} | record)
             reporter.show(record)
     ends = {shown: records[-1][shown]} | {m.name: records[-1][m.name] for m in problem.measures}
     results = {

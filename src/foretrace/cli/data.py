@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from foretrace._checks import UserError
 from foretrace.cli._parse import parse
 
 _SECONDS = 30  # without an answer
@@ -69,7 +70,7 @@ def run(words: Sequence[str]) -> None:
     if words[:1] and words[0] in ("--help", "-h"):
         words = ["ptb", "--help"]
     if not words or words[0] not in DATA:
-        raise ValueError(
+        raise UserError(
             f"data set must be one of {', '.join(DATA)}; got {' '.join(words[:1]) or 'none'!r}; add ptb."
         )
     options = parse(Data, words[1:], f"foretrace data {words[0]}")
@@ -98,7 +99,7 @@ def fetch(data: DataSet, folder: Path):
             part.rename(path)
             yield f"{path}: {remote.size:,} bytes, verified"
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"dir must be a folder that can be written; got {str(folder)!r}: {error.strerror}; choose "
             "another."
         ) from None
@@ -111,7 +112,7 @@ def _download(data: DataSet, remote: Remote, folder: Path) -> bytes:
             content = answer.read(remote.size + 1)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         names = ", ".join(other.name for other in data.files)
-        raise ValueError(
+        raise UserError(
             f"{remote.name} must come from {address}; got {getattr(error, 'reason', error)}; without a "
             f"network, put {names} ({data.what}) into {str(folder)!r} yourself and run this again to "
             "verify them."
@@ -123,7 +124,7 @@ def _download(data: DataSet, remote: Remote, folder: Path) -> bytes:
 def _verify(content: bytes, remote: Remote, where: str, remedy: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != remote.sha256:
-        raise ValueError(
+        raise UserError(
             f"{remote.name} must be the file with {remote.size:,} bytes and SHA-256 "
             f"{remote.sha256[:12]}..; got {where} with {len(content):,} bytes and {found[:12]}..; {remedy}."
         )

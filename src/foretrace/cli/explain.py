@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from foretrace import cells, measure
+from foretrace import cells
+from foretrace.cli._job import Optional
 from foretrace.cli._parse import parse
-from foretrace.recommend import recommend
-from foretrace.training import Optional
+from foretrace.learners import _costs
+from foretrace.learners._recommend import recommend
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def run(words: Sequence[str]) -> None:
     """Prints both tables."""
     options = parse(Explain, words, "foretrace explain")
     cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=options.inputs)
-    explanation = measure.describe(cell)
+    explanation = _costs.describe(cell)
     print("\n".join(explanation.lines()))
     print()
     print(recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes))

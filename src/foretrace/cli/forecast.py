@@ -14,10 +14,12 @@ import jax
 import tyro
 from rich.console import Console
 
-from foretrace import checkpoint, plotting, stream, training
+from foretrace import forecast, plotting, runs, stream
+from foretrace._checks import UserError
 from foretrace.cli import _show
 from foretrace.cli._parse import parse
 from foretrace.cli._wish import Wish
+from foretrace.runs import checkpoint
 
 _MODEL = ("horizon", "cell", "hidden", "learning_rate", "period", "coverage", "seed")
 _CHUNK = 256
@@ -76,13 +78,17 @@ def run(words: Sequence[str]) -> int:
     if options.from_checkpoint is not None:
         options = _as_there(options)
     if options.target is None:
-        raise ValueError("target must be a column of the data; got none; give --target NAME.")
+        raise UserError("target must be a column of the data; got none; give --target NAME.")
     _check(options)
     features = tuple(name.strip() for name in (options.features or "").split(",") if name.strip())
-    columns = stream.Columns(options.target, options.time, features)
+    columns = forecast.Columns(options.target, options.time, features)
     live = options.data == "-"
-    rows = stream.follow_rows(sys.stdin, columns) if live else stream.read_rows(Path(options.data), columns)
-    rhythm = training.Rhythm.parse(options.checkpoint_every)
+    rows = (
+        forecast.follow_rows(sys.stdin, columns)
+        if live
+        else forecast.read_rows(Path(options.data), columns)
+    )
+    rhythm = runs.Rhythm.parse(options.checkpoint_every)
     plan = stream.Plan(
         cell=options.cell,
         hidden=options.hidden,
@@ -96,14 +102,12 @@ def run(words: Sequence[str]) -> int:
         learning=options.from_checkpoint is None,
     )
     config = _show.config(
-        dataclasses.replace(options, data=""), command=["forecast", *words], versions=training.versions()
+        dataclasses.replace(options, data=""), command=["forecast", *words], versions=runs.versions()
     )
     console = Console(stderr=live)
     with (
         _show.warnings_in_one_line(),
-        training.claim(
-            options.out, config, rhythm, resume=options.resume, lines="predictions.csv"
-        ) as folder,
+        runs.claim(options.out, config, rhythm, resume=options.resume, lines="predictions.csv") as folder,
         Wish() as wish,
     ):
         follower = _Follower(options, plan, folder, wish, live)
@@ -128,13 +132,13 @@ class _Follower:
     """One run: the model, its place in the data, and what it has said."""
 
     def __init__(
-        self, options: Forecast, plan: stream.Plan, folder: training.RunFolder, wish: Wish, live: bool
+        self, options: Forecast, plan: stream.Plan, folder: runs.RunFolder, wish: Wish, live: bool
     ):
         self._options, self._plan, self._folder, self._wish, self._live = options, plan, folder, wish, live
         self._compiled = stream.forecasting(plan)
         self._state = self._compiled.initial(jax.random.key(options.seed))
-        self._clock = stream.Clock(options.gaps)
-        self._journal: stream.Journal | None = None
+        self._clock = forecast.Clock(options.gaps)
+        self._journal: forecast.Journal | None = None
         self._hash = hashlib.sha256()
         self._before: str | None = None
         self.seen = 0
@@ -148,19 +152,19 @@ class _Follower:
             self._state = self._compiled.pack(tree)
         found = self._folder.restore(like)
         if found is None:
-            self._folder.write(stream.HEADING)
+            self._folder.write(forecast.HEADING)
         else:
             tree, record = found
             self._state = self._compiled.pack(tree)
-            self._clock = stream.Clock(**record["clock"] | {"gaps": options.gaps})
-            self._journal = stream.Journal(**record["journal"])
+            self._clock = forecast.Clock(**record["clock"] | {"gaps": options.gaps})
+            self._journal = forecast.Journal(**record["journal"])
             self.seen, self._before = record["step"], record["rows_sha256"]
         words = f"{options.target}, {options.horizon} ahead: {options.cell}, {options.hidden} units"
         _show.say(console, f"{words}; run folder {options.out}")
         if self.seen:
             _show.say(console, f"goes on after row {self.seen:,}")
 
-    def follow(self, rows: Iterator[stream.Row]) -> None:
+    def follow(self, rows: Iterator[forecast.Row]) -> None:
         """Learns all rows; those that came before an error are learned before it is raised."""
         rows = self._after(rows)
         while self._wish.signal is None:
@@ -198,7 +202,7 @@ class _Follower:
                 f"{time},{h},{value:.7g},{low:.7g},{high:.7g},,\n" for time, h, value, low, high in ahead
             )
         plotting.plot_forecast(out / "predictions.csv", str(self._options.target), out / "forecast.png")
-        _show.say(console, f"{journal.rows:,} rows", *stream.summary(journal))
+        _show.say(console, f"{journal.rows:,} rows", *forecast.summary(journal))
         weights = stream.weights_of(self._plan, self._compiled.unpack(self._state).state)
         shown = [f"{name} {weight:.0%}" for name, weight in weights.items()]
         _show.say(console, f"one step ahead, what each expert counts for: {', '.join(shown)}")
@@ -215,7 +219,7 @@ class _Follower:
             f"{out}: predictions.csv, forecast.png, config.json, checkpoints",
         )
 
-    def _after(self, rows: Iterator[stream.Row]) -> Iterator[stream.Row]:
+    def _after(self, rows: Iterator[forecast.Row]) -> Iterator[forecast.Row]:
         """The rows that were not seen before, in a file whose beginning is still what it was."""
         if self._live or not self.seen:
             yield from rows
@@ -225,21 +229,21 @@ class _Follower:
             self._hash.update(repr(row).encode())
             count += 1
         if count < self.seen or self._hash.hexdigest() != self._before:
-            raise ValueError(
+            raise UserError(
                 f"data must begin with the {self.seen:,} rows that were seen before; got "
                 f"{'others' if count == self.seen else f'only {count:,}'}; the file has changed: give the "
                 "one that the run began with, or begin another run."
             )
         yield from rows
 
-    def _season(self, rows: list[stream.Row]) -> int:
+    def _season(self, rows: list[forecast.Row]) -> int:
         if self._options.period is not None:
             return self._options.period
-        return stream.season_of([row.when for row in rows]) if rows[0].dated else 0
+        return forecast.season_of([row.when for row in rows]) if rows[0].dated else 0
 
-    def _wait(self, rows: Iterator[stream.Row]) -> tuple[list[stream.Row], Exception | None]:
+    def _wait(self, rows: Iterator[forecast.Row]) -> tuple[list[forecast.Row], Exception | None]:
         """The next rows, one if they arrive one by one, and the error that came after them."""
-        batch: list[stream.Row] = []
+        batch: list[forecast.Row] = []
         try:
             while len(batch) < (1 if self._live else _CHUNK):
                 with self._wish.heard():
@@ -256,11 +260,11 @@ class _Follower:
             pass
         return batch, None
 
-    def _learn(self, batch: list[stream.Row]) -> None:
+    def _learn(self, batch: list[forecast.Row]) -> None:
         x = stream.float_array([row.x for row in batch]).reshape(len(batch), -1)
         y = stream.float_array([row.y for row in batch])
         self._state, said = stream.run_rows(self._compiled, self._state, x, y)
-        journal = self._journal = self._journal or stream.Journal(
+        journal = self._journal = self._journal or forecast.Journal(
             self._options.horizon, self._season(batch)
         )
         lines = [
@@ -275,9 +279,9 @@ class _Follower:
 
 def _as_there(options: Forecast) -> Forecast:
     """The options with those of the model that is to be used."""
-    there = training.read_config(Path(options.from_checkpoint or ""))
+    there = runs.read_config(Path(options.from_checkpoint or ""))
     if not there or there.get("command", [""])[0] != "forecast":
-        raise ValueError(
+        raise UserError(
             f"from_checkpoint must be a run folder of foretrace forecast; got "
             f"{str(options.from_checkpoint)!r}; see foretrace forecast --help."
         )
@@ -299,8 +303,8 @@ def _check(options: Forecast) -> None:
     for name, (least, most) in limits.items():
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
-            raise ValueError(f"{name} must be an int from {least} to {most}; got {value}; see --help.")
+            raise UserError(f"{name} must be an int from {least} to {most}; got {value}; see --help.")
     for name in ("learning_rate", "coverage"):
         value = getattr(options, name)
         if not (math.isfinite(value) and 0 < value < 1):
-            raise ValueError(f"{name} must be above 0 and below 1; got {value}; leave it out.")
+            raise UserError(f"{name} must be above 0 and below 1; got {value}; leave it out.")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from foretrace.cli._parse import parse
-from foretrace.recommend import columns, table
+from foretrace.learners._recommend import columns, table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from foretrace import experiments
+from foretrace._checks import UserError
 from foretrace.cli import _show
 from foretrace.cli._parse import parse
 
@@ -56,11 +57,11 @@ def run(words: Sequence[str]) -> int:
     known = experiments.EXPERIMENTS
     for name in options.names:
         if name not in known:
-            raise ValueError(f"experiment must be one of {', '.join(known)}; got {name!r}; see --list.")
+            raise UserError(f"experiment must be one of {', '.join(known)}; got {name!r}; see --list.")
     if options.seeds is not None and not 1 <= options.seeds <= 1000:
-        raise ValueError(f"seeds must be an int from 1 to 1000; got {options.seeds}; leave it out.")
+        raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; leave it out.")
     if not (options.names or options.list or options.page):
-        raise ValueError("experiment must be named; got none; see foretrace reproduce --list.")
+        raise UserError("experiment must be named; got none; see foretrace reproduce --list.")
     console = Console(emoji=False)  # :100: is a window
     if options.list:
         _show.say(console, *_columns([(e.name, e.claim) for e in known.values()]))
@@ -95,7 +96,7 @@ def _folders(options: Reproduce) -> tuple[Path, Path]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"out must be a folder that can be written; got {str(folder)!r}: {error.strerror}; "
                 "choose another folder."
             ) from None
@@ -112,7 +113,7 @@ def _reproduce(
         settings["seeds"] = options.seeds
     if options.data is not None:
         if "data" not in settings:
-            raise ValueError(f"data must be left out for {name}; got {options.data}; it reads no file.")
+            raise UserError(f"data must be left out for {name}; got {options.data}; it reads no file.")
         settings["data"] = str(options.data)
     _show.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
     others = set(options.names) - {name}  # a record tells how to get it alone

@@ -7,7 +7,8 @@ from typing import Literal
 
 import tyro
 
-from foretrace import training
+from foretrace import runs
+from foretrace._checks import UserError
 from foretrace.cli import train
 from foretrace.cli._parse import parse
 
@@ -34,14 +35,14 @@ class Resume:
 def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     options = parse(Resume, words, "foretrace resume")
-    config = training.read_config(options.run)
+    config = runs.read_config(options.run)
     if config is None:
-        raise ValueError(
+        raise UserError(
             f"run must be a folder with a run; got {str(options.run)!r}; see foretrace train --help."
         )
     command = config.get("command")
     if not isinstance(command, list) or command[:1] != ["train"]:
-        raise ValueError(
+        raise UserError(
             f"run must have a config.json that can be read and was written by foretrace train; got "
             f"{str(options.run)!r}; give its options to foretrace train again, with --resume."
         )

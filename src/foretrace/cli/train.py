@@ -11,8 +11,9 @@ from typing import Any, Literal
 import jax
 from rich.console import Console
 
-from foretrace import plotting, training
-from foretrace.cli import _show
+from foretrace import plotting, runs, training
+from foretrace._checks import UserError
+from foretrace.cli import _job, _show
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for
 
@@ -23,9 +24,9 @@ class Train:
 
     learner: str = "ok"
     """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window."""
-    rank: training.Optional = None
+    rank: _job.Optional = None
     """Number of Kronecker products that ok keeps; 8 unless given."""
-    window: training.Optional = None
+    window: _job.Optional = None
     """Window of tbptt; 25 unless given."""
     seed: int = 0
     """Seed of everything random."""
@@ -53,14 +54,14 @@ def run(words: Sequence[str]) -> int:
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
     problem = options.problem()
-    job = training.job(
+    job = _job.job(
         options, options.learner, problem.task, problem.cell, rank=options.rank, window=options.window
     )
     if not 0 <= options.seed < 2**32:
-        raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {options.seed}; use 0.")
-    rhythm = training.Rhythm.parse(options.checkpoint_every)
+        raise UserError(f"seed must be an int from 0 to 2**32 - 1; got {options.seed}; use 0.")
+    rhythm = runs.Rhythm.parse(options.checkpoint_every)
     resolved = {"task": task, "learner": job.label, **job.settings, "data": data_of(options)}
-    command = {"command": ["train", task, *words], "versions": training.versions()}
+    command = {"command": ["train", task, *words], "versions": runs.versions()}
     config = _show.config(options, **resolved, **command)
     writers = _writers(options, config)
     console = Console()
@@ -69,8 +70,8 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
     watch = training.Watch(job.trainer, job.guarded, skip=options.on_nonfinite == "skip")
     with (
         _show.warnings_in_one_line(),
-        training.claim(options.out, config, rhythm, resume=options.resume) as folder,
-        training.Stop() as stop,
+        runs.claim(options.out, config, rhythm, resume=options.resume) as folder,
+        runs.Stop() as stop,
         contextlib.ExitStack() as closing,
     ):
         for writer in writers:
@@ -79,14 +80,14 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
         start = folder.restore(jax.eval_shape(job.trainer.init, key))
         if start:
             _show.say(console, f"goes on from step {start[1]['step']:,}")
-        with training.Reporter(console, job.label, job.steps, loss) as reporter:
+        with runs.Reporter(console, job.label, job.steps, loss) as reporter:
             chunks = training.advance(
                 job.trainer, key, job.chunks, problem.measures, start=start, watch=watch
             )
             for record in folder.follow(chunks, stop, loss.name):
                 reporter.show(record)
                 for writer in writers:
-                    writer.write(record["step"], training.scalars(record))
+                    writer.write(record["step"], runs.scalars(record))
         if stop.signal is not None:
             again = f"foretrace resume {shlex.quote(str(options.out))}"
             _show.say(console, f"stopped at step {folder.saved:,}; go on with: {again}")
@@ -100,8 +101,8 @@ def _finish(
     task: str,
     options: Any,
     problem: Problem,
-    job: training.Job,
-    folder: training.RunFolder,
+    job: _job.Job,
+    folder: runs.RunFolder,
 ) -> None:
     """Draws the curve, and says where the run arrived."""
     records = folder.records()
@@ -120,10 +121,10 @@ def _finish(
         _show.say(console, f"{skipped:,} samples and updates were not finite and skipped")
 
 
-def _writers(options: Any, config: dict[str, Any]) -> Sequence[training.Writer]:
+def _writers(options: Any, config: dict[str, Any]) -> Sequence[runs.Writer]:
     """Where else the metrics go."""
-    board = [training.TensorBoard(options.out)] if options.tensorboard else []
-    return board + ([training.WeightsAndBiases(options.out, config)] if options.wandb else [])
+    board = [runs.TensorBoard(options.out)] if options.tensorboard else []
+    return board + ([runs.WeightsAndBiases(options.out, config)] if options.wandb else [])
 
 
 def data_of(options: Any) -> dict[str, str]:

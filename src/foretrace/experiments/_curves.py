@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from foretrace._xla import jit_fast_compile, jit_unoptimised, map_sequentially
-from foretrace.experiments._parts import Progress
+from foretrace.runs._resumable import Progress
 from foretrace.training import Trainer
 
 _FEW = 20_000  # steps; with fewer of them to compile takes longer than to run

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from foretrace._checks import UserError
 from foretrace._types import Cell, Learner, Params, Phases
-from foretrace.bench import parse
-from foretrace.online import average
-from foretrace.recommend import MAKE
+from foretrace.experiments._bench import parse
+from foretrace.learners._online import average
+from foretrace.learners._recommend import MAKE
 
 
 class Errors(NamedTuple):
@@ -84,7 +85,7 @@ def phases(learner: Learner) -> Phases:
         ValueError: it has no such parts.
     """
     if learner.phases is None:
-        raise ValueError("learner must have phases; got one without; use one of foretrace's own.")
+        raise UserError("learner must have phases; got one without; use one of foretrace's own.")
     return learner.phases
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from foretrace.experiments._parts import Parts
+from foretrace.runs._resumable import Parts
 
 SCALES = ("quick", "day", "full")
 

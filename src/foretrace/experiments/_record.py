@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foretrace.bench import environment
+from foretrace._checks import UserError
+from foretrace.experiments._bench import environment
 from foretrace.experiments._experiment import SCALES, Experiment
-from foretrace.experiments._parts import Parts, plain
+from foretrace.runs._resumable import Parts, plain
 
 
 def perform(
@@ -72,6 +73,6 @@ def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
             return record
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    raise ValueError(
+    raise UserError(
         f"{path} must be a record that foretrace reproduce wrote; got something else; remove it."
     )

@@ -10,8 +10,8 @@ except ImportError:
         "foretrace.river needs the package river; it is not installed; pip install 'foretrace[river]'."
     ) from None
 
-from foretrace.river.classifier import RecurrentClassifier
-from foretrace.river.forecaster import RecurrentForecaster
-from foretrace.river.regressor import RecurrentRegressor
+from foretrace.river._classifier import RecurrentClassifier
+from foretrace.river._forecaster import RecurrentForecaster
+from foretrace.river._regressor import RecurrentRegressor
 
 __all__ = ["RecurrentClassifier", "RecurrentForecaster", "RecurrentRegressor"]

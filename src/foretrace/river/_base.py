@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from foretrace import checkpoint, stream
-from foretrace._arguments import check_count
+from foretrace import stream
+from foretrace._checks import UserError, check_count
 from foretrace.river._features import Features
+from foretrace.runs import checkpoint
 
 
 class Recurrent:
@@ -76,12 +77,12 @@ class Recurrent:
             CheckpointError: if it could not be written; older checkpoints are whole.
         """
         if self._state is None:
-            raise ValueError("model must have learned something before it is saved; got a new one.")
+            raise UserError("model must have learned something before it is saved; got a new one.")
         beside = self._beside()
         for kind, names in beside.items():
             for name in names if isinstance(names, list) else []:
                 if not isinstance(name, str | int | float | bool):
-                    raise ValueError(
+                    raise UserError(
                         f"{kind} must be named by strings or numbers to be saved; got {name!r}; rename it."
                     )
         info = {"class": type(self).__name__, "params": _plain(self._get_params()), "beside": beside}
@@ -103,7 +104,7 @@ class Recurrent:
 
         def like_for(info):
             if info.get("class") != cls.__name__:
-                raise ValueError(
+                raise UserError(
                     f"path must be a folder that {cls.__name__}.save wrote; got {str(path)!r}, which "
                     f"{info.get('class') or 'something else'} wrote; load it with that."
                 )
@@ -156,35 +157,33 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
 def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
     """Raises ValueError or TypeError for arguments that make no sense."""
     if cell not in stream.CELLS:
-        raise ValueError(
+        raise UserError(
             f"cell must be one of {', '.join(stream.CELLS)}; got {cell!r}; elstm is the default."
         )
     check_count("hidden", hidden, "32 is the default")
     if not 0 < learning_rate < 1:
-        raise ValueError(
+        raise UserError(
             f"learning_rate must be above 0 and below 1; got {learning_rate}; 0.003 is the default."
         )
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {seed}; 0 is the default.")
+        raise UserError(f"seed must be an int from 0 to 2**32 - 1; got {seed}; 0 is the default.")
 
 
 def check_target(lags: int, target: str, period: int, coverage: float) -> None:
     """Raises ValueError or TypeError for arguments of regressors and forecasters that make no sense."""
     check_count("lags", lags, "24 is the default")
     if not (isinstance(period, int) and 0 <= period <= 100_000):
-        raise ValueError(f"period must be an int from 0 to 100,000; got {period}; 0 is for no season.")
+        raise UserError(f"period must be an int from 0 to 100,000; got {period}; 0 is for no season.")
     if target not in ("auto", "change", "level"):
-        raise ValueError(f"target must be auto, change or level; got {target!r}; auto is the default.")
+        raise UserError(f"target must be auto, change or level; got {target!r}; auto is the default.")
     if not 0 < coverage < 1:
-        raise ValueError(f"coverage must be above 0 and below 1; got {coverage}; 0.9 is the default.")
+        raise UserError(f"coverage must be above 0 and below 1; got {coverage}; 0.9 is the default.")
 
 
 def check_delay(delay: int) -> None:
     """Raises ValueError unless `delay` is a number of samples."""
     if not (isinstance(delay, int) and 0 <= delay <= 1_000_000):
-        raise ValueError(
-            f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once."
-        )
+        raise UserError(f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once.")
 
 
 def plan_of(model: Any, horizon: int) -> stream.Plan:

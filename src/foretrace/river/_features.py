@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from foretrace._checks import UserError, UserTypeError
 from foretrace.stream import float_array
 
 
@@ -60,10 +61,10 @@ def number(name: Any, value: Any) -> float:
     # Text that looks like a number is still text: other samples may hold other text.
     found = None if isinstance(value, str | bytes) or not hasattr(value, "__float__") else float(value)
     if found is None:
-        raise TypeError(
+        raise UserTypeError(
             f"{name!r} must be a number; got {value!r}; put preprocessing.OneHotEncoder() before the "
             f"model, or leave it out."
         )
     if math.isinf(found):
-        raise ValueError(f"{name!r} must be finite, or None where it is unknown; got {value}; drop it.")
+        raise UserError(f"{name!r} must be finite, or None where it is unknown; got {value}; drop it.")
     return found

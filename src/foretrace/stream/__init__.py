@@ -8,7 +8,6 @@ estimators of them, `foretrace forecast` a command.
 
 from foretrace.stream._changes import Plan, State, experts, weights_of
 from foretrace.stream._classification import Classes, ClassState
-from foretrace.stream._clock import Clock
 from foretrace.stream._compiled import (
     Compiled,
     Outlook,
@@ -23,24 +22,17 @@ from foretrace.stream._compiled import (
 from foretrace.stream._experts import weights
 from foretrace.stream._forecast import Stream
 from foretrace.stream._interval import bounds
-from foretrace.stream._journal import HEADING, Journal, season_of, summary
 from foretrace.stream._network import CELLS, grown
 from foretrace.stream._regression import Said
-from foretrace.stream._rows import Columns, Row, follow_rows, read_rows
 
 __all__ = [
     "CELLS",
-    "HEADING",
     "ClassState",
     "Classes",
-    "Clock",
-    "Columns",
     "Compiled",
-    "Journal",
     "Outlook",
     "Packed",
     "Plan",
-    "Row",
     "Said",
     "State",
     "Stream",
@@ -48,15 +40,11 @@ __all__ = [
     "classification",
     "experts",
     "float_array",
-    "follow_rows",
     "forecasting",
     "grown",
     "outlook",
-    "read_rows",
     "regression",
     "run_rows",
-    "season_of",
-    "summary",
     "weights",
     "weights_of",
 ]

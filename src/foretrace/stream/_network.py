@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from foretrace import cells, learners
+from foretrace._checks import UserError
 from foretrace._types import Cell, Learner
 
 CELLS = ("elstm", "rtu", "diagonal", "gru", "lstm", "highway", "rnn")
@@ -51,7 +52,7 @@ def parts(name: str, hidden: int, inputs: int, learning_rate: float) -> Parts:
         ValueError: if there is no such cell.
     """
     if name not in CELLS:
-        raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {name!r}; elstm is the default.")
+        raise UserError(f"cell must be one of {', '.join(CELLS)}; got {name!r}; elstm is the default.")
     cell = getattr(cells, name)(hidden=hidden, inputs=inputs)
     learner = learners.rtrl(cell) if name in _UNITWISE else learners.ok(cell, rank=8, block=16)
     return Parts(cell, learner, optax.adam(learning_rate), name == "elstm")

@@ -10,8 +10,7 @@ from jaxtyping import UInt8
 
 from foretrace._types import Cell
 from foretrace.tasks import Task
-from foretrace.training._job import features
-from foretrace.training._loop import predict
+from foretrace.training._loop import features, predict
 
 
 def evaluation(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace._arguments import check_count, check_number
+from foretrace._checks import UserError, check_count, check_number
 from foretrace._types import Cell, Hidden, Learner, Phases
 from foretrace._xla import false_after
 from foretrace.tasks import Task
@@ -111,7 +111,7 @@ def trainer(
         check_number("clip", clip, "> 0", "leave it out for no clipping")
     spacing = period(learner, update_every)
     if steps % spacing:
-        raise ValueError(
+        raise UserError(
             f"steps must be a multiple of {spacing}, where a block and an update end together; "
             f"got {steps}; use {math.ceil(steps / spacing) * spacing}."
         )
@@ -142,7 +142,7 @@ def period(learner: Learner, update_every: int) -> int:
     """
     length = learner.phases.length if learner.phases else 1
     if update_every % length and length % update_every:
-        raise ValueError(
+        raise UserError(
             f"update_every must divide the block length {length} or be a multiple of it; "
             f"got {update_every}; use {max(1, update_every // length) * length}."
         )
@@ -270,6 +270,11 @@ def _blocks_in_an_update(parts, carry):
     (streams, total), (loss, info) = jax.lax.scan(block, start, length=blocks)
     carry, norm = _update(parts, carry, streams, total)
     return carry, (loss, norm, info)
+
+
+def features(hidden: Hidden) -> Any:
+    """What the readout sees of a hidden state: all of it, of an LSTM h."""
+    return getattr(hidden, "h", hidden)
 
 
 def _after(params, gradient):

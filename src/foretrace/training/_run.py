@@ -1,13 +1,9 @@
 """Runs: chunk after chunk of a trainer, and the folder that keeps what they show."""
 
-import importlib.metadata
 import itertools
-import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -147,44 +143,6 @@ def chunks_for(steps: int, period: int, about: int) -> tuple[int, int]:
 
     size = min(range(max(1, wanted // 2), min(periods, 2 * wanted) + 1), key=waste)
     return size * period, -(-periods // size)
-
-
-def create_folder(path: Path, config: dict[str, Any]) -> None:
-    """Creates the run folder with `config.json`: the configuration and the versions behind it.
-
-    Raises:
-        ValueError: if the folder holds a run already or cannot be written.
-    """
-    if (path / "config.json").exists():
-        raise ValueError(
-            f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
-            f"choose another folder or remove that one."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", config | {"versions": versions()})
-    except OSError as error:
-        raise ValueError(
-            f"out must be a folder that can be written; got {str(path)!r}: {error.strerror}; "
-            f"choose another folder."
-        ) from None
-
-
-def versions() -> dict[str, str]:
-    """What a run depends on beside its configuration."""
-    found = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
-    return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes one JSON document for people to read."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Appends one line of JSON."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def _raises(before: int, curriculum: Any, first: int, period: int) -> list[list[int]]:

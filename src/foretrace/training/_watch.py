@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from foretrace._checks import UserError
 from foretrace.training._guard import NEVER, TENSORS, Seen
 from foretrace.training._loop import Carry, Metrics, Trainer
 
 _LARGE = 1e6
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(UserError, ArithmeticError):
     """Training met a number that is not finite."""
 
     exit_code = 1

@@ -1,0 +1,153 @@
+"""Cells of Equinox and Flax NNX as they are: a module becomes a `Cell`, its arrays the parameters."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._checks import UserError, UserTypeError
+from foretrace._types import Cell, Hidden, Input, Params
+from foretrace.cells import cell
+from foretrace.cells._cell import size
+
+
+def from_equinox(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
+    """An Equinox module, called `module(x, hidden) -> hidden` like `eqx.nn.GRUCell`, as a cell.
+
+    Parameters and gradients are the module with everything but its floating-point arrays left out,
+    `params, static = eqx.partition(module, eqx.is_inexact_array)`, so that `eqx.combine(params, static)` is
+    the trained module. Other arrays are constants.
+
+    Args:
+        module: a module, from whose arrays `init` starts whatever its key is; or what makes a new module
+            for each key, called with `key=`, such as `functools.partial(eqx.nn.GRUCell, 3, 8)`.
+        hidden: number of units or an example of the hidden state, as in `foretrace.cell`; by default
+            `module.hidden_size`, and for `eqx.nn.LSTMCell` two such vectors (h, c).
+        inputs: likewise; by default `module.input_size`.
+
+    Returns:
+        The cell. Where a size is given, a vector of the dtype of the parameters is meant.
+
+    Raises:
+        ImportError: Equinox is not installed.
+        TypeError: `module` is no module and makes none, or has complex arrays.
+        ValueError: `hidden` or `inputs` is missing, or does not fit the module.
+
+    Example:
+        >>> import equinox as eqx, jax, foretrace as ft
+        >>> cell = ft.from_equinox(eqx.nn.GRUCell(3, 8, key=jax.random.key(0)))
+        >>> learner = ft.ok(cell, rank=4)
+        >>> params = cell.init(jax.random.key(1))
+        >>> params.weight_hh.shape
+        (24, 8)
+    """
+    eqx = _package("equinox", "from_equinox", "equinox")
+    make = _maker(module, eqx.Module, "equinox.Module", "key", lambda key: key)
+    params, static = eqx.partition(made := make(jax.random.key(0)), eqx.is_inexact_array)
+    inputs = _example("inputs", getattr(made, "input_size", None) if inputs is None else inputs, params)
+    if hidden is None:
+        hidden = getattr(made, "hidden_size", None)
+        if isinstance(made, eqx.nn.LSTMCell):
+            hidden = (_example("hidden", hidden, params),) * 2
+    return _adapted(
+        lambda params, hidden, x: eqx.combine(params, static)(x, hidden),
+        lambda key: eqx.filter(make(key), eqx.is_inexact_array),
+        _example("hidden", hidden, params),
+        inputs,
+    )
+
+
+def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
+    """A Flax NNX module, called `module(hidden, x) -> (hidden, output)` like `nnx.GRUCell`, as a cell.
+
+    Parameters and gradients are the `nnx.State` of the module's `nnx.Param`, so that
+    `nnx.update(module, params)` puts what was learned into the module. Other variables are constants:
+    what a step writes into them is forgotten. The output is not used: a readout sees the hidden state.
+
+    Args:
+        module: a module, from whose parameters `init` starts whatever its key is; or what makes a new
+            module for each key, called with `rngs=`, such as `functools.partial(nnx.GRUCell, 3, 8)`.
+        hidden: number of units or an example of the hidden state, as in `foretrace.cell`; by default what
+            `module.initialize_carry` gives.
+        inputs: likewise; by default `module.in_features`.
+
+    Returns:
+        The cell. Where a size is given, a vector of the dtype of the parameters is meant.
+
+    Raises:
+        ImportError: Flax is not installed.
+        TypeError: `module` is no NNX module and makes none (Linen's are not), or has complex parameters.
+        ValueError: `hidden` or `inputs` is missing, or does not fit the module.
+
+    Example:
+        >>> import functools, jax, foretrace as ft
+        >>> from flax import nnx
+        >>> cell = ft.from_flax(functools.partial(nnx.GRUCell, 3, 8))
+        >>> learner = ft.ok(cell, rank=4)
+        >>> params = cell.init(jax.random.key(0))
+        >>> params.dense_h.kernel.shape
+        (8, 24)
+    """
+    nnx = _package("flax.nnx", "from_flax", "flax")
+    make = _maker(module, nnx.Module, "flax.nnx.Module", "rngs", nnx.Rngs)
+    graph, params, constants = nnx.split(made := make(jax.random.key(0)), nnx.Param, ...)
+    inputs = _example("inputs", getattr(made, "in_features", None) if inputs is None else inputs, params)
+    if hidden is None and hasattr(made, "initialize_carry"):
+        shape = jax.tree.leaves(inputs)[0].shape
+        hidden = made.initialize_carry(shape, rngs=nnx.Rngs(jax.random.key(0)))
+    return _adapted(
+        # A copy, so that what a module writes down in its variables is forgotten after the step.
+        lambda params, hidden, x: nnx.merge(graph, params, constants, copy=True)(hidden, x)[0],
+        lambda key: nnx.state(make(key), nnx.Param),
+        _example("hidden", hidden, params),
+        inputs,
+    )
+
+
+def _package(name: str, user: str, extra: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{user} needs {extra}, which cannot be imported; pip install 'foretrace[{extra}]'."
+        ) from error
+
+
+def _maker(
+    module: Any, kind: type, name: str, option: str, wrap: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    """`(key) -> module`: the one given, or a new one made by `module(option=wrap(key))`."""
+    if isinstance(module, kind):
+        return lambda key: module
+
+    def make(key):
+        made = module(**{option: wrap(key)}) if callable(module) else module
+        if not isinstance(made, kind):
+            raise UserTypeError(
+                f"module must be a {name} or what makes one, given {option}=; got {type(made).__name__}; "
+                "a plain function becomes a cell with foretrace.cell."
+            )
+        return made
+
+    return make
+
+
+def _example(name: str, spec: Any, params: Params) -> Any:
+    """A size as a vector of the parameters' dtype; anything else as it is."""
+    if spec is None:
+        raise UserError(
+            f"{name} must be given for a module that does not tell it; got None; give a size or an example."
+        )
+    if not isinstance(spec, int):
+        return spec
+    dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
+    return jnp.zeros(size(name, spec), dtype)
+
+
+def _adapted(
+    step: Callable[[Params, Hidden, Input], Hidden], init: Callable[[Any], Params], hidden: Any, inputs: Any
+) -> Cell:
+    # Copies, because a training loop may give away the memory of its parameters.
+    return cell(step, init=lambda key: jax.tree.map(jnp.copy, init(key)), hidden=hidden, inputs=inputs)

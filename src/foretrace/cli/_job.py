@@ -1,0 +1,170 @@
+"""From options to a trainer: everything that can refuse them happens here, before a run begins."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+import optax
+import tyro
+
+from foretrace._checks import UserError, check_count, check_number
+from foretrace._types import Cell, Learner
+from foretrace.learners._costs import Cost, Explanation, describe
+from foretrace.learners._recommend import MAKE
+from foretrace.tasks import Task
+from foretrace.training import Trainer, chunks_for, features, guarded, period, trainer
+
+Optional = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+
+# What N in NAME:N means, and its default.
+_NUMBERS = {
+    **dict.fromkeys(("ok", "ktp", "sketch"), ("rank", 8)),
+    "snap": ("order", 1),
+    "tbptt": ("window", 25),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What every run has in common."""
+
+    lanes: int = 16
+    """Independent streams trained side by side."""
+    block: int | Literal["auto"] = "auto"
+    """Steps that are kept exactly before they join the compressed past; 1 is the papers' algorithm,
+    more is faster and less noisy, auto the fastest for these sizes. The block of tbptt is its window."""
+    update_every: Optional = None
+    """Steps per update; 1 unless given, for tbptt its window."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """What makes steps of gradients."""
+    learning_rate: float = 3e-3
+    """Learning rate at the first step."""
+    decay: float = 0.0
+    """Fall of the learning rate: after t time steps it is divided by 1 + decay sqrt(t)."""
+    clip: float | None = 1.0
+    """Global norm to which gradients are clipped; None for no clipping."""
+    steps: int = 150_000
+    """Time steps, rounded up to whole blocks."""
+    chunk: int = 500
+    """About how many steps run between two lines of metrics."""
+
+
+class Job(NamedTuple):
+    """One learner, ready to train; nothing has been written yet.
+
+    Attributes:
+        label: its name, with its number if it has one.
+        explanation: the structure of the cell.
+        cost: what the learner needs on it, all lanes.
+        trainer: the training loop.
+        guarded: its chunk, guarded against what is not finite.
+        chunks: number of chunks to run.
+        update_every: steps per update.
+        block: steps per block; the window of tbptt.
+    """
+
+    label: str
+    explanation: Explanation
+    cost: Cost
+    trainer: Trainer
+    guarded: Callable
+    chunks: int
+    update_every: int
+    block: int
+
+    @property
+    def steps(self) -> int:
+        """Time steps of the whole run."""
+        return self.chunks * self.trainer.steps
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the options came to."""
+        return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
+
+
+def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | None) -> Job:
+    """Builds the learner that `text` names, and what trains it.
+
+    Args:
+        options: the settings of the run.
+        text: NAME or NAME:N.
+        task: what to learn.
+        cell: what learns it.
+        given: `rank` and `window`, where they were given on their own.
+
+    Raises:
+        TypeError, ValueError: if any option is out of range or does not fit the others.
+    """
+    name, number = _choice(text, **given)
+    _check(options)
+    explanation = describe(cell)
+    sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
+    given_every = 1 if options.update_every is None else options.update_every
+    check_count("update_every", given_every, "1 is online")
+    block = options.block
+    if block == "auto":
+        block = explanation.best_block(name, rank=sizes.get("rank", 1), lanes=options.lanes)
+        # Where updates come at another rhythm, a block between two of them is what fits.
+        block = block if block % given_every == 0 or given_every % block == 0 else given_every
+    learner: Learner = MAKE[name](cell, number, block)
+    update_every = number if options.update_every is None and name == "tbptt" else given_every
+    spacing = period(learner, update_every)
+    steps, chunks = chunks_for(options.steps, spacing, options.chunk)
+    optimizer = getattr(optax, options.optimizer)(_rate(options, update_every))
+    common: dict[str, Any] = {
+        "lanes": options.lanes,
+        "steps": steps,
+        "update_every": update_every,
+        "clip": options.clip,
+        "features": features,
+    }
+    made = trainer(cell, learner, task, optimizer, **common)
+    watched = guarded(cell, learner, task, optimizer, **common)
+    cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
+    label = f"{name}:{number}" if name in _NUMBERS else name
+    length = learner.phases.length if learner.phases else 1
+    return Job(label, explanation, cost, made, watched, chunks, update_every, length)
+
+
+def _rate(options: Settings, update_every: int) -> Any:
+    """The learning rate, as a schedule over updates where it falls."""
+    if not options.decay:
+        return options.learning_rate
+    return lambda count: options.learning_rate / (1 + options.decay * (count * update_every) ** 0.5)
+
+
+def _check(options: Settings) -> None:
+    """Raises TypeError or ValueError for numbers that make no sense on their own."""
+    for name in ("learning_rate", "clip"):
+        value = getattr(options, name)
+        if value is not None:
+            check_number(name, value, "> 0", "the default is usual")
+    check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
+    for name in ("steps", "chunk"):
+        check_count(name, getattr(options, name), "leave it out for the default")
+
+
+def _choice(text: str, **given: int | None) -> tuple[str, int]:
+    """Learner and number from NAME or NAME:N and the options `rank` and `window`."""
+    name, colon, digits = text.partition(":")
+    if name not in MAKE:
+        raise UserError(f"learner must be one of {', '.join(MAKE)}; got {text!r}; choose one of them.")
+    option, number = _NUMBERS.get(name, (None, 1))
+    values: dict[str, int] = {other: value for other, value in given.items() if value is not None}
+    for other, value in values.items():
+        if other != option:
+            raise UserError(f"{other} must be left out for {name}; got {value}; drop --{other}.")
+    if colon:
+        if option is None or not re.fullmatch(r"-?\d+", digits):
+            remedy = f"{name}:{number}" if option else name
+            raise UserError(
+                f"learner must be NAME or, for {', '.join(_NUMBERS)}, NAME:N with an int N; "
+                f"got {text!r}; write {remedy}."
+            )
+        if values.get(option, int(digits)) != int(digits):
+            raise UserError(f"{option} must be given once; got {text!r} and {values[option]}; drop one.")
+        return name, int(digits)
+    # What was given can only be this one.
+    return name, next(iter(values.values()), number)

@@ -1,0 +1,287 @@
+"""Named, permanent speed settings: every learner's step beside the matrix product it stands on.
+
+A step is a forward step, a gradient and an update of the parameters, in a jitted scan of many. Its floor is
+the product of the papers' algorithm at the same shapes, (lanes, S, S) @ (lanes, S, R Z), in the same kind
+of loop. All figures of one setting come from one process and are taken in turns, so that what else the
+machine does falls on all of them.
+"""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from foretrace import cells
+from foretrace._checks import UserError
+from foretrace._types import Cell, Learner
+from foretrace.learners._costs import describe
+from foretrace.learners._recommend import MAKE
+
+_TARGET = 0.25  # seconds that one run of a loop lasts, about
+
+
+class Setting(NamedTuple):
+    """A cell, its lanes and the learners timed on it; `NAME:N/K` is NAME with number N and block K."""
+
+    cell: str
+    hidden: int
+    inputs: int
+    lanes: int
+    learners: tuple[str, ...]
+
+
+SETTINGS = {
+    "rnn-256": Setting("rnn", 256, 32, 1, ("kf_rtrl", "ok:8", "kf_rtrl/16", "ok:8/16")),
+    "highway-128": Setting("highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl")),
+    "highway-256": Setting("highway", 256, 50, 32, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32")),
+    "highway-32": Setting("highway", 32, 4, 16, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32", "kf_rtrl")),
+    "lstm-128": Setting("lstm", 128, 32, 8, ("ok:8", "ok:8/16")),
+    "gru-128": Setting("gru", 128, 32, 8, ("ok:8", "ok:8/16")),
+    "rtrl-32": Setting("highway", 32, 4, 1, ("rtrl", "rtrl/8", "rtrl/32")),
+    "rtrl-64": Setting("highway", 64, 4, 1, ("rtrl", "rtrl/8", "rtrl/16", "rtrl/32", "rtrl/64")),
+    "uoro-256": Setting("rnn", 256, 32, 1, ("uoro", "uoro/16", "tbptt:1")),
+}
+
+
+class Loop(NamedTuple):
+    """A compiled loop: `run(state) -> state`, of `steps` steps."""
+
+    run: Callable[[Any], Any]
+    state: Any
+    steps: int
+    compile_seconds: float
+
+
+def parse(text: str) -> tuple[str, int, int]:
+    """`NAME:N/K` -> (NAME, N, K); N and K are 1 where they are missing."""
+    text, _, block = text.partition("/")
+    name, _, number = text.partition(":")
+    return name, int(number or 1), int(block or 1)
+
+
+def measure_setting(
+    name: str, repeats: int = 7, say: Callable[[str], None] = print, setting: Setting | None = None
+) -> dict[str, Any]:
+    """Times one setting: a record of its floors and one row per learner.
+
+    Args:
+        name: one of `SETTINGS`, or any name for a `setting` of your own.
+        repeats: runs of every loop, taken in turns.
+        say: told one line per learner.
+        setting: what to time; `SETTINGS[name]` by default.
+
+    Returns:
+        A JSON-able record; times in microseconds per step, median, least and largest of the runs.
+    """
+    setting = setting or SETTINGS[name]
+    cell: Cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
+    explanation = describe(cell)
+    loops, rows = {}, []
+    for text in (*setting.learners, "tbptt:25"):
+        kind, number, block = parse(text)
+        learner = MAKE[kind](cell, number, block)
+        loops[text] = _learning_loop(cell, learner, setting, sweep=text == "tbptt:25")
+        floor = _floor_name(kind, number)
+        if floor and floor not in loops:
+            loops[floor] = _floor_loop(explanation.structure, kind, number, setting.lanes)
+    if setting.hidden == 32:
+        loops["svd 9 x 9"] = _svd_loop(setting.lanes)
+    times = _take_turns(loops, repeats)
+    for text in (*setting.learners, "tbptt:25"):
+        kind, number, block = parse(text)
+        loop, taken = loops[text], times[text]
+        cost = explanation.cost(kind, rank=number, block=block, window=number, lanes=setting.lanes)
+        row = {"learner": text, **_spread(taken)}
+        floor = _floor_name(kind, number)
+        if floor:
+            row |= {"floor": floor, "floor_us": float(np.median(times[floor]))}
+            row["floor_per_step"] = float(np.median(times[floor] / taken))
+        row |= {
+            "gflop_per_s": cost.operations / float(np.median(taken)) / 1e3,
+            "state_bytes": _bytes(loop.state[1]),
+            "compile_s": loop.compile_seconds,
+        }
+        rows.append(row)
+        ratio = f", floor/step {row['floor_per_step']:.2f}" if floor else ""
+        say(
+            f"{name:12} {text:10} {row['us']:10.1f} us/step ({row['us_min']:.1f} to {row['us_max']:.1f})"
+            f"{ratio}, {row['gflop_per_s']:.0f} GFLOP/s, {row['state_bytes'] / 1e6:.2f} MB, "
+            f"compiled in {loop.compile_seconds:.1f} s"
+        )
+    others = {key: _spread(times[key]) for key in loops if key not in (*setting.learners, "tbptt:25")}
+    for key, value in others.items():
+        say(f"{name:12} {key:10} {value['us']:10.1f} us ({value['us_min']:.1f} to {value['us_max']:.1f})")
+    return {"setting": name, **setting._asdict(), "rows": rows, "floors": others}
+
+
+def environment() -> dict[str, str]:
+    """Device, versions and commit, for the record."""
+    folder = Path(__file__).resolve().parent
+    git = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "device": f"{jax.devices()[0].platform}: {jax.devices()[0].device_kind}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "foretrace": importlib.metadata.version("foretrace"),
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, float, float, float]]:
+    """Rows (setting, learner, old us, new us, old / new) for what both records hold."""
+    before = {(s["setting"], r["learner"]): r["us"] for s in old["settings"] for r in s["rows"]}
+    rows = []
+    for setting in new["settings"]:
+        for row in setting["rows"]:
+            us = before.get((setting["setting"], row["learner"]))
+            if us is not None:
+                rows.append((setting["setting"], row["learner"], us, row["us"], us / row["us"]))
+    return rows
+
+
+def choose_device(device: str) -> None:
+    """Runs everything on "cpu" or "gpu" from now on.
+
+    Raises:
+        ValueError: JAX has no such device here.
+    """
+    try:
+        jax.config.update("jax_default_device", jax.devices(device)[0])
+    except RuntimeError:
+        raise UserError(
+            f"device must be one that JAX has here; got {device!r}; install JAX for it, or leave it out."
+        ) from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that `foretrace bench` wrote.
+
+    Raises:
+        ValueError: the file is not there, or is none.
+    """
+    try:
+        record = json.loads(path.read_text())
+        if record["settings"][0]["rows"][0]["us"] > 0:
+            return record
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    raise UserError(
+        f"compare must name two files that foretrace bench wrote; got {path}; make it with --out."
+    )
+
+
+def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: bool) -> Loop:
+    """Forward, gradient and update at every step; with `sweep`, one of the latter per block."""
+    phases: Any = learner.phases
+    inputs = jax.random.normal(jax.random.key(2), (phases.length, setting.lanes, setting.inputs))
+
+    def update(params, gradient):
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
+
+    def one(carry, xs):
+        params, state = carry
+        index, x = xs
+        state = phases.extend(params, phases.place(state, index), x)
+        if sweep:
+            return (params, state), state.hidden
+        return (update(params, learner.grad(params, state, state.hidden)), state), None
+
+    def block(carry, _):
+        (params, state), credits = jax.lax.scan(one, carry, (jnp.arange(phases.length), inputs))
+        if sweep:
+            params = update(params, phases.sweep(params, state, credits))
+        state, _ = phases.compress(params, state)
+        return (params, state), None
+
+    # Weights of a network that has learnt something: with the tiny initial ones nothing has a past.
+    params = jax.tree.map(
+        lambda a: a / (1e-6 + jnp.std(a)) * setting.hidden**-0.5, cell.init(jax.random.key(0))
+    )
+    carry = params, learner.init(jax.random.key(1), params, lanes=setting.lanes)
+    return _compiled(block, carry, phases.length)
+
+
+def _floor_name(kind: str, number: int) -> str | None:
+    return {"ok": f"product R={number}", "kf_rtrl": "product R=1", "rtrl": "product (S,S) @ (S,P)"}.get(
+        kind
+    )
+
+
+def _floor_loop(structure, kind: str, number: int, lanes: int) -> Loop:
+    """The product of the papers' algorithm at block 1, alone."""
+    size = structure.state_size
+    width = sum(g.preact_size * (number if kind != "rtrl" else g.factor_size) for g in structure.groups)
+    jacobian = jax.random.normal(jax.random.key(0), (lanes, size, size)) * size**-0.5
+    right = jax.random.normal(jax.random.key(1), (lanes, size, width))
+
+    def product(carry, _):
+        jacobian, right = carry
+        return (jacobian, jacobian @ right), None
+
+    return _compiled(product, (jacobian, right), 1)
+
+
+def _svd_loop(lanes: int) -> Loop:
+    """One batched singular value decomposition of (lanes, 9, 9)."""
+
+    def step(matrix, _):
+        u, d, vt = jnp.linalg.svd(matrix)
+        return (u * (d * 0.9 + 0.1)[:, None, :]) @ vt, None
+
+    return _compiled(step, jax.random.normal(jax.random.key(0), (lanes, 9, 9)), 1)
+
+
+def _compiled(body: Callable, carry: Any, length: int) -> Loop:
+    """Compiles a scan of `body` that lasts long enough to be timed; one call of it is `length` steps."""
+
+    def lowered(count):
+        def run(carry):
+            return jax.lax.scan(body, carry, length=count)[0]
+
+        return jax.jit(run, donate_argnums=0).lower(carry)
+
+    probe = lowered(2).compile()
+    carry = jax.block_until_ready(probe(jax.tree.map(jnp.copy, carry)))
+    start = time.perf_counter()
+    carry = jax.block_until_ready(probe(carry))
+    once = (time.perf_counter() - start) / 2
+    count = max(2, round(_TARGET / once))
+    program = lowered(count)
+    start = time.perf_counter()
+    run = program.compile()
+    seconds = time.perf_counter() - start
+    return Loop(run, carry, count * length, seconds)
+
+
+def _take_turns(loops: dict[str, Loop], repeats: int) -> dict[str, np.ndarray]:
+    """Microseconds per step of every loop, one figure per turn; the first turn is a warm-up."""
+    states = {key: loop.state for key, loop in loops.items()}
+    times: dict[str, list[float]] = {key: [] for key in loops}
+    for _ in range(repeats + 1):
+        for key, loop in loops.items():
+            start = time.perf_counter()
+            states[key] = jax.block_until_ready(loop.run(states[key]))
+            times[key].append((time.perf_counter() - start) / loop.steps * 1e6)
+    return {key: np.array(taken[1:]) for key, taken in times.items()}
+
+
+def _spread(taken: np.ndarray) -> dict[str, float]:
+    return {"us": float(np.median(taken)), "us_min": float(taken.min()), "us_max": float(taken.max())}
+
+
+def _bytes(state: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -1,0 +1,1 @@
+"""What learners share: the window, the block and the past."""

@@ -1,0 +1,46 @@
+"""A recurrence that is not trained: the readout learns alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._types import Cell, Learner
+from foretrace.learners._immediate import immediate
+
+
+def frozen(cell: Cell) -> Learner:
+    """No gradient for the cell, whatever the loss: the readout learns on random features of the past.
+
+        gradient = 0                                                                     (1)
+
+    Exactness: biased, to nothing. What it reaches is what the recurrence gives for nothing.
+
+    Cost: memory of one step per lane; time of one forward pass.
+
+    Args:
+        cell: the dynamics, any differentiable cell.
+
+    Returns:
+        A learner; `info` is empty.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.rnn(hidden=8, inputs=3)
+        >>> learner = ft.frozen(cell)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> state, info = learner.step(params, state, jax.numpy.ones(3))
+        >>> float(abs(learner.grad(params, state, state.hidden)["bias"]).max())
+        0.0
+
+    Source: the reservoir of an echo state network, Jaeger, GMD Report 148, 2001, where the recurrence is
+    also scaled by hand.
+    """
+    learner = immediate(cell)
+    phases: Any = learner.phases
+
+    def grad(params, state, credit):  # (1)
+        return jax.tree.map(jnp.zeros_like, params)
+
+    return learner._replace(grad=grad, phases=phases._replace(sweep=grad))

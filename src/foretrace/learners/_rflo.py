@@ -1,0 +1,58 @@
+"""RFLO, random-feedback local online learning."""
+
+from typing import NamedTuple
+
+from foretrace._types import Cell, Learner
+from foretrace.learners._engine._sparse import local_past
+from foretrace.learners._engine._window import engine
+
+
+class RFLOInfo(NamedTuple):
+    """Nothing is random; what is dropped is the same at every step."""
+
+
+def rflo(cell: Cell) -> Learner:
+    """RFLO: a trace per weight that decays with the leak of its unit.
+
+    With leak the part of the state Jacobian that passes no weight, a number for every unit (1 - alpha in
+    h' = (1 - alpha) h + alpha f(W h + V x + b)):
+
+        trace <- leak * trace + immediate_jacobian                                       (1)
+        gradient = credit . trace                                                        (2)
+
+    Local: what a weight's trace needs is known at the weight. For the feedback that the paper has in its
+    name, give the readout's credit through `random_feedback`.
+
+    Exactness: biased; every path from unit to unit through the recurrent weights is dropped. Without a
+    leak, as in `rnn`, it is `immediate`.
+
+    Cost: memory and time of a forward pass, P per lane.
+
+    Args:
+        cell: the dynamics; every parameter must act on one entry of the state, and without the weights
+            every entry depend on none but itself.
+
+    Returns:
+        A learner; `info` is empty.
+
+    Raises:
+        ValueError: at `init`, the cell is not of this class.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.highway(hidden=8, inputs=3)
+        >>> learner = ft.rflo(cell)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> state, info = learner.step(params, state, jax.numpy.ones(3))
+        >>> state.hidden.shape
+        (8,)
+
+    Source: Murray, eLife 8:e43299, 2019, for the leaky network above; here the leak may depend on the
+    state, as a gate does, and is then taken as it is at every step.
+    """
+
+    def past(structure):
+        return local_past(structure, "rflo", RFLOInfo(), alone=True)  # (1), (2)
+
+    return engine(cell, past, 1)

@@ -1,0 +1,66 @@
+"""Truncated back-propagation through time, the yardstick."""
+
+from typing import NamedTuple
+
+from foretrace._checks import check_count
+from foretrace._types import Cell, Learner
+from foretrace.learners._engine._past import Past, nothing
+from foretrace.learners._engine._window import engine
+
+
+class TBPTTInfo(NamedTuple):
+    """Nothing to watch."""
+
+
+class TBPTTPast(NamedTuple):
+    """Nothing: what lies before the window is dropped."""
+
+
+def tbptt(cell: Cell, *, window: int) -> Learner:
+    """TBPTT: the exact gradient inside a window, nothing from before it.
+
+    The stream is cut into windows of `window` steps; credit at a step runs back to its window's start:
+
+        gradient = sum over the window's steps up to now of f (x) (credit . D)                (1)
+
+    so it sees 1 step at a window's first step and `window` at its last. The sum of a window's gradients,
+    for one update per window, is block TBPTT as it is always used. (After an update inside a window credit
+    runs back through the new weights.)
+
+    Exactness: biased, unless the window reaches back to the start of the stream.
+
+    Cost: memory `window` steps per lane; time of a forward pass and of a backward pass to the window's
+    start per gradient, one backward pass per window when there is one update per window.
+
+    Args:
+        cell: the dynamics, any differentiable cell.
+        window: steps per window.
+
+    Returns:
+        A learner; `info` is empty.
+
+    Raises:
+        TypeError, ValueError: `window` is not an int >= 1.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.lstm(hidden=8, inputs=3)
+        >>> learner = ft.tbptt(cell, window=5)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> state, info = learner.step(params, state, jax.numpy.ones(3))
+
+    Source: Williams & Peng, Neural Computation 2(4), 1990.
+    """
+    check_count("window", window, "for gradients that are not truncated use ok(cell, rank=16)")
+
+    def past(structure):
+        def read(past, credit):
+            return nothing(structure)
+
+        def push(key, past, block):
+            return TBPTTPast(), TBPTTInfo()
+
+        return Past(TBPTTPast, read, push, draws=False)
+
+    return engine(cell, past, window, one_update=True)

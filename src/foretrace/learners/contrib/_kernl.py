@@ -1,0 +1,157 @@
+"""KeRNL: traces that decay at learned rates, and a learned way from unit to unit."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from foretrace._checks import check_number
+from foretrace._types import Cell, Learner
+from foretrace.learners._engine._past import Past
+from foretrace.learners._engine._sparse import SparsePast, advance, check_local, sparse_past
+from foretrace.learners._engine._window import engine
+from foretrace.learners._kronecker import random_signs
+from foretrace.structure._sparsity import Entries, find_reach, linearisation, sets_within
+
+
+class KeRNLInfo(NamedTuple):
+    """How well the kernel tells what a perturbation does, per lane.
+
+    Attributes:
+        error: |beta Omega - delta| / |delta|.
+    """
+
+    error: Float[Array, "..."]
+
+
+class Moving(NamedTuple):
+    """What a restart clears.
+
+    Attributes:
+        trace: of every parameter.
+        delta: (S,), how far the perturbed state is from the hidden state.
+        omega: (S,), what was perturbed, decayed with gamma.
+        slope: (S,), d omega / d gamma.
+    """
+
+    trace: SparsePast
+    delta: jax.Array
+    omega: jax.Array
+    slope: jax.Array
+
+
+class KeRNLPast(NamedTuple):
+    """influence_{k, (i, j)} ~ beta_{ki} trace_{ij}.
+
+    Attributes:
+        moving: what a restart clears.
+        beta: (S, S), from unit i to unit k.
+        gamma: (S,), the decay of what enters unit i.
+        rates: (2,), of beta and of gamma.
+    """
+
+    moving: Moving
+    beta: jax.Array
+    gamma: jax.Array
+    rates: jax.Array
+
+
+def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate: float = 1e-3) -> Learner:
+    """KeRNL: the influence of a weight as a trace at its unit, times a learned kernel from unit to unit.
+
+    With H the state Jacobian, i the unit that a parameter j acts on, xi random signs / sqrt(S):
+
+        trace_ij <- exp(-gamma_i) trace_ij + immediate_ij                                (1)
+        gradient_ij = (credit beta)_i trace_ij                                           (2)
+
+    The kernel beta_ki exp(-gamma_i n) stands for what a change of unit i does to unit k after n steps. It
+    is learned by regression of what a perturbation xi at every step does:
+
+        delta <- H delta + xi                                                            (3)
+        Gamma <- exp(-gamma) (Gamma - Omega),  Omega <- exp(-gamma) Omega + xi           (4)
+        error = beta Omega - delta                                                       (5)
+        beta' = beta - beta_rate error Omega^T,
+        gamma' = max(gamma - gamma_rate Gamma (beta^T error), 0)                         (6)
+
+    beta starts as the identity. A restart clears trace, delta, Omega and Gamma of its lane; beta and gamma
+    are learned, like weights, and stay.
+
+    Exactness: biased towards one decay for every unit. For units that hear none but themselves and forget
+    at a constant rate the best kernel is exact.
+
+    Cost: memory S^2 + P per lane; time of a forward and a backward pass and S^2 per step.
+
+    Args:
+        cell: the dynamics; within a step every parameter must act on one entry of the state.
+        gamma: decay per step at the start, for all units; its inverse is a number of steps.
+        beta_rate: step size of beta; above 2 / |Omega|^2, about 4 gamma, it diverges. 0 keeps the identity.
+        gamma_rate: step size of gamma; 0 keeps it.
+
+    Returns:
+        A learner; `info` is a `KeRNLInfo`.
+
+    Raises:
+        ValueError: `gamma` or a rate is not a number >= 0; at `init`, the cell is not of this class.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.leaky(hidden=8, inputs=3)
+        >>> learner = ft.contrib.kernl(cell)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> state, info = learner.step(params, state, jax.numpy.ones(3))
+        >>> state.past.beta.shape  # lanes, to, from
+        (1, 8, 8)
+
+    Source: Roth, Kanitscheider, Fiete, ICLR 2019. There a copy of the network runs with noise; (3) is the
+    limit of small noise, which costs the same and has neither its size nor its curvature. gamma is kept
+    from falling below 0, and step sizes and the start of gamma are ours.
+    """
+    check_number("gamma", gamma, ">= 0", "0.1 is the default")
+    check_number("beta_rate", beta_rate, ">= 0", "0.01 is the default")
+    check_number("gamma_rate", gamma_rate, ">= 0", "0.001 is the default")
+
+    def past(structure):
+        reach, size, dtype = find_reach(structure), structure.state_size, structure.dtype
+        check_local(structure, "kernl", reach, np.eye(size, dtype=bool))
+        sets, linearise = sets_within(structure, reach, 1), linearisation(structure, reach, direct=True)
+        traces = sparse_past(structure, reach, KeRNLInfo(jnp.zeros((), dtype)), steps=1)
+
+        def empty():
+            zero = jnp.zeros(size, dtype)
+            return KeRNLPast(
+                Moving(traces.empty(), zero, zero, zero),
+                jnp.eye(size, dtype=dtype),
+                jnp.full(size, gamma, dtype),
+                jnp.array([beta_rate, gamma_rate], dtype),
+            )
+
+        def read(past, credit):  # (2)
+            return traces.read(past.moving.trace, credit @ past.beta)
+
+        def push(key, past, block):
+            xi = random_signs(key, size, dtype) / jnp.sqrt(jnp.asarray(size, dtype))
+            decay = jnp.exp(-past.gamma)
+            diagonal = Entries(decay[None], np.zeros(size, int), np.eye(size, dtype=bool), False)
+
+            def step(moving, params, residuals, transport, each):
+                trace, delta, omega, slope = moving
+                _, immediate = linearise(params, residuals, transport)
+                parts = advance(structure, sets, trace.parts, residuals, diagonal, immediate)  # (1)
+                delta = structure.pushforward(params, residuals, delta) + xi  # (3)
+                slope, omega = decay * (slope - omega), decay * omega + xi  # (4)
+                return Moving(SparsePast(parts), delta, omega, slope), None
+
+            moving, _ = block.fold(step, past.moving)
+            error = past.beta @ moving.omega - moving.delta  # (5)
+            beta = past.beta - past.rates[0] * jnp.outer(error, moving.omega)  # (6)
+            new = jnp.maximum(past.gamma - past.rates[1] * moving.slope * (error @ past.beta), 0)
+            size_of = jnp.linalg.norm(moving.delta)
+            told = jnp.linalg.norm(error) / jnp.where(size_of > 0, size_of, 1)
+            return KeRNLPast(moving, beta, new, past.rates), KeRNLInfo(told)
+
+        return Past(empty, read, push, at_once=True)
+
+    return engine(cell, past, 1)

@@ -1,0 +1,130 @@
+"""R-KF-RTRL, the Kronecker product of KF-RTRL the other way round."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from foretrace._checks import check_count
+from foretrace._types import Cell, Learner
+from foretrace.learners._engine._factored import check_factorises, keys_for
+from foretrace.learners._engine._past import Past, Sensitivity, Terms, empty_dense, read_dense
+from foretrace.learners._engine._window import engine
+from foretrace.learners._kronecker import balance, random_signs
+
+
+class RKFInfo(NamedTuple):
+    """Scalings of the reduction at this step, per lane; zeros at steps without one.
+
+    Attributes:
+        scalings: (block + 1, groups), p of the past, then of every step.
+    """
+
+    scalings: Float[Array, "..."]
+
+
+class Reversed(NamedTuple):
+    """influence[s, f, z] ~ b[s, f] a[z]: a (Z,), b (S, F)."""
+
+    a: jax.Array
+    b: jax.Array
+
+
+class RKFPast(NamedTuple):
+    """Per group its `Reversed`; per dense leaf its exact influence (S, size)."""
+
+    groups: tuple[Reversed, ...]
+    dense: tuple[jax.Array, ...]
+
+
+def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
+    """R-KF-RTRL: the influence matrix as an unbiased random product B (x) A with one entry of A per z.
+
+    Where KF-RTRL keeps the input factor apart, this keeps the pre-activation apart. With H the state
+    Jacobian, f the input factor, D the preactivation Jacobian, nu a random sign for every pre-activation:
+
+        p0 = sqrt(|H B| / |A|),  p1 = sqrt(|D nu| |f| / |nu|)                            (1)
+        A <- p0 A + p1 nu,  B <- H B / p0 + (D nu) f^T / p1                              (2)
+
+    A block of k steps is one such update with 1 + k terms, each step with signs nu_i of its own:
+    (Q_i D_i nu_i) f_i^T and nu_i, Q_i the product of the state Jacobians after it.
+
+    Exactness: unbiased for fixed parameters. The scalings (1) are those of least variance for the signs
+    that were drawn. Even the first step joins the past with noise, unlike that of KF-RTRL, and the noise
+    grows with the number of units like that of UORO (docs/contrib.md).
+
+    Cost: memory Z + S F per lane and group; time per step S^3 + S^2 F / block.
+
+    Args:
+        cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
+        block: steps per reduction; 1 is the paper's algorithm, more is cheaper.
+
+    Returns:
+        A learner; `info` is an `RKFInfo`.
+
+    Raises:
+        TypeError, ValueError: `block` is not an int >= 1. At `init`: the cell does not factorise.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.rnn(hidden=8, inputs=3)
+        >>> learner = ft.contrib.r_kf_rtrl(cell)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> state, info = learner.step(params, state, jax.numpy.ones(3))
+        >>> state.past.groups[0].b.shape  # lanes, S, F
+        (1, 8, 12)
+
+    Source: Marschall, Cho, Savin, JMLR 21(135), 2020. Their A and B start as random numbers, here at zero,
+    which adds no noise; as in `kf_rtrl`, a gradient is read before the current step joins the past. Blocks
+    longer than 1 are ours.
+    """
+    check_count("block", block, "1 is the paper's algorithm")
+
+    def past(structure):
+        check_factorises(structure, "r_kf_rtrl")
+        size, dtype = structure.state_size, structure.dtype
+
+        def empty():
+            groups = (
+                Reversed(jnp.zeros(g.preact_size, dtype), jnp.zeros((size, g.factor_size), dtype))
+                for g in structure.groups
+            )
+            return RKFPast(tuple(groups), empty_dense(structure))
+
+        def read(past, credit):
+            groups = tuple(Terms((credit @ g.b)[None], g.a[None]) for g in past.groups)
+            return Sensitivity(groups, read_dense(structure, past.dense, credit))
+
+        def push(key, past, block):
+            jacobian, rights, dense = block.matrices()
+            keys = keys_for(key, past.groups)
+            found = [
+                _joined(k, g._replace(b=jacobian @ g.b), f, right.dense)
+                for k, g, f, right in zip(keys, past.groups, block.factors(), rights, strict=True)
+            ]
+            none = jnp.zeros((block.length + 1, 0), dtype)
+            scalings = jnp.stack([p for _, p in found], axis=-1) if found else none
+            dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
+            return RKFPast(tuple(group for group, _ in found), dense), RKFInfo(scalings)
+
+        return Past(empty, read, push)
+
+    return engine(cell, past, block)
+
+
+def _joined(
+    key: jax.Array, moved: Reversed, factors: jax.Array, rights: jax.Array
+) -> tuple[Reversed, jax.Array]:
+    """Equations (1) and (2): the moved past, f_i (k, F) and Q_i D_i (k, S, Z)."""
+    count, _, width = rights.shape
+    nu = random_signs(key, count * width, rights.dtype).reshape(count, width)
+    projected = (rights @ nu[:, :, None])[:, :, 0]
+    a = jnp.concatenate([moved.a[None], nu])
+    new = jnp.linalg.norm(projected, axis=1) * jnp.linalg.norm(factors, axis=1)
+    scalings, inverses = balance(
+        jnp.linalg.norm(a, axis=1), jnp.append(jnp.linalg.norm(moved.b), new)
+    )  # (1)
+    b = inverses[0] * moved.b + (inverses[1:, None] * projected).T @ factors  # (2)
+    return Reversed(scalings @ a, b), scalings

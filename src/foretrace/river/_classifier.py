@@ -1,0 +1,151 @@
+"""Classification, sample by sample."""
+
+from typing import Any
+
+import numpy as np
+from river import base
+
+from foretrace import stream
+from foretrace.river._base import Recurrent, check, check_delay
+from foretrace.river._questions import Questions
+from foretrace.river._regressor import table
+
+
+class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
+    """A recurrent network that learns a class at every sample, from its whole past.
+
+    Nothing needs tuning or scaling. Classes may appear at any time. Besides the features the network sees
+    the class before.
+
+    Parameters
+    ----------
+    cell
+        Kind of the recurrent network, see `RecurrentRegressor`.
+    hidden
+        Number of its units.
+    learning_rate
+        Learning rate of Adam.
+    delay
+        How many samples a label may come late, see `RecurrentRegressor`.
+    seed
+        Seed of the initial weights.
+
+    Examples
+    --------
+    >>> from river import datasets, evaluate, metrics
+    >>> from foretrace.river import RecurrentClassifier
+    >>> evaluate.progressive_val_score(
+    ...     datasets.Phishing().take(300), RecurrentClassifier(), metrics.Accuracy()
+    ... ).get() > 0.7
+    True
+
+    """
+
+    def __init__(
+        self,
+        cell: str = "elstm",
+        hidden: int = 32,
+        learning_rate: float = 0.01,
+        delay: int = 0,
+        seed: int = 0,
+    ):
+        check(cell, hidden, learning_rate, seed)
+        check_delay(delay)
+        self.cell, self.hidden, self.learning_rate = cell, hidden, learning_rate
+        self.delay, self.seed = delay, seed
+        self._begin()
+        self._classes: list = []
+        self._questions = Questions(delay)
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def _plan_now(self) -> stream.Classes:
+        room = 1 << max(1, (len(self._classes) - 1).bit_length())
+        return stream.Classes(self.cell, self.hidden, self._features.room, room, self.learning_rate)
+
+    _functions = staticmethod(stream.classification)
+
+    def learn_one(self, x: dict, y: Any) -> None:
+        """Learns that features `x` had class `y`; the hidden state advances by one sample.
+
+        A class of None is one that never comes.
+        """
+        self._features.meet(x)
+        index = self._meet([y])[0]
+        self._make_room()
+        row = self._features.vector(x), index
+        asked = self._questions.take(x)
+        if asked is None:
+            self._state, _ = self._compiled.learn(self._state, *row)
+        else:
+            self._state, _ = self._compiled.learn_at(self._state, *row, asked.last)
+
+    def predict_proba_one(self, x: dict, **kwargs: Any) -> dict[Any, float]:
+        """The probability of every class seen so far; empty before the first."""
+        if not self._classes:
+            return {}
+        return dict(zip(self._classes, self._probabilities(self._answer(x)).tolist(), strict=True))
+
+    def learn_many(self, X: Any, y: Any) -> None:
+        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
+        columns, labels = table(X), np.asarray(y).tolist()
+        if not labels:
+            return
+        self._features.meet(columns)
+        indices = self._meet(labels)
+        self._make_room()
+        rows = self._features.table(columns, len(labels))
+        self._state, _ = stream.run_rows(self._compiled, self._state, rows, indices)
+
+    def predict_proba_many(self, X: Any) -> Any:
+        """The probabilities of every row, each as if it came next; a pandas data frame."""
+        import pandas as pd
+
+        said = np.zeros((len(X), 0))
+        if self._classes and len(X):
+            rows = self._features.table(table(X), len(X))
+            said = self._probabilities(self._compiled.answers(self._state, rows))
+        return pd.DataFrame(said, columns=self._classes, index=getattr(X, "index", None))
+
+    def predict_many(self, X: Any) -> Any:
+        """The most probable class of every row, each as if it came next; a pandas series."""
+        import pandas as pd
+
+        if not self._classes:
+            return pd.Series([None] * len(X), index=getattr(X, "index", None))
+        return self.predict_proba_many(X).idxmax(axis="columns")
+
+    def _answer(self, x: dict) -> Any:
+        """The logits of every class there is room for."""
+        vector = self._features.vector(x)
+        if not self.delay:
+            return self._compiled.answer(self._state, vector)
+        said = self._questions.again(x)
+        if said is None:
+            hidden = self._questions.before()
+            hidden = self._tree.network.learner.hidden if hidden is None else hidden
+            said = self._compiled.answer_after(self._state, vector, hidden)
+            self._questions.keep(x, said)
+        return said.logits
+
+    def _meet(self, labels: list) -> np.ndarray:
+        """The places of classes, given to those that are new in their order; -1 for None."""
+        for label in labels:
+            if label is not None and label not in self._classes:
+                self._classes.append(label)
+        return np.array([-1 if label is None else self._classes.index(label) for label in labels])
+
+    def _probabilities(self, logits: Any) -> np.ndarray:
+        """Of the classes seen so far, (.., classes); in double precision, so that they sum to 1."""
+        seen = np.asarray(logits, float)[..., : len(self._classes)]
+        raw = np.exp(seen - seen.max(axis=-1, keepdims=True))
+        return raw / raw.sum(axis=-1, keepdims=True)
+
+    def _beside(self) -> dict[str, Any]:
+        return super()._beside() | {"classes": list(self._classes)}
+
+    def _restore(self, beside: dict[str, Any]) -> None:
+        super()._restore(beside)
+        self._classes = list(beside["classes"])

@@ -1,0 +1,164 @@
+"""One checkpoint: a directory with `state.safetensors` and `manifest.json`, every byte of both verified."""
+
+from foretrace._checks import UserError
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from foretrace.runs.checkpoint._files import CheckpointError, read_whole, sync_folder, write_new
+from foretrace.runs.checkpoint._leaves import CODES, Form, form_of, impl_of, is_key, named_leaves, values_of
+
+FORMAT = 1
+_STATE, _MANIFEST = "state.safetensors", "manifest.json"
+
+
+class Leaf(NamedTuple):
+    """A leaf that was read and verified."""
+
+    form: Form
+    impl: str | None
+    values: np.ndarray
+
+
+def write_step(folder: Path, tree: Any, **known: Any) -> None:
+    """Writes a checkpoint to an empty folder, and waits until it is on the disk.
+
+    Args:
+        folder: where to.
+        tree: the pytree.
+        known: what else the manifest should say, as JSON.
+    """
+    leaves = named_leaves(tree)
+    values = {path: values_of(path, leaf) for path, leaf in leaves.items()}
+    state = safetensors.numpy.save(values)
+    manifest = {
+        "format": FORMAT,
+        **known,
+        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {name: importlib.metadata.version(name) for name in ("foretrace", "jax")},
+        "bytes": len(state),
+        "header_sha256": _sha256(_header(state)),
+        "leaves": [
+            {
+                "path": path,
+                "kind": form_of(path, leaf).kind,
+                "impl": impl_of(leaf),
+                "dtype": values[path].dtype.name,
+                "shape": list(values[path].shape),
+                "sha256": _sha256(values[path]),
+            }
+            for path, leaf in leaves.items()
+        ],
+    }
+    write_new(folder / _STATE, state)
+    write_new(folder / _MANIFEST, _text(manifest | {"sha256": hash_of(manifest)}))
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads what a checkpoint says of itself, and verifies it against its own SHA-256.
+
+    Raises:
+        CheckpointError: if it is damaged.
+        ValueError: if another version of foretrace wrote it, in another format.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise CheckpointError("it is not a folder but a link or a file")
+    raw = read_whole(folder / _MANIFEST)
+    manifest: dict[str, Any] = {}
+    try:
+        manifest = json.loads(raw)
+        said = manifest.pop("sha256")
+        intact = said == hash_of(manifest) and raw == _text(manifest | {"sha256": said})
+        found = manifest["format"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        intact, found = False, None
+    if not intact:
+        raise CheckpointError(f"{_MANIFEST} differs from its own SHA-256, or is none")
+    if found != FORMAT:
+        raise UserError(
+            f"checkpoints must have format {FORMAT}; got {found} in {folder}; load it with the version "
+            f"of foretrace that wrote it."
+        )
+    return manifest
+
+
+def read_step(folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
+    """Reads a checkpoint, and verifies all of it: the manifest, and the leaves by their path.
+
+    Raises:
+        CheckpointError: if it is damaged; says where.
+        ValueError: if another version of foretrace wrote it, in another format.
+    """
+    manifest = read_manifest(folder)
+    try:
+        entries = {entry["path"]: entry for entry in manifest["leaves"]}
+        forms = {
+            path: Form(entry["kind"], entry["dtype"], tuple(entry["shape"]))
+            for path, entry in entries.items()
+        }
+        sizes = [np.dtype(form.dtype).itemsize * math.prod(form.shape) for form in forms.values()]
+        size, hashes = manifest["bytes"], {path: entry["sha256"] for path, entry in entries.items()}
+        if any(_kind(form, entries[path]["impl"]) != form.kind for path, form in forms.items()):
+            raise UserError("a leaf is no PRNG key of its kind")
+        if not sum(sizes) < size <= sum(sizes) + 2**27:
+            raise UserError("the sizes of its leaves do not add up")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{_MANIFEST} makes no sense ({error})") from None
+    state = read_whole(folder / _STATE, size)
+    if _sha256(_header(state)) != manifest["header_sha256"]:
+        raise CheckpointError(f"the header of {_STATE} differs from its SHA-256")
+    try:
+        stored = dict(safetensors.deserialize(state))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{_STATE} is damaged ({error})") from None
+    if stored.keys() != forms.keys():
+        missing = sorted(stored.keys() ^ forms.keys())
+        raise CheckpointError(f"{_STATE} and {_MANIFEST} differ in their leaves: {', '.join(missing)}")
+    leaves = {}
+    for path, form in forms.items():
+        found = stored[path]
+        if (found["dtype"], tuple(found["shape"])) != (CODES.get(form.dtype), form.shape):
+            says = f"{found['dtype']} {tuple(found['shape'])}"
+            raise CheckpointError(f"leaf {path} is {says} in {_STATE} and {form} in {_MANIFEST}")
+        if _sha256(found["data"]) != hashes[path]:
+            raise CheckpointError(f"leaf {path} differs from its SHA-256")
+        values = np.frombuffer(found["data"], np.dtype(form.dtype)).reshape(form.shape)
+        leaves[path] = Leaf(form, entries[path]["impl"], values)
+    return manifest, leaves
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of a JSON document, whatever its spaces."""
+    return _sha256(_text(content))
+
+
+def _text(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _kind(form: Form, impl: str | None) -> str:
+    """The kind of a leaf, for PRNG keys that of those that can be made of it."""
+    if not is_key(form.kind):
+        return form.kind
+    data = jax.ShapeDtypeStruct(form.shape, np.dtype(form.dtype))
+    return str(jax.eval_shape(partial(jax.random.wrap_key_data, impl=impl), data).dtype)
+
+
+def _header(state: bytes) -> bytes:
+    """The length of a safetensors header and the header, or what there is of them."""
+    return state[: 8 + int.from_bytes(state[:8], "little")]
+
+
+def _sha256(data: Any) -> str:
+    return hashlib.sha256(data).hexdigest()

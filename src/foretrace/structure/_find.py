@@ -1,0 +1,176 @@
+"""From a cell to its structure: traced, its groups found, checked against `jax.jvp`."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from foretrace._checks import UserError, UserTypeError
+from foretrace._types import Cell, Input, Params
+from foretrace._xla import jit_unoptimised
+from foretrace.structure._program import Program
+from foretrace.structure._structure import Structure
+from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
+
+
+def find_structure(cell: Cell, params: Params) -> Structure:
+    """Traces a cell and finds its Kronecker groups.
+
+    Args:
+        cell: the cell.
+        params: its parameters; only shapes and dtypes are read.
+
+    Returns:
+        The structure, checked against `jax.jvp` in a random direction.
+
+    Raises:
+        TypeError: parameters or hidden state are not floats, or not shaped like the cell's own.
+        ValueError: the cell changes the shape of its state, or does not match its parameters.
+    """
+    shapes = jax.eval_shape(lambda tree: tree, params)
+    hidden, x = jax.eval_shape(cell.initial_hidden), jax.eval_shape(cell.example_input)
+    _check_shapes(cell, shapes, hidden, x)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), hidden)
+    flat, unravel = ravel_pytree(zeros)
+    ravel = lambda tree: ravel_pytree(tree)[0]  # noqa: E731
+    paths, treedef = jax.tree_util.tree_flatten_with_path(shapes)
+    x_leaves, x_treedef = jax.tree.flatten(x)
+
+    def step(params, hidden, x):
+        params, x = jax.tree.unflatten(treedef, params), jax.tree.unflatten(x_treedef, x)
+        return ravel(cell.step(params, unravel(hidden), x))
+
+    state = jax.ShapeDtypeStruct(flat.shape, flat.dtype)
+    trace = Trace(step, [leaf for _, leaf in paths], state, x_leaves)
+    found: dict[Any, list[Member]] = {}
+    dense, unused = [], []
+    for i, (path, leaf) in enumerate(paths):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
+        match trace.locate(i, name):
+            case "unused":
+                unused.append(name)
+            case str(reason):
+                dense.append(DenseLeaf(i, name, math.prod(leaf.shape), reason))
+            case z, member:
+                found.setdefault(z, []).append(member)
+    groups = tuple(
+        Group(tuple(members), z, sum(m.rows for m in members), z.aval.size) for z, members in found.items()
+    )
+    structure = Structure(
+        hidden=hidden,
+        x=x,
+        state_size=flat.size,
+        dtype=flat.dtype,
+        treedef=treedef,
+        leaves=tuple(leaf for _, leaf in paths),
+        groups=groups,
+        dense=tuple(dense),
+        unused=tuple(unused),
+        ravel=ravel,
+        unravel=unravel,
+        _program=Program(trace, groups, dense),
+    )
+    with jax.ensure_compile_time_eval():
+        return dataclasses.replace(structure, point=_verify(structure, cell))
+
+
+def _check_shapes(cell: Cell, params, hidden, x) -> None:
+    for name, tree in (("params", params), ("hidden", hidden)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                where = name + jax.tree_util.keystr(path)
+                raise UserTypeError(
+                    f"{where} must be a float array; got {leaf.dtype}; convert it to float32."
+                )
+    if len({leaf.dtype for leaf in jax.tree.leaves(hidden)}) != 1:
+        raise UserTypeError("hidden must have leaves of one dtype; convert them to one, such as float32.")
+    expected = jax.eval_shape(cell.init, jax.random.key(0))
+    if shapes_of(expected) != shapes_of(params):
+        raise UserError(
+            f"params must be shaped like cell.init(key), {shapes_of(expected)}; got {shapes_of(params)}; "
+            "make them with cell.init or build the cell with the sizes of these parameters."
+        )
+    try:
+        new = jax.eval_shape(cell.step, params, hidden, x)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"cell.step must accept params {shapes_of(params)}, hidden {shapes_of(hidden)} and input "
+            f"{shapes_of(x)}; it failed with: {str(error).splitlines()[0]}; make their sizes agree."
+        ) from error
+    if shapes_of(new) != shapes_of(hidden):
+        raise UserError(
+            f"cell.step must return a hidden state like the one it gets, {shapes_of(hidden)}; got "
+            f"{shapes_of(new)}; keep its structure, shapes and dtypes the same at every step."
+        )
+
+
+def shapes_of(tree) -> str:
+    """Paths, dtypes and shapes of a pytree's leaves, for messages."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    parts = [
+        f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}".strip() for path, leaf in leaves
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
+    """Raises RuntimeError unless the structure gives `jax.jvp` in a random direction; says where it did."""
+    rng = np.random.default_rng(0)  # draws here need no program to be compiled
+
+    def noise(a, scale=1.0):
+        return np.asarray(scale * rng.standard_normal(a.shape), a.dtype)
+
+    def near(a, scale=1.0):
+        a = np.asarray(a)
+        return a + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    def points():
+        """Some way off the origin; near the cell's own values; there, for a step undefined elsewhere."""
+        hidden, x = structure.ravel(cell.initial_hidden()), cell.example_input()
+        away = [noise(leaf, 1 / max((1, *leaf.shape[:1])) ** 0.5) for leaf in structure.leaves]
+        yield jax.tree.unflatten(structure.treedef, away), near(hidden), jax.tree.map(near, x)
+        params = jit_unoptimised(cell.init)(jax.random.key(0))
+        beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
+        yield *beside, jax.tree.map(near, x)
+        yield *beside, jax.tree.map(lambda a: np.abs(near(a)), x)
+        yield params, hidden, x
+
+    @jit_unoptimised
+    def compare(params, hidden, x, tangents):
+        """Norms of what is wrong, and what they are small against."""
+        step = lambda p, h: structure.ravel(cell.step(p, structure.unravel(h), x))  # noqa: E731
+        expected = jax.jvp(step, (params, hidden), tangents)
+        new, residuals = structure.forward(params, hidden, x)
+        leaves = jax.tree.leaves(tangents[0])
+        rows = zip(structure.factors(residuals), structure.matrices(tangents[0]), strict=True)
+        got = structure.pushforward(
+            params,
+            residuals,
+            tangents[1],
+            [f @ w.astype(f.dtype) for f, w in rows],
+            [leaves[d.leaf] for d in structure.dense],
+        )
+        wrong = [jnp.linalg.norm(a - b) for a, b in zip((new, got), expected, strict=True)]
+        return jnp.stack(wrong), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
+
+    directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
+    tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
+    for point in points():
+        wrong, size = (np.asarray(a) for a in compare(*point, tangents))
+        if np.isfinite(size).all():
+            break
+    else:
+        raise UserError(
+            "cell.example_input() must be an input at which the step and its derivative are finite; got "
+            "infinities or NaN there and near it; give one from your data."
+        )
+    if not (wrong <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
+        raise RuntimeError(
+            "the Kronecker structure found for this cell does not give its derivative; "
+            "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."
+        )
+    return point

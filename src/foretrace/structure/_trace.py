@@ -1,0 +1,247 @@
+"""Reads jaxprs, the only file that does: a cell's traced derivative, and where its parameters enter."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend import core as jex
+
+from foretrace._checks import UserTypeError
+
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+_LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
+_SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
+_MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
+ELEMENTWISE = _LAYOUT | _SUMS | _MOVES
+# Linear equations whose non-zeros stay where they are when their known operands change.
+FIXED_PLACES = ELEMENTWISE | {"dot_general", "reduce_sum", "cumsum", "complex", "real", "imag", "conj"}
+FIXED_PLACES |= {"gather", "dynamic_slice", "dynamic_update_slice", "conv_general_dilated"}
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    primitive: Any
+    params: dict
+    inputs: tuple
+    outputs: tuple
+
+
+class Member(NamedTuple):
+    """One leaf of a group: its rows of the group's (F, Z) matrix.
+
+    Attributes:
+        leaf: position among the leaves of the parameters.
+        path: the leaf's name, such as `['recurrent']`.
+        factor: the variable that multiplies it, or None where that is 1 (a bias).
+        origin: what the factor is: "hidden", "input", "computed" or "1".
+        rows: how many rows of the matrix are this leaf's.
+        sign: -1 where the product is subtracted.
+        matrix: leaf -> (rows, Z), a permutation of its entries.
+        transport: the linear equation that multiplies the leaf by the tangent of its factor, or None
+            where the factor has none.
+    """
+
+    leaf: int
+    path: str
+    factor: Any
+    origin: str
+    rows: int
+    sign: int
+    matrix: Callable[[Any], Any]
+    transport: Equation | None
+
+
+class Group(NamedTuple):
+    """Leaves summed into one pre-activation z: F = `factor_size` rows, Z = `preact_size` columns."""
+
+    members: tuple[Member, ...]
+    preact: Any
+    factor_size: int
+    preact_size: int
+
+
+class DenseLeaf(NamedTuple):
+    """A leaf that does not factorise, and why."""
+
+    leaf: int
+    path: str
+    size: int
+    reason: str
+
+
+class Trace:
+    """The equations of `jax.jvp` of a cell's step in (params, hidden), inlined and without dead code."""
+
+    def __init__(self, function: Callable, params: list, hidden: Any, x: list):
+        def jvp(params, hidden, x, param_tangents, hidden_tangent):
+            step = lambda p, h: function(p, h, x)  # noqa: E731
+            return jax.jvp(step, (params, hidden), (param_tangents, hidden_tangent))
+
+        closed = jax.make_jaxpr(jvp)(params, hidden, x, params, hidden)
+        self.consts = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        if any(isinstance(value, Tracer) for value in closed.consts):
+            raise UserTypeError(
+                "cell.step must not close over a traced value; pass it as a parameter or as an input."
+            )
+        inputs = iter(closed.jaxpr.invars)
+        self.params = [next(inputs) for _ in params]
+        self.hidden = next(inputs)
+        self.x = [next(inputs) for _ in x]
+        self.param_tangents = [next(inputs) for _ in params]
+        self.hidden_tangent = next(inputs)
+
+        equations: list[Equation] = []
+        self.output, self.tangent_output = self._inline(closed.jaxpr, {}, equations)
+        live = set(variables([self.output, self.tangent_output]))
+        kept = []
+        for e in reversed(equations):
+            if not live.isdisjoint(e.outputs):
+                kept.append(e)
+                live.update(variables(e.inputs))
+        self.tangents = {*self.param_tangents, self.hidden_tangent}
+        self.known, self.linear = [], []
+        for e in reversed(kept):
+            linear = not self.tangents.isdisjoint(variables(e.inputs))
+            (self.linear if linear else self.known).append(e)
+            if linear:
+                self.tangents.update(e.outputs)
+        self._made = {v: e for e in self.known for v in e.outputs}
+        self.uses: dict[Any, list[Equation | None]] = {}
+        for e in self.linear:
+            for v in variables(e.inputs):
+                self.uses.setdefault(v, []).append(e)
+        self.uses.setdefault(self.tangent_output, []).append(None)
+
+    def _inline(self, jaxpr, outer: dict, equations: list[Equation]) -> list:
+        def rename(v):
+            return v if isinstance(v, jex.Literal) else outer.get(v, v)
+
+        for e in jaxpr.eqns:
+            inputs = tuple(rename(v) for v in e.invars)
+            if e.primitive.name not in _CALLS:
+                # A jaxpr may be called twice, so its variables need names of their own at each call.
+                fresh = tuple(jex.Var(v.aval) for v in e.outvars)
+                equations.append(Equation(e.primitive, e.params, inputs, fresh))
+                outer.update(zip(e.outvars, fresh, strict=True))
+                continue
+            inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
+            # In JAX 0.10 a jaxpr with constants is a class of its own that holds the plain one.
+            constants, inner = getattr(inner, "consts", ()), getattr(inner, "jaxpr", inner)
+            self.consts.update(zip(inner.constvars, constants, strict=True))
+            outputs = self._inline(inner, dict(zip(inner.invars, inputs, strict=True)), equations)
+            outer.update(zip(e.outvars, outputs, strict=True))
+        return [rename(v) for v in jaxpr.outvars]
+
+    def is_tangent(self, v) -> bool:
+        return isinstance(v, jex.Var) and v in self.tangents
+
+    def only_use(self, v) -> Equation | None:
+        """The one linear equation that reads v, or None where there is none or more than one."""
+        uses = self.uses.get(v, [])
+        return uses[0] if len(uses) == 1 else None
+
+    def _sum_of(self, v) -> tuple[Any, int]:
+        """The last of the single-use sums that v enters, and the sign with which it does."""
+        sign = 1
+        while (e := self.only_use(v)) and e.primitive.name in _SUMS and _same_size(e):
+            if e.primitive.name == "neg" or (e.primitive.name == "sub" and e.inputs[1] is v):
+                sign = -sign
+            (v,) = e.outputs
+        return v, sign
+
+    def _source(self, v, through):
+        """What v is, up to equations named in `through`."""
+        while v in self._made and self._made[v].primitive.name in through:
+            v = self._made[v].inputs[0]
+        return v
+
+    def _origin(self, factor) -> str:
+        v = self._source(factor, (*_LAYOUT, "slice", "split"))
+        return {None: "1", self.hidden: "hidden"}.get(v, "input" if v in self.x else "computed")
+
+    def _transport(self, leaf: int, product: Equation, side: int) -> Equation | None:
+        for e in self.linear:
+            if e.primitive.name == "dot_general" and e.params == product.params and e is not product:
+                weight = self._source(e.inputs[side], _LAYOUT)
+                if weight is self.params[leaf] and self._sum_of(e.outputs[0]) == self._sum_of(
+                    product.outputs[0]
+                ):
+                    return e
+        return None
+
+    def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
+        """(z, member) of a leaf that factorises, or the reason why it does not."""
+        v: Any = self.param_tangents[leaf]
+        layout: list[Equation] = []
+        while (e := self.only_use(v)) and e.primitive.name in _LAYOUT and _same_size(e):
+            layout.append(e)
+            (v,) = e.outputs
+        if v not in self.uses:
+            return "unused"
+        if e is None:
+            return f"it is used {len(self.uses[v])} times"
+        factor, axes, transport = None, None, None
+        if e.primitive.name == "dot_general":
+            contract, batch = e.params["dimension_numbers"]
+            side = e.inputs.index(v)
+            factor = e.inputs[1 - side]
+            if self.is_tangent(factor) or any(batch[0]):
+                return "it is multiplied by something that is not one known vector"
+            if math.prod(factor.aval.shape[i] for i in contract[1 - side]) != factor.aval.size:
+                return "it is multiplied by a matrix, not by a vector"
+            pairs = sorted(zip(contract[1 - side], contract[side], strict=True))
+            axes = [i for _, i in pairs]
+            axes += [i for i in range(v.aval.ndim) if i not in axes]
+            rows = factor.aval.size
+            z = e.outputs[0]
+            transport = self._transport(leaf, e, side)
+        elif e.primitive.name in _SUMS and _same_size(e):
+            rows, z = 1, v
+        else:
+            return f"it enters through '{e.primitive.name}', not through a product with a vector"
+        z, sign = self._sum_of(z)
+
+        def matrix(w):
+            for step in layout:
+                (w,) = evaluate(step, [w])
+            w = w if axes is None else w.transpose(axes)
+            return w.reshape(rows, -1)
+
+        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, transport)
+
+
+def _same_size(e: Equation) -> bool:
+    return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
+
+
+def variables(operands) -> list:
+    return [v for v in operands if isinstance(v, jex.Var)]
+
+
+def read(env: dict, v):
+    return v.val if isinstance(v, jex.Literal) else env[v]
+
+
+def evaluate(e: Equation, values: list) -> list:
+    out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
+    return list(out) if e.primitive.multiple_results else [out]
+
+
+def nonzeros(e: Equation, places: list) -> list | None:
+    """Where the outputs of a known equation may differ from zero, given where its operands may.
+
+    Places are ones and zeros; None where nothing is known of the outputs.
+    """
+    name, (out,) = e.primitive.name, e.outputs[:1]
+    if name == "mul" or name in _LAYOUT or name in ("slice", "split", "concatenate", "pad", "rev"):
+        return evaluate(e, places)
+    if name == "neg":
+        return places
+    if name in ("add", "add_any", "sub"):
+        met = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
+        return [jnp.any(jnp.stack(met), axis=0).astype(out.aval.dtype)]
+    return None

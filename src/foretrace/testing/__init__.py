@@ -1,0 +1,25 @@
+"""The tests that every cell and learner passes, for those of your own."""
+
+from foretrace.testing._conformance import (
+    assert_close,
+    check_cell,
+    check_learner,
+    dot,
+    draw,
+    exact,
+    exact_lanes,
+    noise,
+    stream,
+)
+
+__all__ = [
+    "assert_close",
+    "check_cell",
+    "check_learner",
+    "dot",
+    "draw",
+    "exact",
+    "exact_lanes",
+    "noise",
+    "stream",
+]
