@@ -13,7 +13,6 @@ import pytest
 from flax import nnx
 
 import foretrace as ft
-from foretrace.structure._find import find_structure
 from oracles import (
     assert_close,
     assert_unbiased,
@@ -173,7 +172,7 @@ def test_rtrl_is_the_gradient_of_the_librarys_unrolled_loss(x64, name):
 @every_case
 def test_every_weight_is_in_a_group(x64, name):
     _, cell, _ = made(name, precision())
-    structure = find_structure(cell, draw(cell))
+    structure = ft.structure_of(cell, draw(cell))
     groups = [{member.path.removesuffix(".value") for member in g.members} for g in structure.groups]
     assert sorted(map(sorted, groups)) == sorted(map(sorted, GROUPS[name]))
     assert structure.dense == structure.unused == ()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._find import find_structure
 from foretrace.structure._jacobians import _by_rows, _patterns, transport
 
 N, M = 5, 3
@@ -63,7 +62,7 @@ BY_ROWS = {
 
 
 def point(cell, seed, structure=None):
-    structure = structure or find_structure(cell, cell.init(jax.random.key(0)))
+    structure = structure or ft.structure_of(cell, cell.init(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(seed), 4)
     params = cell.init(keys[0])
     hidden, x = jax.random.normal(keys[1], (structure.state_size,)), jax.random.normal(keys[2], (M,))

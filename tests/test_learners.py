@@ -12,7 +12,6 @@ import pytest
 import foretrace as ft
 from foretrace.learners import _kronecker
 from foretrace.learners._engine import _lanes, _window
-from foretrace.structure._find import find_structure
 from oracles import (
     CELLS,
     assert_close,
@@ -411,7 +410,7 @@ def squared(tree):
 def test_error_of_every_draw_of_ok_is_info_variance(x64, cell_name, rank, block):
     cell = CELLS[cell_name]()
     params, xs = draw(cell), stream(cell, 5 * block)[0]
-    learner, structure = ft.ok(cell, rank=rank, block=block), find_structure(cell, params)
+    learner, structure = ft.ok(cell, rank=rank, block=block), ft.structure_of(cell, params)
 
     @jax.jit
     def errors(keys):

@@ -9,7 +9,6 @@ import pytest
 
 import foretrace as ft
 from foretrace.cells import diagonal, elstm, gru, leaky, lstm, rnn, rtu, stack
-from foretrace.structure._find import find_structure
 from oracles import (
     assert_close,
     assert_unbiased,
@@ -129,7 +128,7 @@ GROUPS = {
 @every_cell
 def test_input_weights_are_one_group_and_the_rest_is_tracked_exactly(x64, name):
     cell = make(name)
-    structure = find_structure(cell, draw(cell))
+    structure = ft.structure_of(cell, draw(cell))
     (group,) = structure.groups
     assert ({member.path for member in group.members}, {d.path for d in structure.dense}) == GROUPS[name]
 
@@ -255,9 +254,9 @@ def test_influence_across_layers_is_exact(x64):
 
 def test_the_groups_of_a_stack_are_those_of_its_layers(x64):
     cells = (*layers(precision()), make("elstm"))
-    structure = find_structure(stack(cells), draw(stack(cells)))
+    structure = ft.structure_of(stack(cells), draw(stack(cells)))
     sizes = sorted((group.factor_size, group.preact_size) for group in structure.groups)
-    apart = [find_structure(cell, draw(cell)) for cell in cells]
+    apart = [ft.structure_of(cell, draw(cell)) for cell in cells]
     assert sizes == sorted((g.factor_size, g.preact_size) for found in apart for g in found.groups)
     assert [leaf.path for leaf in structure.dense] == ["2.recurrent"]
 

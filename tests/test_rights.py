@@ -7,7 +7,6 @@ import pytest
 
 import foretrace as ft
 from foretrace.learners._engine._right_factors import Placed, Whole, mixed
-from foretrace.structure._find import find_structure
 from foretrace.structure._jacobians import transport
 
 CELLS = {
@@ -22,7 +21,7 @@ def both(request):
     """The preactivation Jacobian of a step, (S, Z), by its entries and whole."""
     cell = CELLS[request.param]()
     params = cell.init(jax.random.key(0))
-    structure = find_structure(cell, params)
+    structure = ft.structure_of(cell, params)
     way = transport(structure)
     hidden = jax.random.normal(jax.random.key(1), (structure.state_size,))
     _, residuals = structure.forward(params, hidden, jnp.ones(3))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._find import find_structure
 from oracles import (
     CELLS,
     assert_close,
@@ -34,7 +33,7 @@ def flat_step(cell, params):
 
 def dense(cell, params, state):
     """The influence matrix that the past of a single stream stands for, (S, P), read unit by unit."""
-    size = find_structure(cell, params).state_size
+    size = ft.structure_of(cell, params).state_size
     _, unravel = jax.flatten_util.ravel_pytree(cell.initial_hidden())
     learner_grad = jax.vmap(lambda credit: state(unravel(credit)))
     leaves = jax.tree.leaves(learner_grad(jnp.eye(size, dtype=precision())))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._find import find_structure
 from foretrace.structure._sparsity import find_reach, sets_within
 from oracles import (
     CELLS,
@@ -106,7 +105,7 @@ def test_it_is_rtrl_under_the_mask_of_its_order(x64, cell_name, order):
     expected, mask = brute_force(cell, params, xs, credits, order)
     gradients, *_ = run(ft.snap(cell, order=order), cell, params, xs, credits)
     assert_close(gradients, expected)
-    structure = find_structure(cell, params)
+    structure = ft.structure_of(cell, params)
     kept = sum(
         np.sum(sets.rows[:, None] >= 0, axis=0)[0] @ np.sum(sets.columns >= 0, axis=0) * sets.width
         for sets in sets_within(structure, find_reach(structure), order)
@@ -164,7 +163,7 @@ def test_a_step_whose_places_move_is_taken_as_dense(x64):
 
     cell = user_cell(step, {"rows": (4, 3)}, hidden=jnp.zeros(3, precision()), inputs=1)
     params = draw(cell)
-    structure = find_structure(cell, params)
+    structure = ft.structure_of(cell, params)
     assert find_reach(structure).immediate[0].all()
     xs, credits = jnp.array([[0.0], [3.0], [1.0], [3.0], [2.0]]), stream(cell, 5)[1]
     assert_close(

@@ -10,7 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
-from foretrace.structure._find import find_structure
+from foretrace.structure._jacobians import transport
+from foretrace.structure._sparsity import find_reach
 from foretrace.structure._structure import Structure
 from oracles import (
     CELLS,
@@ -163,14 +164,14 @@ every_case = pytest.mark.parametrize("name", CASES)
 
 
 @cache
-def structure_of(name, dtype):
+def traced_case(name, dtype):
     cell = CASES[name].make()
-    return cell, draw(cell), find_structure(cell, draw(cell))
+    return cell, draw(cell), ft.structure_of(cell, draw(cell))
 
 
 def linearisation(name):
     """What the structure and what JAX say of one step at a random point."""
-    cell, params, structure = structure_of(name, precision())
+    cell, params, structure = traced_case(name, precision())
     hidden = noise(cell.initial_hidden(), 2)
     x = cell.example_input()
     x = noise(x, 3) if jnp.issubdtype(jax.tree.leaves(x)[0].dtype, jnp.floating) else x + 2
@@ -198,7 +199,7 @@ def linearisation(name):
 
 @every_case
 def test_groups_are_found(name):
-    case, (_, _, structure) = CASES[name], structure_of(name, precision())
+    case, (_, _, structure) = CASES[name], traced_case(name, precision())
     groups = [{member.path for member in group.members} for group in structure.groups]
     assert sorted(map(sorted, groups)) == sorted(map(sorted, case.groups))
     reasons = {leaf.path: leaf.reason for leaf in structure.dense}
@@ -222,7 +223,7 @@ def test_structure_is_the_cells_derivative_in_float32(name):
 
 @pytest.mark.parametrize("name", ["gru", "lstm", "gain and decay", "transposed", "negated"])
 def test_factor_times_preact_jacobian_is_the_immediate_jacobian(x64, name):
-    cell, params, structure = structure_of(name, precision())
+    cell, params, structure = traced_case(name, precision())
     hidden, x = noise(cell.initial_hidden(), 2), noise(cell.example_input(), 3)
 
     @jax.jit
@@ -243,7 +244,7 @@ def test_factor_times_preact_jacobian_is_the_immediate_jacobian(x64, name):
 
 @pytest.mark.parametrize("name", ["gru", "highway of depth 2", "transposed", "heads"])
 def test_gradient_is_the_inverse_of_matrices(name):
-    _, params, structure = structure_of(name, precision())
+    _, params, structure = traced_case(name, precision())
     assert_close(structure.gradient(structure.matrices(params), []), params, 0)
 
 
@@ -280,7 +281,7 @@ def test_a_wrong_factorisation_cannot_be_missed(monkeypatch):
     wrong = lambda self, residuals: tuple(2 * f for f in right(self, residuals))  # noqa: E731
     monkeypatch.setattr(Structure, "factors", wrong)
     with pytest.raises(RuntimeError, match="please report the cell, and use uoro or tbptt"):
-        find_structure(cell, draw(cell))
+        ft.structure_of(cell, draw(cell))
 
 
 def test_integer_parameters_are_refused():
@@ -364,3 +365,48 @@ def test_a_cell_that_closes_over_a_traced_value_is_refused():
 
     with pytest.raises(TypeError, match=r"^cell.step must not close over a traced value; pass it as"):
         jax.jit(build)(2.0)
+
+
+class Counted:
+    """A step that counts how often it is traced, and that can be neither compared nor hashed."""
+
+    __hash__ = None
+
+    def __init__(self):
+        self.traces = 0
+
+    def __call__(self, params, hidden, x):
+        self.traces += 1
+        return jnp.tanh(params["w"] @ hidden + params["v"] @ x)
+
+    def __eq__(self, other):
+        raise TypeError("not comparable")
+
+
+def test_a_structure_is_found_once_whatever_is_built_on_it():
+    step = Counted()
+    cell = user_cell(step, {"w": (3, 3), "v": (3, 2)})
+    params = draw(cell)
+    jax.jit(lambda p: ft.structure_of(cell, p) and p)(params)  # nothing of a trace may be kept
+    structure = ft.structure_of(cell)
+    step.traces = 0
+    for learner in ft.ok(cell, rank=2), ft.rtrl(cell), ft.snap(cell, order=1), ft.kf_rtrl(cell, block=2):
+        learner.step(params, learner.init(jax.random.key(0), params), jnp.ones(2))
+    ft.explain(cell)
+    assert step.traces == 0
+    assert ft.structure_of(cell, params) is structure
+    assert find_reach(structure) is find_reach(structure)
+    assert transport(structure) is transport(structure)
+
+
+def test_other_shapes_another_cell_and_another_precision_are_other_structures():
+    cell, like = (ft.cells.rnn(hidden=3, inputs=2) for _ in range(2))
+    structure = ft.structure_of(cell)
+    assert ft.structure_of(like) is not structure
+    with jax.default_matmul_precision("float32"):
+        assert ft.structure_of(cell) is not structure
+    free = cell._replace(init=lambda key: noise(cell.init(key), 1))
+    with jax.enable_x64(True):
+        assert ft.structure_of(free) is not ft.structure_of(cell)
+        assert ft.structure_of(cell) is not structure
+    assert ft.structure_of(cell) is structure

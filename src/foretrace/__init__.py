@@ -24,6 +24,7 @@ from foretrace.learners._costs import explain
 from foretrace.learners._online import average, online
 from foretrace.learners._recommend import recommend
 from foretrace.runs.checkpoint import load, save
+from foretrace.structure._find import structure_of
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "save",
     "sketch",
     "snap",
+    "structure_of",
     "tbptt",
     "uoro",
 ]

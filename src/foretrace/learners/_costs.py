@@ -8,7 +8,7 @@ import jax
 
 from foretrace._checks import UserError
 from foretrace._types import Cell, Params
-from foretrace.structure._find import find_structure
+from foretrace.structure._find import structure_of
 from foretrace.structure._sparsity import Reach, Sets, colours, find_reach, fits_sparse, sets_within
 from foretrace.structure._structure import Structure
 
@@ -255,9 +255,7 @@ class Explanation:
 
 def describe(cell: Cell, params: Params | None = None) -> Explanation:
     """The structure of a cell, without printing it; see `explain`."""
-    if params is None:
-        params = jax.eval_shape(cell.init, jax.random.key(0))
-    return Explanation(find_structure(cell, params))
+    return Explanation(structure_of(cell, params))
 
 
 def explain(cell: Cell, params: Params | None = None) -> Explanation:

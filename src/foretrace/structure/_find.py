@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -16,22 +17,59 @@ from foretrace.structure._program import Program
 from foretrace.structure._structure import Structure
 from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
 
+_REMEMBERED = 64  # structures per process: of more cells than a comparison has; each is about 1 MB
 
-def find_structure(cell: Cell, params: Params) -> Structure:
-    """Traces a cell and finds its Kronecker groups.
+
+class _Same:
+    """A cell as a key: the same functions, whether or not these can be compared or hashed."""
+
+    def __init__(self, cell: Cell):
+        self.cell = cell  # kept, so that no other function gets the identity of one of its own
+
+    def __hash__(self) -> int:
+        return hash(tuple(map(id, self.cell)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and all(a is b for a, b in zip(self.cell, other.cell, strict=True))
+
+
+def structure_of(cell: Cell, params: Params | None = None) -> Structure:
+    """Traces a cell and finds its Kronecker groups, once per cell and shapes of its parameters.
 
     Args:
         cell: the cell.
-        params: its parameters; only shapes and dtypes are read.
+        params: its parameters, of which only shapes and dtypes are read; those of `cell.init` by default.
 
     Returns:
-        The structure, checked against `jax.jvp` in a random direction.
+        The structure, checked against `jax.jvp` in a random direction. The same one whenever cell and
+        shapes are the same.
 
     Raises:
         TypeError: parameters or hidden state are not floats, or not shaped like the cell's own.
         ValueError: the cell changes the shape of its state, or does not match its parameters.
+
+    Example:
+        >>> import foretrace as ft
+        >>> structure = ft.structure_of(ft.cells.lstm(hidden=4, inputs=2))
+        >>> structure.state_size
+        8
+        >>> [(group.factor_size, group.preact_size) for group in structure.groups]
+        [(7, 16)]
     """
-    shapes = jax.eval_shape(lambda tree: tree, params)
+    if params is None:
+        params = jax.eval_shape(cell.init, jax.random.key(0))
+    leaves, treedef = jax.tree.flatten(params)
+    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    # A program depends on these two settings at the time it is traced.
+    settings = jnp.result_type(float), getattr(jax.config, "jax_default_matmul_precision", None)
+    return _find(_Same(cell), treedef, shapes, settings)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structure:
+    """`structure_of` for parameters of these shapes, under these settings of JAX."""
+    del settings  # part of the key alone
+    cell, shapes = same.cell, jax.tree.unflatten(treedef, leaves)
     hidden, x = jax.eval_shape(cell.initial_hidden), jax.eval_shape(cell.example_input)
     _check_shapes(cell, shapes, hidden, x)
     zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), hidden)

@@ -13,7 +13,7 @@ Any other cell gets its Jacobians row by row, by pulling back.
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +66,7 @@ class Transport(NamedTuple):
         return state, self.rights(slopes, None), dense
 
 
+@lru_cache(maxsize=64)
 def transport(structure: Structure) -> Transport:
     """The structure's `Transport`, from non-zeros where they have fixed places, else row by row."""
     with jax.ensure_compile_time_eval():

@@ -11,6 +11,7 @@ there are many: one for every unit of a diagonal cell.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -90,6 +91,7 @@ class Entries(NamedTuple):
         return found if valid.all() else jnp.where(valid, found, 0)
 
 
+@lru_cache(maxsize=64)
 def find_reach(structure: Structure) -> Reach:
     """The non-zeros of a cell's step, found by pulling unit credits back through a generic one."""
     size, dtype = structure.state_size, structure.dtype

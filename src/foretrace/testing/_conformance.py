@@ -17,7 +17,7 @@ import numpy as np
 
 from foretrace._types import Cell, Learner
 from foretrace.learners import rtrl
-from foretrace.structure._find import find_structure
+from foretrace.structure._find import structure_of
 
 __all__ = [
     "assert_close",
@@ -66,7 +66,7 @@ def check_cell(cell: Cell, *, steps: int = _STEPS) -> None:
     lanes = jax.vmap(cell.step, in_axes=(None, None, 0))(params, hidden, xs)
     lane = jax.tree.map(lambda a: a[0], lanes)
     assert_close(lane, plain, tolerance, "step must be the same under vmap")
-    find_structure(cell, params)
+    structure_of(cell, params)
     _assert_gradients(rtrl(cell), cell, params, xs, credits)
 
 

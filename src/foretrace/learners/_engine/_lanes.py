@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from foretrace._checks import UserError, check_count
 from foretrace._types import Cell, Hidden, Input, Params, State
-from foretrace.structure._find import find_structure, shapes_of
+from foretrace.structure._find import shapes_of, structure_of
 from foretrace.structure._structure import Structure
 
 _CACHE = 2**21  # bytes; about what a core has for itself
@@ -18,16 +18,8 @@ _CACHE = 2**21  # bytes; about what a core has for itself
 
 def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
     """`(params) -> build(structure)`, computed once for parameters of the same shapes."""
-    known: dict = {}
-
-    def find(params: Params) -> Any:
-        leaves, treedef = jax.tree.flatten(params)
-        shapes = (treedef, *((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves))
-        if shapes not in known:
-            known[shapes] = build(find_structure(cell, params))
-        return known[shapes]
-
-    return find
+    build = cache(build)
+    return lambda params: build(structure_of(cell, params))
 
 
 def first_hidden(cell: Cell, lanes: Any) -> tuple[Hidden, int]:
