@@ -1,6 +1,5 @@
 """The folder of one run: its configuration, its metrics and the checkpoints it continues from."""
 
-from foretrace._checks import UserError
 import contextlib
 import hashlib
 import importlib.metadata
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from foretrace._checks import UserError
 from foretrace.runs import checkpoint
 from foretrace.runs._lock import RunError, lock
 from foretrace.runs._signals import Stop

@@ -1,6 +1,5 @@
 """One process per run folder."""
 
-from foretrace._checks import UserError
 import contextlib
 import datetime
 import errno
@@ -10,6 +9,8 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+from foretrace._checks import UserError
 
 
 class RunError(UserError, OSError):

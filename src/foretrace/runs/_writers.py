@@ -1,12 +1,13 @@
 """Where a run's numbers go beside its folder: TensorBoard and Weights & Biases."""
 
-from foretrace._checks import UserError
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from foretrace._checks import UserError
 
 
 @runtime_checkable
@@ -74,9 +75,7 @@ def _imported(package: str, option: str, remedy: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise UserError(
-            f"{option} must be left out without {package}; got --{option}; {remedy}."
-        ) from None
+        raise UserError(f"{option} must be left out without {package}; got --{option}; {remedy}.") from None
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:

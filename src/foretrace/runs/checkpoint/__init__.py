@@ -8,7 +8,15 @@ One process writes to a folder.
 
 from foretrace.runs.checkpoint._files import CheckpointError, replace_file
 from foretrace.runs.checkpoint._step import hash_of
-from foretrace.runs.checkpoint._store import CheckpointWarning, Restored, load, restore, restore_as, save, steps
+from foretrace.runs.checkpoint._store import (
+    CheckpointWarning,
+    Restored,
+    load,
+    restore,
+    restore_as,
+    save,
+    steps,
+)
 
 __all__ = [
     "CheckpointError",

@@ -1,9 +1,10 @@
 """Files that are on the disk when a call returns, and reads that follow no links."""
 
-from foretrace._checks import UserError
 import os
 import stat
 from pathlib import Path
+
+from foretrace._checks import UserError
 
 
 class CheckpointError(UserError, OSError):

@@ -1,11 +1,12 @@
 """Between a pytree and named arrays of plain dtypes; a PRNG key is its data and the name of its kind."""
 
-from foretrace._checks import UserError, UserTypeError
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from foretrace._checks import UserError, UserTypeError
 
 # The dtypes that can be stored, each with its name in a safetensors header.
 CODES = {
@@ -68,7 +69,9 @@ def form_of(path: str, leaf: Any) -> Form:
         return Form(str(leaf.dtype), data.dtype.name, data.shape)
     name = np.dtype(leaf.dtype).name
     if name not in CODES:
-        raise UserTypeError(f"tree must have leaves of {', '.join(CODES)}; got {name} at {path}; convert it.")
+        raise UserTypeError(
+            f"tree must have leaves of {', '.join(CODES)}; got {name} at {path}; convert it."
+        )
     return Form("array", name, tuple(leaf.shape))
 
 

@@ -1,6 +1,5 @@
 """One checkpoint: a directory with `state.safetensors` and `manifest.json`, every byte of both verified."""
 
-from foretrace._checks import UserError
 import datetime
 import hashlib
 import importlib.metadata
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from foretrace._checks import UserError
 from foretrace.runs.checkpoint._files import CheckpointError, read_whole, sync_folder, write_new
 from foretrace.runs.checkpoint._leaves import CODES, Form, form_of, impl_of, is_key, named_leaves, values_of
 
