@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from foretrace import forecast as library
 from foretrace.cli import main
 from foretrace.cli._wish import Wish
 
@@ -78,8 +79,8 @@ def test_who_is_worse_than_persistence_says_so(tmp_path, capsys):
     walk = np.cumsum(np.random.default_rng(3).normal(size=60)).tolist()
     forecast(write(tmp_path / "a.csv", walk), "--target", "y", "--out", tmp_path / "out")
     text = capsys.readouterr().out
-    journal = forecast.Journal(1, 0, errors=[[2.0], [1.0]], compared=[1], counts=[1], inside=[1])
-    assert any("does NOT beat persistence" in line for line in forecast.summary(journal))
+    keeper = library.ScoreKeeper(1, 0, errors=[[2.0], [1.0]], compared=[1], counts=[1], inside=[1])
+    assert any("does NOT beat persistence" in line for line in library.summary(keeper))
     ours, rule = (
         float(text.split(word)[1].split(";")[0]) for word in ("mean absolute error ", "persistence ")
     )
@@ -111,13 +112,13 @@ def test_other_files_give_the_same(tmp_path, kind):
 
 
 def test_a_run_goes_on_where_the_file_goes_on(tmp_path, capsys):
-    values = wave(80)
-    whole, part = write(tmp_path / "whole.csv", values), tmp_path / "part.csv"
-    options = ["--target", "y", "--time", "time", "--horizon", 2]
+    values, extra = wave(80), {"a": wave(80)[::-1]}
+    whole, part = write(tmp_path / "whole.csv", values, extra=extra), tmp_path / "part.csv"
+    options = ["--target", "y", "--time", "time", "--features", "a", "--horizon", 2]
     forecast(whole, *options, "--out", tmp_path / "one")
-    write(part, values[:50])
+    write(part, values[:50], extra=extra)
     forecast(part, *options, "--out", tmp_path / "two")
-    write(part, values)
+    write(part, values, extra=extra)
     assert forecast(part, *options, "--out", tmp_path / "two", "--resume") == 0
     one, two = predictions(tmp_path / "one"), predictions(tmp_path / "two")
     assert one == two
@@ -253,10 +254,41 @@ def test_lines_are_forecast_as_they_arrive_and_sigterm_saves(tmp_path):
     assert [row["actual"] for row in predictions(tmp_path / "out")] == ["2", "3", "4", ""]
 
 
+class Counter:
+    """A source that is neither a file nor text."""
+
+    name, is_live = "the counter", True
+
+    def columns(self):
+        return ["y"]
+
+    def rows(self, columns):
+        for number in range(8):
+            yield f"number {number}", {"y": number % 3}
+
+    def close(self):
+        self.closed = True
+
+
+def test_any_source_is_forecast_from_python_and_goes_on(tmp_path):
+    options = {"target": "y", "hidden": 4, "out": tmp_path / "out"}
+    source = Counter()
+    with library.forecast_file(source, **options) as forecasts:
+        first = [next(forecasts) for _ in range(5)]
+    assert source.closed and forecasts.learned == 5
+    assert [row.actual for row in first] == [0, 1, 2, 0, 1]
+    again = library.forecast_file(Counter(), **options, resume=True)
+    assert again.learned == 5
+    assert len(list(again)) == 8
+    assert again.ahead()[0].time == "14"
+    assert again.scores()[0].errors.keys() == {"foretrace", "persistence"}
+    assert len(predictions(tmp_path / "out")) == 13
+
+
 def test_rows_are_read_from_text_as_it_is():
-    columns = forecast.Columns("y", "t", ("a",))
+    columns = library.Columns("y", "t", ("a",))
     text = io.StringIO("t,a,y\n2026-01-01,1,NA\n2026-01-02,,2.5\n")
-    first, second = forecast.follow_rows(text, columns)
+    first, second = library.read_rows(library.CsvSource(text), columns)
     assert math.isnan(first.y) and first.x == (1.0,) and first.dated
     assert second.y == 2.5 and math.isnan(second.x[0])
     assert second.when - first.when == 86400

@@ -26,7 +26,7 @@ class Wish:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
+    def wait(self) -> Iterator[None]:
         """While rows are waited for."""
         self._waiting = True
         try:

@@ -1,17 +1,40 @@
-"""Forecasting the rows of a file or a pipe: rows, clock and the keeper of scores."""
+"""Forecasts of a table: how do rows become forecasts, and how good are these?
+
+A `Source` yields the cells of each row, `read_rows` makes numbers of them, `Clock` finds gaps and
+repetitions in their times, the model of `foretrace.stream` learns and forecasts, `ScoreKeeper` compares.
+`forecast_file` does all of it for a file, a pipe or any lines of text; `foretrace forecast` calls it.
+"""
 
 from foretrace.forecast._clock import Clock
-from foretrace.forecast._journal import HEADING, Journal, season_of, summary
-from foretrace.forecast._rows import Columns, Row, follow_rows, read_rows
+from foretrace.forecast._forecast_file import Ahead, Forecasts, RowForecast, forecast_file
+from foretrace.forecast._rows import Columns, Row, read_rows
+from foretrace.forecast._scores import Score, ScoreKeeper, season_of, summary
+from foretrace.forecast._sources import (
+    CsvSource,
+    JsonLinesSource,
+    ParquetSource,
+    Source,
+    open_source,
+    standard_input,
+)
 
 __all__ = [
-    "HEADING",
+    "Ahead",
     "Clock",
     "Columns",
-    "Journal",
+    "CsvSource",
+    "Forecasts",
+    "JsonLinesSource",
+    "ParquetSource",
     "Row",
-    "follow_rows",
+    "RowForecast",
+    "Score",
+    "ScoreKeeper",
+    "Source",
+    "forecast_file",
+    "open_source",
     "read_rows",
     "season_of",
+    "standard_input",
     "summary",
 ]

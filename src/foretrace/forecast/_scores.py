@@ -1,0 +1,158 @@
+"""Scores of a forecaster beside those of simple rules, and the lines of predictions.csv."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from foretrace.stream import Outlook
+
+HEADING = "time,horizon,prediction,lower,upper,actual,anomaly\n"
+
+
+class Score(NamedTuple):
+    """Errors at one horizon.
+
+    Attributes:
+        horizon: rows ahead.
+        errors: mean absolute error by rule, "foretrace" first, all over the same values.
+        coverage: share of the values inside their interval.
+    """
+
+    horizon: int
+    errors: dict[str, float]
+    coverage: float
+
+
+@dataclasses.dataclass
+class ScoreKeeper:
+    """Compares forecasts with values as these come; every field is JSON, so that a run can go on.
+
+    Attributes:
+        horizon: H.
+        period: rows in a season, 0 for none.
+        rows: values so far.
+        unknown: of them, those that were not known.
+        counts: (H,), forecasts compared with a value.
+        inside: (H,), values inside their interval.
+        compared: (H,), values for which all rules had a forecast.
+        errors: (rules, H), sums of absolute errors: of the forecasts, of persistence, of the season.
+        last: the last values, newest first, as many as the rules need.
+        pending: forecasts made at the last H times, newest first: forecast, lower and upper, (3, H) each.
+    """
+
+    horizon: int
+    period: int
+    rows: int = 0
+    unknown: int = 0
+    counts: list = dataclasses.field(default_factory=list)
+    inside: list = dataclasses.field(default_factory=list)
+    compared: list = dataclasses.field(default_factory=list)
+    errors: list = dataclasses.field(default_factory=list)
+    last: list = dataclasses.field(default_factory=list)
+    pending: list = dataclasses.field(default_factory=list)
+
+    def __post_init__(self):
+        if not self.counts:
+            self.counts, self.inside, self.compared = ([0] * self.horizon for _ in range(3))
+            self.errors = [[0.0] * self.horizon for _ in self.rules]
+
+    @property
+    def rules(self) -> list[str]:
+        """Names of the rules, in the order of `errors`."""
+        return ["foretrace", "persistence"] + ["seasonal naive"] * (self.period > 0)
+
+    def scores(self) -> list[Score]:
+        """The score at every horizon at which all rules had a forecast of some value."""
+        return [
+            Score(
+                h + 1,
+                {rule: sums[h] / count for rule, sums in zip(self.rules, self.errors, strict=True)},
+                self.inside[h] / self.counts[h],
+            )
+            for h, count in enumerate(self.compared)
+            if count
+        ]
+
+    def add(self, time: str, y: float, result: Outlook) -> str:
+        """Adds a value and the forecasts made after it; returns its lines of predictions.csv."""
+        lines = []
+        for h, (forecast, lower, upper) in enumerate(self._forecasts_for_now()):
+            anomaly = ""
+            if not math.isnan(y):
+                self.counts[h] += 1
+                self.inside[h] += lower <= y <= upper
+                self._compare(h, y, forecast)
+                anomaly = f"{1 - float(result.tail):.4f}" if h == 0 else ""
+            actual = "" if math.isnan(y) else f"{y:.9g}"
+            lines.append(f"{time},{h + 1},{forecast:.7g},{lower:.7g},{upper:.7g},{actual},{anomaly}\n")
+        self.rows += 1
+        self.unknown += math.isnan(y)
+        # The forecast one row ahead stands in for an unknown value.
+        value = y if not math.isnan(y) else (self.pending[0][0][0] if self.pending else math.nan)
+        self.last = [value, *self.last][: max(self.horizon, self.period + self.horizon)]
+        now = [result.forecast.tolist(), result.lower.tolist(), result.upper.tolist()]
+        self.pending = [now, *self.pending][: self.horizon]
+        return "".join(lines)
+
+    def next_forecasts(self) -> list[tuple[int, float, float, float]]:
+        """Horizon, forecast, lower and upper bound of each row to come."""
+        newest = self.pending[0] if self.pending else [[], [], []]
+        return [(h, *values) for h, values in enumerate(zip(*newest, strict=True), start=1)]
+
+    def _forecasts_for_now(self) -> list[tuple[float, float, float]]:
+        """Forecast, lower and upper bound of the value that comes now, nearest horizon first."""
+        return [
+            (forecast[h], lower[h], upper[h]) for h, (forecast, lower, upper) in enumerate(self.pending)
+        ]
+
+    def _compare(self, h: int, y: float, forecast: float) -> None:
+        forecasts = [forecast, self.last[h]]
+        if self.period:
+            # The newest value of the same place in the season that was known then.
+            back = self.period * (h // self.period + 1) - 1
+            if back >= len(self.last):
+                return
+            forecasts.append(self.last[back])
+        if any(math.isnan(value) for value in forecasts):
+            return
+        self.compared[h] += 1
+        for sums, value in zip(self.errors, forecasts, strict=True):
+            sums[h] += abs(y - value)
+
+
+def summary(keeper: ScoreKeeper) -> list[str]:
+    """The scores at the nearest and the farthest horizon, in lines."""
+    lines = []
+    for horizon, errors, coverage in keeper.scores():
+        if horizon not in (1, keeper.horizon):
+            continue
+        (_, ours), *others = errors.items()
+        words = ", ".join(f"{rule} {value:.4g}" for rule, value in others)
+        lines.append(
+            f"{horizon} ahead: mean absolute error {ours:.4g}; {words}; "
+            f"{coverage:.1%} of the values were inside the interval"
+        )
+        rule, best = min(others, key=lambda item: item[1])
+        ratio = ours / max(best, 1e-30)
+        if ours > best:
+            lines.append(f"{horizon} ahead: does NOT beat {rule}, by {ratio - 1:.1%}: use {rule}")
+        else:
+            lines.append(f"{horizon} ahead: better than {rule} by {1 - ratio:.1%}")
+    return lines
+
+
+def season_of(times: Sequence[float]) -> int:
+    """The usual season of dates by their spacing in seconds: a day, a week or a year; 0 for none."""
+    steps = np.diff(np.asarray(times, float))
+    if not len(steps):
+        return 0
+    step = float(np.median(steps))
+    hour, day = 3600.0, 86400.0
+    for longest, season in ((2 * hour, day), (2 * day, 7 * day), (40 * day, 365.25 * day)):
+        if 0 < step < longest:
+            rows = round(season / step)
+            return rows if 2 <= rows <= 3000 else 0
+    return 0
