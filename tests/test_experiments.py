@@ -16,9 +16,10 @@ from foretrace.cli import main
 from foretrace.experiments import _balance, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import errors, estimator
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
+from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._frozen import highway, stream
-from foretrace.experiments._picture import draw_record
+from foretrace.experiments._record import draw_record
+from foretrace.plotting import Chart, Line
 from foretrace.runs import _resumable
 from foretrace.runs._resumable import Parts, forget
 from foretrace.training import trainer

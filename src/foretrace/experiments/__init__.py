@@ -10,10 +10,9 @@ from foretrace.experiments import (
     _strings,
     _variance,
 )
-from foretrace.experiments._experiment import SCALES, Chart, Experiment, Finding, Line, Reported
+from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._page import page
-from foretrace.experiments._picture import draw_record
-from foretrace.experiments._record import load, perform, record_path, save
+from foretrace.experiments._record import draw_record, load, perform, record_path, save
 from foretrace.runs._resumable import forget
 
 EXPERIMENTS = {
@@ -36,10 +35,8 @@ EXPERIMENTS = {
 __all__ = [
     "EXPERIMENTS",
     "SCALES",
-    "Chart",
     "Experiment",
     "Finding",
-    "Line",
     "Reported",
     "draw_record",
     "forget",

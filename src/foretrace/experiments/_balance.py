@@ -12,7 +12,8 @@ from foretrace import tasks
 from foretrace._checks import UserError
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
 _OPTIMUM = -1 / 6

@@ -9,8 +9,9 @@ import optax
 from foretrace import tasks
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._frozen import highway
+from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
 _LOGS = "logs in the OK authors' repository, five runs"

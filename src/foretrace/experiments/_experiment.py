@@ -1,10 +1,11 @@
 """What an experiment is: a paper's claim as data, and what turns it into a verdict and a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from foretrace.plotting import Chart
 from foretrace.runs._resumable import Parts
 
 SCALES = ("quick", "day", "full")
@@ -38,44 +39,6 @@ class Finding(NamedTuple):
     claim: str
     holds: bool
     measured: str
-
-
-class Line(NamedTuple):
-    """A line of a chart.
-
-    Attributes:
-        label: what stands at its end.
-        x: (n,).
-        y: (seeds, n); drawn as mean and range.
-        theory: a slope that no one measured, drawn dashed.
-    """
-
-    label: str
-    x: Sequence[float]
-    y: Any
-    theory: bool = False
-
-
-class Chart(NamedTuple):
-    """One panel of a picture.
-
-    Attributes:
-        title: what the y axis shows.
-        x: what the x axis shows.
-        lines: what is drawn.
-        log: logarithmic axes among "x", "x2" (to the base 2) and "y".
-        floor: least y shown; what lies below is drawn at the edge.
-        ceiling: largest y shown.
-        points: draw points and no lines.
-    """
-
-    title: str
-    x: str
-    lines: list[Line]
-    log: tuple[str, ...] = ("x", "y")
-    floor: float | None = None
-    ceiling: float | None = None
-    points: bool = False
 
 
 class Experiment(NamedTuple):

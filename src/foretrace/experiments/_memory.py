@@ -12,8 +12,9 @@ import optax
 from foretrace import tasks
 from foretrace._xla import jit_unoptimised
 from foretrace.experiments._estimator import estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported
+from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._frozen import highway
+from foretrace.plotting import Chart, Line
 from foretrace.training import trainer
 
 _BPTT = "bptt, an update per sequence"

@@ -12,8 +12,9 @@ from foretrace import learners
 from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._estimator import Errors, errors, estimator
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._frozen import NETWORKS, highway, stream
+from foretrace.plotting import Chart, Line
 from foretrace.runs._resumable import Parts
 
 _ROUNDING = 1e-9  # a relative variance below it is that of 32-bit numbers

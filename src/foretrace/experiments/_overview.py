@@ -13,8 +13,9 @@ from foretrace._types import Cell
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, flat, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._frozen import endless, follow
+from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
 

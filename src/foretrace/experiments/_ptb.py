@@ -13,7 +13,8 @@ from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, evaluation, trainer
 
 _LOGS = "logs in the OK authors' repository, five runs"

@@ -9,6 +9,7 @@ from typing import Any
 from foretrace._checks import UserError
 from foretrace.experiments._bench import environment
 from foretrace.experiments._experiment import SCALES, Experiment
+from foretrace.plotting import draw_charts
 from foretrace.runs._resumable import Parts, plain
 
 
@@ -49,6 +50,20 @@ def save(record: dict[str, Any], path: Path) -> None:
     """Writes a record to a file of its own, its lists of numbers in lines."""
     text = json.dumps(record, indent=2) + "\n"
     path.write_text(re.sub(r"\[[^][{}\"]*\]", lambda found: " ".join(found[0].split()), text))
+
+
+def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> None:
+    """Draws the charts of an experiment's record.
+
+    Args:
+        experiment: what was measured.
+        record: what `perform` returned or `load` read.
+        path: PNG file to write.
+    """
+    charts, seeds = experiment.charts(record["result"]), record["settings"]["seeds"]
+    shown = "mean of" if all(chart.points for chart in charts) else "line mean, band range over"
+    title = f"{experiment.name}: " + (f"{shown} {seeds} seeds" if seeds > 1 else "one seed")
+    draw_charts(charts, title, path)
 
 
 def load(folder: Path, experiment: Experiment) -> dict[str, dict[str, Any]]:

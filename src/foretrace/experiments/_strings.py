@@ -10,7 +10,8 @@ import optax
 from foretrace import cells, tasks
 from foretrace.experiments._curves import curves
 from foretrace.experiments._estimator import estimator, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
 

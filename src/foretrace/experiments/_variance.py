@@ -11,8 +11,9 @@ from foretrace import learners
 from foretrace._types import Cell, Learner
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._estimator import estimator, flat, phases
-from foretrace.experiments._experiment import Chart, Experiment, Finding, Line, Reported, mean_spread
+from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._frozen import Stream, highway, stream
+from foretrace.plotting import Chart, Line
 
 _PAPER = "Benzing et al., ICML 2019"
 

@@ -1,5 +1,7 @@
-"""Pictures of runs, comparisons and forecasts."""
+"""Pictures of runs, comparisons, forecasts and experiments: one palette, one way to place labels."""
 
-from foretrace.plotting._charts import plot_comparison, plot_forecast, plot_run
+from foretrace.plotting._charts import Chart, Line, draw_charts
+from foretrace.plotting._forecasts import plot_forecast
+from foretrace.plotting._runs import plot_comparison, plot_run
 
-__all__ = ["plot_comparison", "plot_forecast", "plot_run"]
+__all__ = ["Chart", "Line", "draw_charts", "plot_comparison", "plot_forecast", "plot_run"]
