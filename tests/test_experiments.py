@@ -239,19 +239,6 @@ def test_what_cannot_be_run_is_refused_in_one_sentence(words, message, tmp_path,
     assert message in said and said.count("\n") == 1
 
 
-def test_a_picture_can_show_lines_that_leave_it_and_labels_that_touch(tmp_path):
-    lines = [
-        Line("leaves above", [1, 10, 100], [[1, 1e4, 1e8]]),
-        Line("leaves below", [1, 10, 100], [[1, 1e-2, 1e-9]]),
-        Line("never in", [1, 10, 100], [[1e-9, 1e-9, 1e-9]]),
-        *(Line(f"twin {i}", [1, 10, 100], [[1, 1, 1.01**i]]) for i in range(9)),
-    ]
-    charts = [Chart("Edges", "x", lines, floor=1e-3, ceiling=1e5), Chart("Points", "x", lines, points=True)]
-    experiment = fake()._replace(charts=lambda result: charts)
-    draw_record(experiment, {"result": {}, "settings": {"seeds": 1}}, tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000
-
-
 def test_a_seed_that_diverged_is_told_of_and_no_claim_holds_for_its_learner(tmp_path):
     steps, well, nan = list(range(1, 11)), [2.0] * 9 + [1.8], float("nan")
     bits = {

@@ -26,6 +26,8 @@ def plot_forecast(predictions: Path, target: str, path: Path) -> None:
     above, below = figure.subplots(2, 1)
     last = rows[rows[:, 0] == horizons[-1]][-_SHOWN:]
     steps = np.arange(len(last)) - np.isfinite(last[:, 4]).sum() + 1
+    if len(last) and not np.isfinite(last[-1, 4]):
+        steps[-1] = horizons[-1]  # the newest forecast: those between it and the last row are not kept
     curves = []
     above.fill_between(steps, last[:, 2], last[:, 3], color=PALETTE[0], alpha=0.18, linewidth=0)
     for label, column, color, style in (

@@ -27,14 +27,17 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
     rounds = (("-", "o"), ((0, (6, 1.5)), "s"), ((0, (1.5, 1)), "^"))
     styles = {}
     for index, label in enumerate(dict.fromkeys(labels)):
-        line, marker = rounds[index // len(PALETTE) % len(rounds)]
-        styles[label] = Style(PALETTE[index % len(PALETTE)], line, marker)
+        turn = index // len(PALETTE)
+        # Neighbours in a list are often neighbours in a picture: colours come again in another place.
+        color = PALETTE[(index + 3 * turn) % len(PALETTE)]
+        styles[label] = Style(color, *rounds[turn % len(rounds)])
     return styles
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, with a canvas to be drawn on."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
     FigureCanvasAgg(figure)
     return figure
 
@@ -51,4 +54,4 @@ def frame(axes: Axes, title: str, x: str) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG whose bytes depend on the picture alone."""
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": "foretrace"})
+    figure.savefig(path, metadata={"Software": "foretrace"})
