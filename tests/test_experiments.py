@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from foretrace import experiments, learners, tasks
+from foretrace._checks import UserError
 from foretrace.cli import main
 from foretrace.experiments import _balance, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
@@ -112,7 +113,7 @@ def test_an_experiment_that_is_cut_off_goes_on_with_what_is_missing(
 
     def make(name):
         if name == "c" and broken:
-            raise ValueError("cut off")
+            raise UserError("cut off")
         made.append(name)
         return np.float32(1 / 3), {"steps": np.arange(2)}
 
