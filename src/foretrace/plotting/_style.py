@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Okabe and Ito: told apart by colour-blind readers too. Their yellow is left out: it is lost on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,8 +37,7 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, with a canvas to be drawn on."""
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08)
+    figure = Figure(figsize=(width, height), dpi=150, layout=ConstrainedLayoutEngine(h_pad=0.08))
     FigureCanvasAgg(figure)
     return figure
 
