@@ -34,7 +34,7 @@ python:
 # The stamps make a second `make` reinstall nothing unless what is required has changed.
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS) | python
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) .
+	$(INSTALL) '.[cli]'
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml $(CONSTRAINTS) | python

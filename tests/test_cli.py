@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from foretrace.cli import data, main
+from foretrace.cli import _parse, data, main
 from foretrace.experiments import _bench as bench
 
 COMMAND = Path(sys.executable).parent / "foretrace"
@@ -101,14 +101,14 @@ def assert_refused(shown, message):
 BAD_INPUT = {
     "train copy --learner nosuch": "learner must be one of ok, kf_rtrl, uoro, rtrl, ktp, sketch, snap, ",
     "train copy --rank 0": "rank must be an int >= 1; got 0",
-    "train copy --rank two": "Error parsing --rank",
+    "train copy --rank two": "rank must be an int or None; got 'two'; see foretrace train copy --help",
     "train copy --learner ok:two": "learner must be NAME or",
     "train copy --learner rtrl:3": "learner must be NAME or",
     "train copy --learner ok:4 --rank 3": "rank must be given once; got 'ok:4' and 3",
     "train copy --learner kf_rtrl --rank 3": "rank must be left out for kf_rtrl; got 3",
     "train copy --learner tbptt --window 0": "window must be an int >= 1; got 0",
     "train copy --lanes 0": "lanes must be an int >= 1; got 0",
-    "train copy --lanes many": "Error parsing --lanes",
+    "train copy --lanes many": "lanes must be an int; got 'many'",
     "train copy --steps 0": "steps must be an int >= 1; got 0",
     "train copy --chunk 0": "chunk must be an int >= 1; got 0",
     "train copy --hidden 0": "hidden must be an int >= 1; got 0",
@@ -118,17 +118,25 @@ BAD_INPUT = {
     "train copy --learning-rate nan": "learning_rate must be a number > 0; got nan",
     "train copy --clip 0": "clip must be a number > 0; got 0.0",
     "train copy --seed -1": "seed must be an int from 0",
-    "train copy --cell nosuch": "invalid choice 'nosuch' for argument '--cell'",
-    "train copy --nosuch 3": "Unrecognized options",
+    "train copy --cell nosuch": "cell must be one of highway, rnn, gru, ",
+    "train copy --nosuch 3": "option must be one of those that this command has; got '--nosuch'",
     "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got",
     "nosuch": "command must be one of train, resume, compare, ",
-    "train text": "Missing from foretrace train text: --file PATH",
     "train text --file nosuch.txt": "file must be a text file; got 'nosuch.txt': No such file",
     "train anbn --longest 0": "longest must be an int >= 1; got 0",
     "train brackets --gap 3 2": "gap must be two ints, 0 <= least <= largest; got (3, 2)",
     "train adding --near 10": "near must be an int >= 0 and below far; got 10 and 10",
-    "train balance --hidden 3": "Unrecognized options: --hidden, 3",
+    "train balance --hidden 3": "option must be one of those that this command has; got '--hidden'",
     "train balance --decay -1": "decay must be a number >= 0; got -1.0",
+    "train copy --clip=much": "clip must be a number or None; got 'much'",
+    "train copy --block some": "block must be an int or auto; got 'some'",
+    "train brackets --gap 3 wide": "gap must be an int; got 'wide'",
+    "train copy --checkpoint-every 0": "checkpoint_every must be steps, such as 100000, or",
+    "resume nosuch": "run must be a folder with a run; got 'nosuch'",
+    "explain gru --memory 0": "memory must be a number of bytes >= 1; got 0",
+    "reproduce nosuch": "experiment must be one of ",
+    "data nosuch": "data set must be one of ptb; got 'nosuch'",
+    "forecast nosuch.csv --target a": "data must be ",
     "compare copy --seeds 0": "seeds must be an int from 1",
     "compare copy --learner ok:2 --learner nosuch": "learner must be one of",
 }
@@ -145,17 +153,93 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, monkeypa
         assert list(tmp_path.iterdir()) == [], words
 
 
+def test_whatever_tyro_draws_becomes_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "text"]) == 2
+    out, err = capsys.readouterr()
+    assert_refused(subprocess.CompletedProcess([], 2, out, err), "")
+    assert "--file" in err
+
+    def refuse(*args, **options):
+        print("no box\nat all", file=sys.stderr)
+        raise SystemExit(2)
+
+    monkeypatch.setattr(_parse.tyro, "cli", refuse)
+    assert main(["train", "text"]) == 2
+    assert capsys.readouterr().err == "foretrace: no box at all; see foretrace train text --help.\n"
+
+
+def test_a_bug_keeps_its_traceback_and_exits_with_1(tmp_path):
+    code = """
+import sys
+from foretrace.cli import learners, main
+learners.run = lambda words: None + 1
+sys.exit(main(["learners"]))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("Traceback (most recent call last):")
+    assert "TypeError: unsupported operand" in shown.stderr
+
+
+def test_the_keyboard_ends_any_command_with_130(capsys, monkeypatch):
+    def press(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foretrace.cli.learners.run", press)
+    assert main(["learners"]) == 130
+    assert capsys.readouterr().err == "foretrace: stopped by the keyboard.\n"
+
+
+@pytest.mark.parametrize("package", ["tyro", "rich", "matplotlib"])
+def test_without_the_extra_the_command_says_how_to_install_it(package, tmp_path):
+    code = f"import sys; sys.modules[{package!r}] = None; from foretrace.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "train", "copy"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert_refused(shown, f"{package} must be installed for this; got none; pip install 'foretrace[cli]'")
+
+
+def test_everything_loads_where_there_is_no_fcntl(tmp_path):
+    code = """
+import importlib, sys, warnings
+sys.modules["fcntl"] = None
+import foretrace as ft
+from foretrace.cli import _main
+for name in _main.COMMANDS:
+    importlib.import_module(f"foretrace.cli.{name}")
+ft.save("saved", {"a": 1})
+assert ft.load("saved", like={"a": 0}) == {"a": 1}
+warnings.simplefilter("ignore")  # of filelock, that it has no lock of the system
+sys.exit(_main.main(["train", "copy", *sys.argv[1:]]))
+"""
+    words = [*SMALL, "--learner", "uoro", "--steps", "20", "--out", "run"]
+    shown = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+
+
 def test_bad_input_leaves_no_traceback_in_the_installed_command(tmp_path):
     shown = foretrace("train", "copy", "--rank", 0, cwd=tmp_path)
     assert_refused(shown, "rank must be an int >= 1; got 0")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_out_below_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    shown = foretrace("train", "copy", *SMALL, "--out", "file/run", cwd=tmp_path)
-    assert_refused(shown, "out must be a folder that can be written; got 'file/run'")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+UNWRITABLE = {
+    "train copy --steps 20 --out file/run": "out must be a folder that can be written; got 'file/run'",
+    "compare copy --steps 20 --out file/run": "out must be a folder that can be written; got 'file/run'",
+    "reproduce noise-size --out file/run": "out must be a folder that can be written; got 'file/run'",
+    "bench rnn-256 --out file/a.json": "out must be a new file in a folder that exists",
+    "data ptb --dir file/data": "dir must be a folder that can be written; got 'file/data'",
+}
+
+
+@pytest.mark.parametrize("words", UNWRITABLE)
+def test_an_out_that_cannot_be_written_is_one_sentence(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    code = main(words.split())
+    assert_refused(subprocess.CompletedProcess([], code, *capsys.readouterr()), UNWRITABLE[words])
 
 
 def test_the_keyboard_stops_a_run_with_exit_code_130(tmp_path):

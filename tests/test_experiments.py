@@ -22,7 +22,7 @@ from foretrace.experiments._frozen import highway, stream
 from foretrace.experiments._record import draw_record
 from foretrace.plotting import Chart, Line
 from foretrace.runs import _resumable
-from foretrace.runs._resumable import Parts, forget
+from foretrace.runs._resumable import PartCache, remove
 from foretrace.training import trainer
 
 NAMES = [
@@ -135,13 +135,18 @@ def test_an_experiment_that_is_cut_off_goes_on_with_what_is_missing(
 
 def test_parts_of_other_settings_or_of_no_sense_are_ignored(tmp_path):
     path = tmp_path / "a.json"
-    assert Parts(path, {"jax": "1"})("a", lambda: 1) == 1
-    assert Parts(path, {"jax": "1"})("a", lambda: 2) == 1 and len(Parts(path, {"jax": "2"})) == 0
-    assert Parts(path, {"jax": "2"})("a", lambda: 2) == 2 and len(Parts(path, {"jax": "1"})) == 0
+    assert PartCache(path, {"jax": "1"})("a", lambda: 1) == 1
+    assert PartCache(path, {"jax": "1"})("a", lambda: 2) == 1 and len(PartCache(path, {"jax": "2"})) == 0
+    assert PartCache(path, {"jax": "2"})("a", lambda: 2) == 2 and len(PartCache(path, {"jax": "1"})) == 0
     for content in ("", "[]", '{"stamp": 1}', "\0"):
         path.write_text(content)
-        assert len(Parts(path, {"jax": "2"})) == 0
-    assert Parts(None, {})("a", lambda: ((1,), np.ones((1, 2)), "b", None)) == [[1], [[1, 1]], "b", None]
+        assert len(PartCache(path, {"jax": "2"})) == 0
+    assert PartCache(None, {})("a", lambda: ((1,), np.ones((1, 2)), "b", None)) == [
+        [1],
+        [[1, 1]],
+        "b",
+        None,
+    ]
 
 
 def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next():
@@ -181,19 +186,19 @@ def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch)
         found = curves(made, 2, 5, progress, watch)
         return {"theta": found.watched, "loss": found.loss, "steps": found.steps, **found.task}
 
-    whole = Parts(None, {}).long("a", learn)
+    whole = PartCache(None, {}).long("a", learn)
     assert np.shape(whole["theta"]) == (2, 5) and seen == [3, 6, 9, 12, 15]
     seen.clear()
     with pytest.raises(KeyboardInterrupt):
-        Parts(path, {}).long("a", partial(learn, stop=9))
+        PartCache(path, {}).long("a", partial(learn, stop=9))
     for stamp, expected in (({"jax": "other"}, [3, 6, 9, 12, 15]), ({}, [9, 12, 15])):
         seen.clear()
-        parts = Parts(path, stamp)
+        parts = PartCache(path, stamp)
         # Of other versions nothing is used, of the same ones not a step is taken twice.
         assert parts.long("a", learn) == whole and seen == expected
-        assert parts.seconds >= parts._kept["seconds"] > 0
+        assert parts.seconds >= parts._content["seconds"] > 0
     assert not list((tmp_path / "a.parts").iterdir())
-    forget(path)
+    remove(path)
     assert not list(tmp_path.iterdir())
 
 

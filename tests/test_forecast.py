@@ -17,7 +17,7 @@ import pytest
 
 from foretrace import forecast as library
 from foretrace.cli import main
-from foretrace.cli._wish import Wish
+from foretrace.runs._signals import StopSignal
 
 SMALL = ["--hidden", "4"]
 
@@ -297,7 +297,7 @@ def test_rows_are_read_from_text_as_it_is():
 def test_signals_that_the_parent_ignores_stay_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Wish() as wish:
+        with StopSignal(interrupt_waits=True) as wish:
             signal.raise_signal(signal.SIGINT)
             assert wish.signal is None
             signal.raise_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ import foretrace as ft
 from foretrace.tasks import BITS, SQUARED, Example, Task, copy
 from foretrace.training import trainer
 from foretrace.training._guard import TENSORS, guarded
-from foretrace.training._watch import InfluenceWarning, NonFiniteError, Watch
+from foretrace.training._watch import CheckedChunk, InfluenceWarning, NonFiniteError
 
 LANES, STEPS, INPUTS = 3, 12, 2
 CELL = ft.cells.rnn(hidden=4, inputs=INPUTS)
@@ -247,7 +247,7 @@ def test_an_overflow_drops_the_update_and_starts_its_lane_anew():
 def watch(learner, task, *, skip, cell=CELL, optimizer=MOMENTUM, steps=4):
     options = {"lanes": LANES, "steps": steps}
     made = trainer(cell, learner, task, optimizer, **options)
-    run = Watch(made, guarded(cell, learner, task, optimizer, **options), skip=skip)
+    run = CheckedChunk(made, guarded(cell, learner, task, optimizer, **options), skip=skip)
     start = jax.jit(made.init)(jax.random.key(3))
     run.compile(start)
     return run, start

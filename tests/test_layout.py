@@ -13,7 +13,18 @@ import foretrace
 SOURCE = Path(foretrace.__file__).parent
 # The rooms in order: a module imports only from its own and from those before it.
 ORDER = [
-    *("_types", "_checks", "_xla", "structure", "cells", "learners", "tasks", "training", "runs"),
+    *(
+        "_types",
+        "_checks",
+        "_format",
+        "_xla",
+        "structure",
+        "cells",
+        "learners",
+        "tasks",
+        "training",
+        "runs",
+    ),
     *("stream", "forecast", "river", "plotting", "testing", "experiments", "cli"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))

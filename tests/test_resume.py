@@ -22,7 +22,11 @@ import pytest
 
 from foretrace.cli import main
 from foretrace.cli.train import data_of
-from foretrace.runs import RunError, Stop, checkpoint, claim, lock
+from foretrace.runs import checkpoint
+from foretrace.runs._folder import SaveInterval, open_run
+from foretrace.runs._lock import RunError, lock
+from foretrace.runs._progress import Reporter
+from foretrace.runs._signals import StopSignal
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +52,7 @@ def in_a_process(code, *words, **options):
 HOLDS = """
 import sys, time
 from pathlib import Path
-from foretrace.runs import lock
+from foretrace.runs._lock import lock
 with lock(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(100)
@@ -88,8 +92,9 @@ def test_half_a_lock_is_taken_over(tmp_path, content):
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
 
 
-def test_a_lock_in_a_folder_that_is_gone(tmp_path):
-    with pytest.raises(RunError, match=r"cannot be locked: No such file"), lock(tmp_path / "none"):
+def test_a_lock_that_cannot_be_written_is_refused_and_a_removed_folder_stays_removed(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot be locked: "), lock(tmp_path / "file"):
         pass
     folder = tmp_path / "run"
     folder.mkdir()
@@ -102,9 +107,9 @@ COMPUTES = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import jax
-from foretrace.runs import Stop
+from foretrace.runs._signals import StopSignal
 busy = jax.jit(lambda x: jax.lax.while_loop(lambda x: x < 2, jax.numpy.sin, x))
-with Stop() as stop:
+with StopSignal() as stop:
     print("ready", flush=True)
     busy(1.0).block_until_ready()
 """
@@ -125,7 +130,7 @@ def test_a_second_signal_exits_at_once_even_inside_compiled_code(number):
 
 def test_a_signal_is_a_wish_and_the_handlers_come_back():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with Stop() as stop:
+    with StopSignal() as stop:
         assert stop.signal is None
         signal.raise_signal(signal.SIGTERM)
         end = time.monotonic() + 5
@@ -139,7 +144,7 @@ def test_a_signal_is_a_wish_and_the_handlers_come_back():
 def test_what_the_parent_told_to_ignore_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with Stop() as stop:
+        with StopSignal() as stop:
             signal.raise_signal(signal.SIGINT)
         assert stop.signal is None
     finally:
@@ -159,7 +164,7 @@ def train(*words):
 
 def crash_at(monkeypatch, step, do=None):
     """Ends the next run when it shows this step; `do` is done before."""
-    show = runs.Reporter.show
+    show = Reporter.show
 
     def crash(self, record):
         show(self, record)
@@ -169,7 +174,7 @@ def crash_at(monkeypatch, step, do=None):
             else:
                 raise Crash
 
-    monkeypatch.setattr(runs.Reporter, "show", crash)
+    monkeypatch.setattr(Reporter, "show", crash)
 
 
 def lines_of(folder):
@@ -291,21 +296,39 @@ def test_an_incompatible_version_is_refused_and_another_jax_reported(tmp_path, c
 
 
 def test_another_data_file_is_refused_and_a_moved_one_is_not(tmp_path):
-    def claimed(name):
+    def opened(name):
         path = tmp_path / name
         data = data_of(SimpleNamespace(file=path, valid=None))
-        return claim(tmp_path / "run", {"file": str(path), "data": data}, rhythm, resume=True)
+        return open_run(tmp_path / "run", {"file": str(path), "data": data}, interval, resume=True)
 
-    rhythm = runs.Rhythm.parse("10m")
+    interval = SaveInterval.parse("10m")
     (tmp_path / "text").write_text("one")
-    with claimed("text"):
+    with opened("text"):
         pass
     (tmp_path / "text").rename(tmp_path / "moved")
-    with claimed("moved"):
+    with opened("moved"):
         pass
     (tmp_path / "moved").write_text("another")
-    with pytest.raises(ValueError, match=r"others \(data: \{'file': '7692c3"), claimed("moved"):
+    with pytest.raises(ValueError, match=r"others \(data: \{'file': '7692c3"), opened("moved"):
         pass
+
+
+def test_a_comparison_that_was_killed_goes_on_after_its_finished_learners(tmp_path, capsys):
+    out = tmp_path / "cmp"
+    learners = ["--learner", "uoro", "--learner", "tbptt:4", "--seeds", "2"]
+    assert main(["compare", "copy", "--steps", "40", *SMALL[:-2], *learners, "--out", str(out)]) == 0
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["learner"] for line in lines] == ["uoro"] * 2 + ["tbptt:4"] * 2
+    # Killed in the second chunk of the second learner, and in the middle of a line.
+    (out / "metrics.jsonl").write_text("".join(lines[:3]) + lines[3][:20])
+    (out / "comparison.png").unlink()
+    capsys.readouterr()
+    assert main(["resume", str(out)]) == 0
+    again = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert again[:2] == lines[:2]
+    for old, new in zip(map(json.loads, lines[2:]), map(json.loads, again[2:]), strict=True):
+        assert old | {"seconds": 0} == new | {"seconds": 0}
+    assert (out / "comparison.png").exists() and not (out / "lock").exists()
 
 
 BROKEN_FOLDERS = {
@@ -326,7 +349,7 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path, capsys, name, message):
     assert err.count("\n") == 1
 
 
-def test_a_rhythm_that_is_none_is_refused(tmp_path, capsys):
+def test_a_save_interval_that_is_none_is_refused(tmp_path, capsys):
     for text in ("0", "0m", "ten", "-5", "10h", "1e9"):
         assert train(f"--checkpoint-every={text}", "--out", tmp_path / "run") == 2
         assert "checkpoint_every must be steps, such as 100000, or" in capsys.readouterr().err

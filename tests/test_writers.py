@@ -1,15 +1,15 @@
-"""What TensorBoard and Weights & Biases are told is what stands in the records."""
+"""What TensorBoard is told is what stands in the records."""
 
 import json
 import struct
 import sys
-import types
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from foretrace._checks import UserError
 from foretrace.cli import main
-from foretrace.runs._writers import TensorBoard, WeightsAndBiases, scalars
+from foretrace.runs._writers import TensorBoard, scalars
 
 RECORD = {
     "step": 500,
@@ -58,37 +58,10 @@ def test_tensorboard_files_hold_every_number_at_its_step(tmp_path):
     }
 
 
-def test_weights_and_biases_are_told_the_same(tmp_path, monkeypatch):
-    told = []
-
-    class Run:
-        def log(self, values, step):
-            told.append((step, values))
-
-        def finish(self):
-            told.append("finished")
-
-    wandb = types.ModuleType("wandb")
-    wandb.init = lambda **given: told.append(given) or Run()
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    writer = WeightsAndBiases(tmp_path / "run", {"hidden": 3})
-    writer.write(500, scalars(RECORD))
-    writer.close()
-    assert told[0] == {"dir": str(tmp_path / "run"), "name": "run", "config": {"hidden": 3}}
-    assert told[1:] == [(500, scalars(RECORD)), "finished"]
-
-
-@pytest.mark.parametrize(
-    ("module", "make", "remedy"),
-    [
-        ("tensorboardX", lambda path: TensorBoard(path), "pip install 'foretrace"),
-        ("wandb", lambda path: WeightsAndBiases(path, {}), "pip install wandb"),
-    ],
-)
-def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch, module, make, remedy):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=remedy):
-        make(tmp_path)
+def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match=r"pip install 'foretrace\[tensorboard\]'"):
+        TensorBoard(tmp_path)
 
 
 def test_train_writes_to_tensorboard_what_stands_in_its_metrics(tmp_path):

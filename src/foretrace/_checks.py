@@ -1,6 +1,11 @@
 """Arguments within bounds, or refused in one sentence: argument, what it must be, what came, the remedy."""
 
+import contextlib
+import errno
+import importlib
 import operator
+from collections.abc import Iterator
+from os import PathLike
 from typing import Any
 
 
@@ -28,3 +33,42 @@ def check_number(name: str, value: Any, bound: str, remedy: str) -> None:
     """Raises ValueError unless `value` is finite and within `bound`, "> 0" or ">= 0"."""
     if not (0 < value < float("inf") or (bound == ">= 0" and value == 0)):
         raise UserError(f"{name} must be a number {bound}; got {value!r}; {remedy}.")
+
+
+@contextlib.contextmanager
+def checked_path(name: str, path: str | PathLike, kind: str, remedy: str) -> Iterator[None]:
+    """Raises UserError for what the operating system refuses of a path that a user gave.
+
+    Args:
+        name: of the argument.
+        path: its value.
+        kind: what it must be, such as "a folder that can be written".
+        remedy: what to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        # A closed pipe is of another file, and what is a sentence already stays one.
+        if isinstance(error, UserError) or error.errno == errno.EPIPE:
+            raise
+        reason = error.strerror or error
+        raise UserError(f"{name} must be {kind}; got {str(path)!r}: {reason}; {remedy}.") from error
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Imports a package that comes with one of foretrace's extras.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, extra) from None
+
+
+def missing_extra(error: ModuleNotFoundError, extra: str) -> UserError:
+    """One sentence on the package that is not there."""
+    package = str(error.name).partition(".")[0]
+    remedy = f"pip install 'foretrace[{extra}]' brings it"
+    return UserError(f"{package} must be installed for this; got none; {remedy}.")

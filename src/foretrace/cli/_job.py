@@ -15,7 +15,7 @@ from foretrace.learners._recommend import MAKE
 from foretrace.tasks import Task
 from foretrace.training import Trainer, chunks_for, features, guarded, period, trainer
 
-Optional = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 
 # What N in NAME:N means, and its default.
 _NUMBERS = {
@@ -34,10 +34,10 @@ class Settings:
     block: int | Literal["auto"] = "auto"
     """Steps that are kept exactly before they join the compressed past; 1 is the papers' algorithm,
     more is faster and less noisy, auto the fastest for these sizes. The block of tbptt is its window."""
-    update_every: Optional = None
+    update_every: OptionalInt = None
     """Steps per update; 1 unless given, for tbptt its window."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """What makes steps of gradients."""
+    """Optimiser of the parameters."""
     learning_rate: float = 3e-3
     """Learning rate at the first step."""
     decay: float = 0.0
@@ -50,7 +50,7 @@ class Settings:
     """About how many steps run between two lines of metrics."""
 
 
-class Job(NamedTuple):
+class Run(NamedTuple):
     """One learner, ready to train; nothing has been written yet.
 
     Attributes:
@@ -58,7 +58,7 @@ class Job(NamedTuple):
         explanation: the structure of the cell.
         cost: what the learner needs on it, all lanes.
         trainer: the training loop.
-        guarded: its chunk, guarded against what is not finite.
+        guarded_chunk: its chunk, guarded against numbers that are not finite.
         chunks: number of chunks to run.
         update_every: steps per update.
         block: steps per block; the window of tbptt.
@@ -68,7 +68,7 @@ class Job(NamedTuple):
     explanation: Explanation
     cost: Cost
     trainer: Trainer
-    guarded: Callable
+    guarded_chunk: Callable
     chunks: int
     update_every: int
     block: int
@@ -84,7 +84,7 @@ class Job(NamedTuple):
         return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
 
 
-def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | None) -> Job:
+def build_run(options: Settings, text: str, task: Task, cell: Cell, **given: int | None) -> Run:
     """Builds the learner that `text` names, and what trains it.
 
     Args:
@@ -125,7 +125,7 @@ def job(options: Settings, text: str, task: Task, cell: Cell, **given: int | Non
     cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
     label = f"{name}:{number}" if name in _NUMBERS else name
     length = learner.phases.length if learner.phases else 1
-    return Job(label, explanation, cost, made, watched, chunks, update_every, length)
+    return Run(label, explanation, cost, made, watched, chunks, update_every, length)
 
 
 def _rate(options: Settings, update_every: int) -> Any:

@@ -3,10 +3,10 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import foretrace
-from foretrace._checks import UserError
+from foretrace._checks import UserError, missing_extra
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
@@ -20,6 +20,8 @@ COMMANDS = {
     "bench": "time every learner's step beside the matrix product it stands on",
     "reproduce": "measure a claim of the papers and show it beside their figures",
 }
+# Packages that come with the extra foretrace[cli].
+_EXTRA = ("filelock", "matplotlib", "rich", "tyro")
 _HELP = """\
 usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,rotation,balance}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
@@ -61,15 +63,28 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"foretrace {foretrace.__version__}")
         return 0
     try:
-        if words[0] not in COMMANDS:
-            raise UserError(
-                f"command must be one of {', '.join(COMMANDS)}; got {words[0]!r}; see foretrace --help."
-            )
-        return importlib.import_module(f"foretrace.cli.{words[0]}").run(words[1:]) or 0
+        return _command(words[0])(words[1:]) or 0
     except UserError as error:
         print(f"foretrace: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print("foretrace: stopped by the keyboard.", file=sys.stderr)
         return 130
-    return 0
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int | None]:
+    """The function of a command, whose module is imported only when it is called."""
+    if name not in COMMANDS:
+        raise UserError(
+            f"command must be one of {', '.join(COMMANDS)}; got {name!r}; see foretrace --help."
+        )
+    try:
+        return importlib.import_module(f"foretrace.cli.{name}").run
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _EXTRA:
+            raise
+        raise missing_extra(error, "cli") from None

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import tyro
 
-from foretrace import runs
-from foretrace._checks import UserError
+from foretrace._checks import UserError, checked_path
 from foretrace.cli._parse import parse
 from foretrace.experiments import _bench as timing
+from foretrace.runs._folder import to_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,4 +64,5 @@ def bench(options: Bench) -> None:
     names = options.settings or tuple(timing.SETTINGS)
     record["settings"] = [timing.measure_setting(name, options.repeats) for name in names]
     if options.out:
-        runs.write_json(options.out, record)
+        with checked_path("out", options.out, "a file that can be written", "give it room and permission"):
+            options.out.write_bytes(to_bytes(record))

@@ -11,11 +11,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from foretrace import plotting, runs, training
+from foretrace import plotting, training
 from foretrace._checks import UserError
-from foretrace.cli import _job, _show
+from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for
+from foretrace.runs._folder import RunFolder, open_run, to_bytes
+from foretrace.runs._progress import Reporter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,77 +30,100 @@ class Compare:
     seeds: int = 3
     """Number of seeds, trained side by side."""
     out: Path = Path("runs/compare")
-    """Folder, created; it must not hold a run yet."""
+    """Run folder, created; without --resume it must not hold a run yet."""
+    resume: bool = False
+    """Go on with the run in --out: finished learners stay, the others begin anew."""
 
 
 def run(words: Sequence[str]) -> None:
     """Runs the command with the words typed after it."""
-    task, words = _show.the_task(words, "foretrace compare")
+    task, words = _format.split_task(words, "foretrace compare")
     options = options_for(Compare, task, "Compare learners, with several seeds side by side, on")
-    compare(task, parse(options, words, f"foretrace compare {task}"))
+    compare(task, parse(options, words, f"foretrace compare {task}"), words)
 
 
-def compare(task: str, options: Any) -> None:
+def compare(task: str, options: Any, words: Sequence[str]) -> None:
     """Trains several learners and leaves a folder with a table and a picture."""
     if not 1 <= options.seeds <= 1000:
         raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
     texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
     problem = options.problem()
-    jobs = [_job.job(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
-    settings = {job.label: job.settings for job in jobs}
-    runs.create_folder(options.out, _show.config(options, task=task, learner=settings))
+    entrants = [_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
+    settings = {entrant.label: entrant.settings for entrant in entrants}
+    config = _format.config(options, task=task, learner=settings, command=["compare", task, *words])
     console = Console()
-    plans = [line for job in jobs for line in _show.plan(task, options, problem, job)]
-    _show.say(console, *dict.fromkeys(plans))
-    results, curves = {}, {}
-    for job in jobs:
-        results[job.label], curves[job.label] = _compete(console, options, problem, job)
-    runs.write_json(options.out / "results.json", results)
-    title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
-    plotting.plot_comparison(curves, title, problem.shown, problem.goal, options.out / "comparison.png")
+    with open_run(options.out, config, resume=options.resume) as folder:
+        plans = [line for entrant in entrants for line in _format.plan(task, options, problem, entrant)]
+        _format.say(console, *dict.fromkeys(plans))
+        curves = _train(console, options, problem, entrants, folder)
+        results = {run.label: _results(problem, run, options.seeds, curves[run.label]) for run in entrants}
+        (folder.path / "results.json").write_bytes(to_bytes(results))
+        title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
+        lines = {label: _curve(problem, options.seeds, records) for label, records in curves.items()}
+        plotting.plot_comparison(lines, title, problem.shown, problem.goal, folder.path / "comparison.png")
     console.print(_table(problem, results))
-    _show.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
+    _format.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
 
 
-def _compete(console: Console, options: Any, problem: Problem, job: _job.Job) -> tuple[dict, tuple]:
-    """Trains all seeds of one learner side by side: its results, and steps and values of its curve."""
+def _train(
+    console: Console, options: Any, problem: Problem, entrants: Sequence[_job.Run], folder: RunFolder
+) -> dict[str, list[dict[str, Any]]]:
+    """Trains all seeds of every learner side by side, but for learners that are done: their records."""
+    old = folder.records()
+    ends = {record["learner"]: record["step"] for record in old}
+    finished = {run.label for run in entrants if ends.get(run.label) == run.steps}
+    folder.rewrite([record for record in old if record["learner"] in finished])
+    curves: dict[str, list[dict[str, Any]]] = {run.label: [] for run in entrants}
+    for record in folder.records():
+        curves[record["learner"]].append(record)
     keys = jax.vmap(jax.random.key)(np.arange(options.seeds, dtype=np.uint32))
-    records = []
-    loss, shown = problem.task.loss, problem.shown
-    with runs.Reporter(console, job.label.ljust(8), job.steps, loss) as reporter:
-        for record in training.run(job.trainer, keys, job.chunks, problem.measures):
-            records.append(record)
-            runs.append_json(options.out / "metrics.jsonl", {"learner": job.label} | record)
-            reporter.show(record)
-    ends = {shown: records[-1][shown]} | {m.name: records[-1][m.name] for m in problem.measures}
-    results = {
-        **ends,
-        loss.name: _show.late(records, loss.name).tolist(),
-        "steps": job.steps,
-        "steps_per_second": round(job.steps * options.seeds / max(records[-1]["seconds"], 1e-9)),
-        "bytes": job.cost.bytes,
-        "operations": job.cost.operations,
+    for entrant in entrants:
+        records = curves[entrant.label]
+        if entrant.label in finished:
+            continue
+        with Reporter(console, entrant.label.ljust(8), entrant.steps, problem.task.loss) as reporter:
+            for record in training.run(entrant.trainer, keys, entrant.chunks, problem.measures):
+                records.append({"learner": entrant.label} | record)
+                folder.append(records[-1])
+                reporter.show(record)
+    return curves
+
+
+def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where every seed of a learner arrived, and what that took."""
+    names, loss = (problem.shown, *(m.name for m in problem.measures)), problem.task.loss.name
+    return {
+        **{name: records[-1][name] for name in names},
+        loss: _format.tail_mean(records, loss).tolist(),
+        "steps": run.steps,
+        "steps_per_second": round(run.steps * seeds / max(records[-1]["seconds"], 1e-9)),
+        "bytes": run.cost.bytes,
+        "operations": run.cost.operations,
     }
-    seen = [(record["step"], record[shown]) for record in records if shown in record]
-    if shown == "T":
-        seen.insert(0, (0, [1] * options.seeds))
-    steps, values = zip(*seen, strict=True)
-    return results, (steps, np.transpose(values))
+
+
+def _curve(problem: Problem, seeds: int, records: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
+    """Steps, and what is shown of every seed at them."""
+    points = [(record["step"], record[problem.shown]) for record in records if problem.shown in record]
+    if problem.shown == "T":
+        points.insert(0, (0, [1] * seeds))
+    steps, values = zip(*points, strict=True)
+    return steps, np.transpose(values)
 
 
 def _table(problem: Problem, results: dict[str, Any]) -> Table:
     """Mean and spread over seeds of every learner."""
     names = dict.fromkeys([problem.shown, *(m.name for m in problem.measures), problem.task.loss.name])
     table = Table("learner", title="mean and standard deviation over seeds", title_justify="left")
-    for column in (*map(_show.words, names), "steps/s, all seeds", "memory", "per step"):
+    for column in (*map(_format.label_of, names), "steps/s, all seeds", "memory", "per step"):
         table.add_column(column, justify="right")
     for label, found in results.items():
         table.add_row(
             label,
             *(_spread(name, found[name]) for name in names),
             f"{found['steps_per_second']:,}",
-            f"{_show.amount(found['bytes'])}B",
-            _show.flop(found["operations"]),
+            f"{_format.amount(found['bytes'])}B",
+            _format.flop(found["operations"]),
         )
     return table
 

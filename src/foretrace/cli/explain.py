@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from foretrace import cells
-from foretrace.cli._job import Optional
+from foretrace.cli._job import OptionalInt
 from foretrace.cli._parse import parse
 from foretrace.learners import _costs
 from foretrace.learners._recommend import recommend
@@ -33,7 +33,7 @@ class Explain:
     """Length of its input."""
     lanes: int = 1
     """Independent streams trained side by side."""
-    memory: Optional = None
+    memory: OptionalInt = None
     """Bytes that influence and window may take; any number unless given."""
     unbiased: bool = False
     """Only gradients that are right in the mean."""
@@ -43,7 +43,5 @@ def run(words: Sequence[str]) -> None:
     """Prints both tables."""
     options = parse(Explain, words, "foretrace explain")
     cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=options.inputs)
-    explanation = _costs.describe(cell)
-    print("\n".join(explanation.lines()))
-    print()
-    print(recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes))
+    choices = recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes)
+    print(*_costs.describe(cell).lines(), "", choices, sep="\n")

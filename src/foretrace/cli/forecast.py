@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 
 from foretrace import forecast, plotting
-from foretrace.cli import _show
+from foretrace.cli import _format
 from foretrace.cli._parse import parse
-from foretrace.cli._wish import Wish
+from foretrace.runs._signals import StopSignal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,15 +70,15 @@ def run(words: Sequence[str]) -> int:
     if features is not None:
         features = [name.strip() for name in features.split(",") if name.strip()]
     source = forecast.standard_input() if data == "-" else data
-    with _show.warnings_in_one_line(), Wish() as stop:
+    with _format.warnings_in_one_line(), StopSignal(interrupt_waits=True) as stop:
         forecasts = forecast.forecast_file(
             source, features=features, stop=stop, config={"command": ["forecast", *words]}, **arguments
         )
         console = Console(stderr=forecasts.is_live)
         with forecasts:
-            _show.say(console, f"{forecasts.title}; run folder {options.out}")
+            _format.say(console, f"{forecasts.title}; run folder {options.out}")
             if forecasts.learned:
-                _show.say(console, f"goes on after row {forecasts.learned:,}")
+                _format.say(console, f"goes on after row {forecasts.learned:,}")
             for _ in forecasts:
                 if forecasts.is_live:
                     for time, horizon, value, lower, upper in forecasts.ahead():
@@ -89,7 +89,7 @@ def run(words: Sequence[str]) -> int:
             again = shlex.join(
                 ["foretrace", "forecast", *(w for w in words if w != "--resume"), "--resume"]
             )
-            _show.say(console, f"stopped after {forecasts.learned:,} rows; go on with: {again}")
+            _format.say(console, f"stopped after {forecasts.learned:,} rows; go on with: {again}")
             return 128 + stop.signal
     return 0
 
@@ -98,7 +98,7 @@ def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
     """Draws the picture and prints the scores and the next forecast."""
     plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
     time, _, value, lower, upper = forecasts.ahead()[0]
-    _show.say(
+    _format.say(
         console,
         *forecasts.summary(),
         f"next, {time}: {value:.5g}, {forecasts.coverage:.0%} interval {lower:.5g} to {upper:.5g}",

@@ -9,8 +9,9 @@ import tyro
 from rich.console import Console
 
 from foretrace import experiments
-from foretrace._checks import UserError
-from foretrace.cli import _show
+from foretrace._checks import UserError, checked_path
+from foretrace._format import columns
+from foretrace.cli import _format
 from foretrace.cli._parse import parse
 
 _RECORDS, _PICTURES, _PAGE = (
@@ -18,6 +19,7 @@ _RECORDS, _PICTURES, _PAGE = (
     Path("docs/experiments"),
     Path("docs/experiments.md"),
 )
+_WRITABLE = "a folder that can be written", "choose another folder"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def run(words: Sequence[str]) -> int:
         raise UserError("experiment must be named; got none; see foretrace reproduce --list.")
     console = Console(emoji=False)  # :100: is a window
     if options.list:
-        _show.say(console, *_columns([(e.name, e.claim) for e in known.values()]))
+        _format.say(console, *columns([(e.name, e.claim) for e in known.values()]))
         return 0
     folders = _folders(options)
     failed = [name for name in options.names if not _reproduce(console, options, name, words, folders)]
@@ -81,8 +83,9 @@ def _page(console: Console, records: Path, pictures: Path) -> None:
             experiments.draw_record(experiment, record, pictures / f"{experiment.name}-{scale}.png")
     page = _PAGE if pictures == _PICTURES else pictures / _PAGE.name
     link = _PICTURES.name if pictures == _PICTURES else "."
-    page.write_text(experiments.page(known, records, link))
-    _show.say(console, f"{page} and its pictures, from the records in {records}")
+    with checked_path("out", page, "a file that can be written", "choose another folder"):
+        page.write_text(experiments.page(known, records, link))
+    _format.say(console, f"{page} and its pictures, from the records in {records}")
 
 
 def _folders(options: Reproduce) -> tuple[Path, Path]:
@@ -93,13 +96,8 @@ def _folders(options: Reproduce) -> tuple[Path, Path]:
         folder = options.out or Path("reproduced")
         folders = folder, folder
     for folder in folders:
-        try:
+        with checked_path("out", folder, *_WRITABLE):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"out must be a folder that can be written; got {str(folder)!r}: {error.strerror}; "
-                "choose another folder."
-            ) from None
     return folders
 
 
@@ -115,31 +113,26 @@ def _reproduce(
         if "data" not in settings:
             raise UserError(f"data must be left out for {name}; got {options.data}; it reads no file.")
         settings["data"] = str(options.data)
-    _show.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
+    _format.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
     others = set(options.names) - {name}  # a record tells how to get it alone
     command = " ".join(["foretrace reproduce", *(word for word in words if word not in others)])
     path = experiments.record_path(folders[0], name, options.scale)
     parts = path.with_suffix(".parts.json")
     record = experiments.perform(
-        experiment, settings, command, lambda line: _show.say(console, line), parts
+        experiment, settings, command, lambda line: _format.say(console, line), parts
     )
-    experiments.save(record, path)
-    experiments.forget(parts)
     picture = folders[1] / f"{name}-{options.scale}.png"
-    experiments.draw_record(experiment, record, picture)
-    _show.say(console, "", "Ours, mean and standard deviation over seeds:")
-    _show.say(console, *_columns(experiment.table(record["result"])), "", "The paper's:")
+    with checked_path("out", folders[0], *_WRITABLE):
+        experiments.save(record, path)
+        experiments.remove(parts)
+        experiments.draw_record(experiment, record, picture)
+    _format.say(console, "", "Ours, mean and standard deviation over seeds:")
+    _format.say(console, *columns(experiment.table(record["result"])), "", "The paper's:")
     rows = [("figure", "value", "source", "")]
     rows += [(r.what, r.value, r.source, "" if r.confirmed else "UNCONFIRMED") for r in experiment.reported]
-    _show.say(console, *_columns(rows) if experiment.reported else ["none that we know of"], "")
+    _format.say(console, *columns(rows) if experiment.reported else ["none that we know of"], "")
     for finding in record["findings"]:
         word = "holds:" if finding["holds"] else "FAILS:"
-        _show.say(console, f"{word} {finding['claim']}: {finding['measured']}")
-    _show.say(console, f"{record['seconds']:.0f} s; {path}, {picture}", "")
+        _format.say(console, f"{word} {finding['claim']}: {finding['measured']}")
+    _format.say(console, f"{record['seconds']:.0f} s; {path}, {picture}", "")
     return all(finding["holds"] for finding in record["findings"])
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of text as aligned columns, however wide the terminal is."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

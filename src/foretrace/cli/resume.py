@@ -7,17 +7,18 @@ from typing import Literal
 
 import tyro
 
-from foretrace import runs
 from foretrace._checks import UserError
-from foretrace.cli import train
+from foretrace.cli import compare, train
 from foretrace.cli._parse import parse
+from foretrace.runs._folder import read_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resume:
     """Go on with a run that was stopped, killed or cut off, bit for bit as if nothing had happened.
 
-    Everything is as it was given to foretrace train; only these options may differ.
+    Everything is as it was given to foretrace train or compare; only these
+    options of a training may differ.
 
     Examples:
       foretrace resume runs/ok
@@ -35,17 +36,18 @@ class Resume:
 def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     options = parse(Resume, words, "foretrace resume")
-    config = runs.read_config(options.run)
+    config = read_config(options.run)
     if config is None:
         raise UserError(
             f"run must be a folder with a run; got {str(options.run)!r}; see foretrace train --help."
         )
     command = config.get("command")
-    if not isinstance(command, list) or command[:1] != ["train"]:
+    commands = {"train": train.run, "compare": compare.run}
+    if not isinstance(command, list) or not command or command[0] not in commands:
         raise UserError(
-            f"run must have a config.json that can be read and was written by foretrace train; got "
-            f"{str(options.run)!r}; give its options to foretrace train again, with --resume."
+            f"run must have a config.json that can be read and was written by foretrace train or compare; "
+            f"got {str(options.run)!r}; give its options to that command again, with --resume."
         )
-    changed = {"--checkpoint-every": options.checkpoint_every, "--on-nonfinite": options.on_nonfinite}
-    given = [word for name, value in changed.items() if value is not None for word in (name, value)]
-    return train.run([*command[1:], *given, "--out", str(options.run), "--resume"])
+    changes = {"--checkpoint-every": options.checkpoint_every, "--on-nonfinite": options.on_nonfinite}
+    changed = [word for name, value in changes.items() if value is not None for word in (name, value)]
+    return commands[command[0]]([*command[1:], *changed, "--out", str(options.run), "--resume"]) or 0

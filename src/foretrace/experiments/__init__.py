@@ -13,7 +13,7 @@ from foretrace.experiments import (
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._page import page
 from foretrace.experiments._record import draw_record, load, perform, record_path, save
-from foretrace.runs._resumable import forget
+from foretrace.runs._resumable import remove
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -39,10 +39,10 @@ __all__ = [
     "Finding",
     "Reported",
     "draw_record",
-    "forget",
     "load",
     "page",
     "perform",
     "record_path",
+    "remove",
     "save",
 ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foretrace.plotting import Chart
-from foretrace.runs._resumable import Parts
+from foretrace.runs._resumable import PartCache
 
 SCALES = ("quick", "day", "full")
 
@@ -53,7 +53,7 @@ class Experiment(NamedTuple):
         deviations: every known difference from the paper, or what is ours.
         scales: settings at "quick", "day" and "full"; each has `seeds`.
         run: `(settings, say, part) -> result`, JSON-able; `say` is told one line per finished part, and
-            `part(name, make)` is `make()`, which is kept (see `Parts`; `part.long` for hours of learning).
+            `part(name, make)` is `make()`, which is kept (see `PartCache`; `part.long` for hours).
         check: `(result) -> findings`.
         table: `(result) -> rows` of text, the first one its heading: our figures.
         charts: `(result) -> charts`.
@@ -66,7 +66,7 @@ class Experiment(NamedTuple):
     reported: tuple[Reported, ...]
     deviations: tuple[str, ...]
     scales: dict[str, dict[str, Any]]
-    run: Callable[[dict[str, Any], Callable[[str], None], Parts], dict[str, Any]]
+    run: Callable[[dict[str, Any], Callable[[str], None], PartCache], dict[str, Any]]
     check: Callable[[dict[str, Any]], list[Finding]]
     table: Callable[[dict[str, Any]], list[tuple[str, ...]]]
     charts: Callable[[dict[str, Any]], list[Chart]]

@@ -15,7 +15,7 @@ from foretrace.experiments._estimator import Errors, errors, estimator
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._frozen import NETWORKS, highway, stream
 from foretrace.plotting import Chart, Line
-from foretrace.runs._resumable import Parts
+from foretrace.runs._resumable import PartCache
 
 _ROUNDING = 1e-9  # a relative variance below it is that of 32-bit numbers
 _PAPER = "Mujika, Meier, Steger, NeurIPS 2018"
@@ -31,7 +31,7 @@ _DEVIATIONS = (
 
 
 def _measure(
-    kind: str, units: int, settings: dict[str, Any], edges: Any, say: Callable[[str], None], part: Parts
+    kind: str, units: int, settings: dict[str, Any], edges: Any, say: Callable[[str], None], part: PartCache
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Relative variance and cosine per learner, (seeds, bins), over sign draws and the steps of a bin."""
     seeds, draws, block = (settings[name] for name in ("seeds", "draws", "exact_block"))

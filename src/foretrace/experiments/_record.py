@@ -10,7 +10,7 @@ from foretrace._checks import UserError
 from foretrace.experiments._bench import environment
 from foretrace.experiments._experiment import SCALES, Experiment
 from foretrace.plotting import draw_charts
-from foretrace.runs._resumable import Parts, plain
+from foretrace.runs._resumable import PartCache, to_json
 
 
 def perform(
@@ -31,10 +31,10 @@ def perform(
             is written, ignored when settings, versions or machine are no longer the same.
     """
     before = environment()
-    part = Parts(parts, {"settings": settings, **before})
+    part = PartCache(parts, {"settings": settings, **before})
     if part:
         say(f"{len(part)} finished parts are in {parts}")
-    result = plain(experiment.run(settings, say, part))
+    result = to_json(experiment.run(settings, say, part))
     return {
         "experiment": experiment.name,
         "command": command,

@@ -13,13 +13,14 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from foretrace import runs, stream
+from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._rows import Columns, Row, read_rows
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import Source, open_source
 from foretrace.runs import checkpoint
+from foretrace.runs._folder import RunFolder, SaveInterval, open_run, read_config
 
 _CHUNK = 256  # rows that are read and learned at once from a source that is not live
 _LAGS = 24
@@ -87,7 +88,7 @@ class _Settings:
         """The same, with the model of `from_checkpoint` and the columns that it was fitted to."""
         if self.from_checkpoint is None:
             return self
-        config = runs.read_config(self.from_checkpoint)
+        config = read_config(self.from_checkpoint)
         if not config or config.get("kind") != "forecast":
             raise UserError(
                 "from_checkpoint must be a run folder of a forecast; got "
@@ -216,7 +217,7 @@ def forecast_file(
         from_checkpoint=None if from_checkpoint is None else Path(from_checkpoint),
     ).resolved()
     settings.check()
-    interval = runs.Rhythm.parse(checkpoint_every)
+    interval = SaveInterval.parse(checkpoint_every)
     if resume and out is None:
         raise UserError("out must be the folder of the run to resume; got None; give it.")
     columns = Columns(str(settings.target), settings.time, settings.features or ())
@@ -231,12 +232,11 @@ def forecast_file(
                 **dataclasses.asdict(settings),
                 "features": list(columns.features),
                 "from_checkpoint": None if from_checkpoint is None else str(from_checkpoint),
-                "versions": runs.versions(),
                 **(config or {}),
             }
             written = {name: value for name, value in written.items() if value is not None}
             folder = stack.enter_context(
-                runs.claim(Path(out), written, interval, resume=resume, lines="predictions.csv")
+                open_run(Path(out), written, interval, resume=resume, lines="predictions.csv")
             )
         return Forecasts(settings, opened, rows, folder, stop, stack)
 
@@ -259,7 +259,7 @@ class Forecasts(Iterator[RowForecast]):
         settings: _Settings,
         source: Source,
         rows: Iterator[Row],
-        folder: runs.RunFolder | None,
+        folder: RunFolder | None,
         stop: Stop | None,
         resources: contextlib.ExitStack,
     ):

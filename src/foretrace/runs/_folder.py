@@ -9,19 +9,19 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 
-from foretrace._checks import UserError
+from foretrace._checks import UserError, checked_path
 from foretrace.runs import checkpoint
 from foretrace.runs._lock import RunError, lock
-from foretrace.runs._signals import Stop
+from foretrace.runs._signals import StopSignal
 
-# What may differ when a run goes on: where it is, how it was called, when it saves, what it shows.
-_FREE = frozenset(
+# Where a run is, how it was called, when it is saved and where else its numbers go does not change it.
+_MAY_DIFFER = frozenset(
     (
         "out",
         "command",
@@ -30,25 +30,24 @@ _FREE = frozenset(
         "on_nonfinite",
         "versions",
         "tensorboard",
-        "wandb",
         "gaps",
+        *("file", "valid", "test"),  # their checksums may not differ
     )
 )
-_FREE_FILES = frozenset({"file", "valid", "test"})  # bound by their checksums
 
 
-class Rhythm(NamedTuple):
+class SaveInterval(NamedTuple):
     """How often a run is saved: every so many steps or every so many minutes; the other is None."""
 
     steps: int | None
     minutes: float | None
 
     @classmethod
-    def parse(cls, text: str) -> "Rhythm":
+    def parse(cls, text: str) -> "SaveInterval":
         """Reads `100000` as steps and `10m` as minutes.
 
         Raises:
-            ValueError: if it is neither.
+            UserError: it is neither.
         """
         if re.fullmatch(r"0*[1-9]\d{0,14}", text):
             return cls(int(text), None)
@@ -61,17 +60,17 @@ class Rhythm(NamedTuple):
 
 
 class RunFolder:
-    """The folder of one run, while this process holds it; made by `claim`.
+    """The folder of one run, while this process holds it; made by `open_run`.
 
     Attributes:
         path: where it is.
-        config: what is run, as JSON.
+        config: the configuration, as JSON.
         saved: the step of the newest checkpoint, or None.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], rhythm: Rhythm, lines: str):
-        self.path, self.config, self._rhythm, self._lines = path, config, rhythm, lines
-        self._bound = bound(config)
+    def __init__(self, path: Path, config: dict[str, Any], interval: SaveInterval, lines: str):
+        self.path, self.config, self._interval, self._lines = path, config, interval, lines
+        self._identity = identity_of(config)
         self._bytes, self._hash = 0, hashlib.sha256()
         self.saved: int | None = None
         self._time = time.monotonic()
@@ -91,38 +90,44 @@ class RunFolder:
         self.write(json.dumps(record) + "\n")
 
     def write(self, lines: str) -> None:
-        """Appends whole lines to the file, which is there unless someone took it away."""
+        """Appends whole lines to the file; fails if it was removed, and does not create it again."""
         data = lines.encode()
-        with _existing(self.metrics) as file:
+        with _appending(self.metrics) as file:
             file.write(data)
         self._bytes += len(data)
         self._hash.update(data)
 
     def records(self) -> list[dict[str, Any]]:
-        """All lines of the metrics."""
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """All whole lines of the metrics: a process that was killed may have left half of one."""
+        whole, _, _ = self.metrics.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def rewrite(self, records: Sequence[dict[str, Any]]) -> None:
+        """Replaces all lines of the metrics."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        checkpoint.replace_file(self.metrics, lines.encode())
 
     def due(self, step: int) -> bool:
         """Whether it is time to save."""
-        if self._rhythm.steps is not None:
-            return step - (self.saved or 0) >= self._rhythm.steps
-        return time.monotonic() - self._time >= 60 * (self._rhythm.minutes or 0)
+        if self._interval.steps is not None:
+            return step - (self.saved or 0) >= self._interval.steps
+        return time.monotonic() - self._time >= 60 * (self._interval.minutes or 0)
 
-    def follow(
-        self, chunks: Iterator[tuple[Any, dict[str, Any]]], stop: Stop, loss: str
+    def record(
+        self, chunks: Iterator[tuple[Any, dict[str, Any]]], stop: StopSignal, loss: str
     ) -> Iterator[dict[str, Any]]:
-        """Writes down a run while it advances: the metrics, and now and then what it continues from.
+        """Appends the record of every chunk to the metrics, and saves a checkpoint whenever one is due.
 
         Args:
             chunks: carry and record at the start, and after every chunk (see `advance`).
             stop: with a signal, the run ends after its chunk.
-            loss: name of the loss, by which a checkpoint is called the best.
+            loss: name of the loss; the checkpoint where it is least is kept as the best.
 
         Yields:
-            The records that are new.
+            The new records.
 
         Raises:
-            NonFiniteError: by the chunks; what was good is saved.
+            NonFiniteError: by the chunks; the last good carry is saved.
         """
         carry, record = next(chunks)
         self.save(carry, record, loss)
@@ -148,7 +153,7 @@ class RunFolder:
         """
         if record["step"] == self.saved:
             return
-        with _existing(self.metrics) as file:
+        with _appending(self.metrics) as file:
             os.fsync(file.fileno())
         checkpoint.save(
             self.checkpoints,
@@ -158,8 +163,8 @@ class RunFolder:
             info={
                 "record": record,
                 "metrics": {"bytes": self._bytes, "sha256": self._hash.hexdigest()},
-                "config": self._bound,
-                "config_sha256": checkpoint.hash_of(self._bound),
+                "config": self._identity,
+                "config_sha256": checkpoint.hash_of(self._identity),
             },
         )
         self.saved, self._time = record["step"], time.monotonic()
@@ -171,19 +176,19 @@ class RunFolder:
             None if nothing was saved yet, and the run begins anew.
 
         Raises:
-            ValueError: if it was saved with another configuration.
-            CheckpointError: if there are checkpoints, but none is whole.
+            UserError: it was saved with another configuration.
+            CheckpointError: there are checkpoints, but none is whole.
         """
         if not checkpoint.steps(self.checkpoints):
             self.metrics.write_bytes(b"")
             return None
-        found = checkpoint.restore(self.checkpoints, like)
-        _refuse_other(self.path, found.info["config"], self._bound)
-        size, sha256 = found.info["metrics"]["bytes"], found.info["metrics"]["sha256"]
+        newest = checkpoint.restore(self.checkpoints, like)
+        _refuse_other(self.path, newest.info["config"], self._identity)
+        size, sha256 = newest.info["metrics"]["bytes"], newest.info["metrics"]["sha256"]
         data = self.metrics.read_bytes()[:size] if self.metrics.exists() else b""
         if hashlib.sha256(data).hexdigest() != sha256:
             warnings.warn(
-                f"{str(self.metrics)!r} is not what it was when step {found.step:,} was saved; its whole "
+                f"{str(self.metrics)!r} is not what it was when step {newest.step:,} was saved; its whole "
                 f"lines are kept",
                 checkpoint.CheckpointWarning,
                 stacklevel=2,
@@ -192,51 +197,54 @@ class RunFolder:
         with self.metrics.open("ab") as file:
             file.truncate(len(data))
         self._bytes, self._hash = len(data), hashlib.sha256(data)
-        self.saved = found.step
-        return found.tree, found.info["record"]
+        self.saved = newest.step
+        return newest.tree, newest.info["record"]
 
 
 @contextlib.contextmanager
-def claim(
-    path: Path, config: dict[str, Any], rhythm: Rhythm, *, resume: bool, lines: str = "metrics.jsonl"
+def open_run(
+    path: Path,
+    config: dict[str, Any],
+    interval: SaveInterval | None = None,
+    *,
+    resume: bool,
+    lines: str = "metrics.jsonl",
 ) -> Iterator[RunFolder]:
-    """Locks a run folder, created, and writes its `config.json`.
+    """Creates and locks a run folder, and writes `config.json`: configuration and versions.
 
     Args:
         path: where.
-        config: what is run, as JSON.
-        rhythm: how often to save.
-        resume: go on with the run that is there, if there is one.
+        config: the configuration, as JSON.
+        interval: how often to save; ten minutes unless given.
+        resume: go on with the run in the folder, if there is one.
         lines: name of the file that grows line by line.
 
     Raises:
-        ValueError: if the folder cannot be used, holds a run and `resume` is false, or holds another run.
-        RunError: if another process uses it; while in use, if it cannot be written any more.
+        UserError: the folder cannot be used, holds a run and `resume` is false, or holds another run.
+        RunError: another process uses it; while in use, it cannot be written any more.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(path, error) from None
-    with lock(path):
-        try:
-            there = read_config(path)
-            if not resume and (there is not None or (path / "checkpoints").exists()):
+    config = {"versions": versions()} | config
+    with contextlib.ExitStack() as held:
+        with checked_path("out", path, "a folder that can be written", "choose another folder"):
+            path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock(path))
+            old = read_config(path)
+            if not resume and (old is not None or (path / "checkpoints").exists()):
                 raise UserError(
                     f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
                     f"go on with it by --resume, or choose another folder."
                 )
-            if there:
-                _refuse_other(path, bound(there), bound(config))
-                _warn_of_versions(there.get("versions", {}), config.get("versions", {}))
-            checkpoint.replace_file(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+            if old:
+                _refuse_other(path, identity_of(old), identity_of(config))
+                _warn_of_versions(old.get("versions", {}), config["versions"])
+            checkpoint.replace_file(path / "config.json", to_bytes(config))
             (path / lines).touch()
-        except OSError as error:
-            raise _unusable(path, error) from None
         try:
-            yield RunFolder(path, config, rhythm, lines)
-        except (RunError, checkpoint.CheckpointError):
-            raise
+            yield RunFolder(path, config, interval or SaveInterval(None, 10), lines)
         except OSError as error:
+            # One without a file of this run is a bug, or of a file that is not the run's.
+            if isinstance(error, UserError) or not _is_within(error, path):
+                raise
             raise RunError(
                 f"run folder {str(path)!r} cannot be used any more: {error.strerror}; give it room and "
                 f"permission, and go on from its newest checkpoint with foretrace resume."
@@ -246,64 +254,37 @@ def claim(
 def read_config(path: Path) -> dict[str, Any] | None:
     """The configuration of the run in a folder: None if there is none, empty if it cannot be read."""
     try:
-        found = json.loads((path / "config.json").read_text())
+        config = json.loads((path / "config.json").read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def create_folder(path: Path, config: dict[str, Any]) -> None:
-    """Creates the run folder with `config.json`: the configuration and the versions behind it.
-
-    Raises:
-        ValueError: if the folder holds a run already or cannot be written.
-    """
-    if (path / "config.json").exists():
-        raise UserError(
-            f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
-            f"choose another folder or remove that one."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", config | {"versions": versions()})
-    except OSError as error:
-        raise UserError(
-            f"out must be a folder that can be written; got {str(path)!r}: {error.strerror}; "
-            f"choose another folder."
-        ) from None
+    return config if isinstance(config, dict) else {}
 
 
 def versions() -> dict[str, str]:
-    """What a run depends on beside its configuration."""
-    found = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
-    return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    """The versions and the device that a run's numbers depend on."""
+    names = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
+    return names | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes one JSON document for people to read."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+def to_bytes(content: Any) -> bytes:
+    """One JSON document for people to read."""
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Appends one line of JSON."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def bound(config: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same for a run to go on; of foretrace's version the first two numbers."""
+def identity_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries that have to be the same for a run to go on; of foretrace's version two numbers."""
     version = str(config.get("versions", {}).get("foretrace")).split(".")[:2]
-    found = {name: value for name, value in config.items() if name not in _FREE | _FREE_FILES}
-    return found | {"foretrace": ".".join(version)}
+    entries = {name: value for name, value in config.items() if name not in _MAY_DIFFER}
+    return entries | {"foretrace": ".".join(version)}
 
 
-def _refuse_other(path: Path, there: dict[str, Any], now: dict[str, Any]) -> None:
+def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     differ = [
-        f"{name}: {there.get(name, 'nothing')} there, {now.get(name, 'nothing')} now"
-        for name in dict.fromkeys([*there, *now])
-        if there.get(name) != now.get(name)
+        f"{name}: {old.get(name, 'nothing')} there, {new.get(name, 'nothing')} now"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
     ]
     if differ:
         raise UserError(
@@ -312,9 +293,9 @@ def _refuse_other(path: Path, there: dict[str, Any], now: dict[str, Any]) -> Non
         )
 
 
-def _warn_of_versions(there: dict[str, Any], now: dict[str, Any]) -> None:
+def _warn_of_versions(old: dict[str, Any], new: dict[str, Any]) -> None:
     differ = [
-        f"{name} {there.get(name)} there, {now[name]} now" for name in now if now[name] != there.get(name)
+        f"{name} {old.get(name)} there, {new[name]} now" for name in new if new[name] != old.get(name)
     ]
     if differ:
         warnings.warn(
@@ -324,13 +305,16 @@ def _warn_of_versions(there: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _existing(path: Path):
-    """Opens a file to append to it, without making one in a folder that was taken away."""
-    return open(os.open(path, os.O_WRONLY | os.O_APPEND), "ab")
+def _appending(path: Path) -> BinaryIO:
+    """Opens a file at its end, without creating one in a folder that was removed."""
+    file = path.open("r+b")
+    file.seek(0, os.SEEK_END)
+    return file
 
 
-def _unusable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"out must be a folder that can be written; got {str(path)!r}: {error.strerror}; choose another "
-        f"folder."
-    )
+def _is_within(error: OSError, path: Path) -> bool:
+    """Whether an error is of a file in a folder; a full disk names no file, a closed pipe neither."""
+    name = error.filename
+    if name is None:
+        return not isinstance(error, BrokenPipeError)
+    return isinstance(name, str | os.PathLike) and Path(name).is_relative_to(path)

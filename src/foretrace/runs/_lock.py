@@ -2,15 +2,14 @@
 
 import contextlib
 import datetime
-import errno
-import fcntl
 import json
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from foretrace._checks import UserError
+from foretrace._checks import UserError, import_extra
 
 
 class RunError(UserError, OSError):
@@ -23,77 +22,55 @@ class RunError(UserError, OSError):
 def lock(folder: Path) -> Iterator[None]:
     """Holds the file `lock` of a run folder, with this process's id, host and start time, while in use.
 
-    The operating system gives the lock back when its process ends, however it ends: what a killed process
-    left behind is taken over. Of another host that cannot be known, so its lock has to be removed by hand.
+    The operating system gives the lock back when its process ends, however it ends, and the next process
+    takes it over. Whether a process on another host has ended is unknown: its lock is removed by hand.
 
     Args:
         folder: the run folder; it exists.
 
     Raises:
-        RunError: if another process holds it, or it cannot be written.
+        RunError: another process holds the lock, or the file cannot be written.
     """
+    filelock = import_extra("filelock", "cli")
     path = folder / "lock"
+    system_lock = filelock.FileLock(path, timeout=0)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    this = {"pid": os.getpid(), "host": platform.node(), "started": started}
     try:
-        handle = _acquire(path)
+        system_lock.acquire()
+        holder = _read(path)
+        if holder.get("host", this["host"]) != this["host"]:
+            raise _in_use(folder, holder, f"if it is over, remove {str(path)!r}")
+        path.write_text(json.dumps(this))
+    except filelock.Timeout:
+        raise _in_use(folder, _read(path), "wait for it or stop it") from None
     except OSError as error:
+        system_lock.release()
         if isinstance(error, RunError):
             raise
         raise RunError(f"folder {str(folder)!r} cannot be locked: {error.strerror}.") from error
     try:
         yield
     finally:
-        # Removed while it is held: who waits for this file then finds that it is not the one of this name.
-        if _is_at(handle, path):
-            path.unlink(missing_ok=True)
-        os.close(handle)
+        # Removed while the lock is held, and only where the folder was not replaced by another run's.
+        with contextlib.suppress(OSError):
+            if _read(path) == this:
+                path.unlink()
+        system_lock.release()
 
 
-def _acquire(path: Path) -> int:
-    """Opens and locks the file, and writes who holds it."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            _take(handle, path)
-            if _is_at(handle, path):
-                content = json.dumps({"pid": os.getpid(), "host": platform.node(), "started": _now()})
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, content.encode(), 0)
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _take(handle: int, path: Path) -> None:
-    """Locks an open file, unless its content names a holder that may be alive."""
+def _read(path: Path) -> dict[str, Any]:
+    """What a lock file says of its holder; empty where it cannot be read."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        free = False
-    try:
-        holder = json.loads(os.pread(handle, 10_000, 0))
-        host, pid, started = holder["host"], holder["pid"], holder["started"]
-    except (ValueError, KeyError, TypeError):
-        host, pid, started = platform.node(), "unknown", "an unknown time"
-    if not free or host != platform.node():
-        remedy = "wait for it or stop it" if not free else f"if it is over, remove {str(path)!r}"
-        raise RunError(
-            f"folder {str(path.parent)!r} is used by process {pid} on {host}, started at {started}; "
-            f"{remedy}."
-        )
+        holder = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _in_use(folder: Path, holder: dict[str, Any], remedy: str) -> RunError:
+    pid, host = holder.get("pid", "unknown"), holder.get("host", platform.node())
+    started = holder.get("started", "an unknown time")
+    return RunError(
+        f"folder {str(folder)!r} is used by process {pid} on {host}, started at {started}; {remedy}."
+    )

@@ -1,4 +1,4 @@
-"""Finished parts of an experiment, kept so that one that was cut off can go on."""
+"""Finished parts of a long computation, kept on disk so that an interrupted one goes on."""
 
 import json
 import shutil
@@ -9,66 +9,68 @@ from typing import Any
 
 import numpy as np
 
+from foretrace._checks import checked_path
 from foretrace.runs.checkpoint import hash_of, replace_file, restore, save, steps
 
 _OFTEN = 600.0  # seconds; so much of a long part is lost at most
 
 
-class Parts:
-    """Computes every part once, interruptions or not: `part(name, make)` is `make()`, or what it was."""
+class PartCache:
+    """Computes every part once: `part(name, compute)` is `compute()`, or its earlier result."""
 
     def __init__(self, path: Path | None, stamp: Any) -> None:
-        """Reads what an earlier attempt kept.
+        """Reads the parts of an earlier attempt.
 
         Args:
             path: file of the finished parts; nothing is kept without one.
-            stamp: settings and versions, JSON-able; parts that were made with others are ignored.
+            stamp: settings and versions, JSON-able; parts that were computed with others are ignored.
         """
         self._path, self._start = path, time.perf_counter()
-        self._kept: dict[str, Any] = {"stamp": plain(stamp), "seconds": 0.0, "parts": {}}
+        self._content: dict[str, Any] = {"stamp": to_json(stamp), "seconds": 0.0, "parts": {}}
         try:
-            found = json.loads(path.read_text()) if path else {}
-            if found.keys() == self._kept.keys() and found["stamp"] == self._kept["stamp"]:
-                self._kept = found
+            old = json.loads(path.read_text()) if path else {}
+            if old.keys() == self._content.keys() and old["stamp"] == self._content["stamp"]:
+                self._content = old
         except (OSError, ValueError, AttributeError):
             pass
-        self._before = self._kept["seconds"]
+        self._before = self._content["seconds"]
 
-    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
+    def __call__(self, name: str, compute: Callable[[], Any]) -> Any:
         """The part of that name, as plain lists and numbers."""
-        parts = self._kept["parts"]
+        parts = self._content["parts"]
         if name not in parts:
-            parts[name] = plain(make())
-            self._kept["seconds"] = self.seconds
+            parts[name] = to_json(compute())
+            self._content["seconds"] = self.seconds
             if self._path:
-                replace_file(self._path, json.dumps(self._kept).encode())
+                with checked_path("out", self._path, "a file that can be written", "choose another folder"):
+                    replace_file(self._path, json.dumps(self._content).encode())
         return parts[name]
 
-    def long(self, name: str, make: Callable[["Progress"], Any]) -> Any:
-        """A part that may take hours: `make` is told where to keep how far it is."""
-        folder = _unfinished(self._path) / hash_of([self._kept["stamp"], name]) if self._path else None
-        found = self(name, lambda: make(Progress(self, folder)))
+    def long(self, name: str, compute: Callable[["Progress"], Any]) -> Any:
+        """A part that may take hours: `compute` keeps its own progress in its argument."""
+        folder = _unfinished(self._path) / hash_of([self._content["stamp"], name]) if self._path else None
+        result = self(name, lambda: compute(Progress(self, folder)))
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
-        return found
+        return result
 
     @property
     def seconds(self) -> float:
-        """Time spent so far, with what earlier attempts spent on what is kept of them."""
+        """Time spent so far, with the time that earlier attempts spent on the parts that are kept."""
         return self._before + time.perf_counter() - self._start
 
     def spent(self, seconds: float) -> None:
-        """Counts what an earlier attempt had spent when it kept an unfinished part."""
-        self._before += seconds - self._kept["seconds"]
+        """Counts the time that an earlier attempt had spent when it kept an unfinished part."""
+        self._before += seconds - self._content["seconds"]
 
     def __len__(self) -> int:
-        return len(self._kept["parts"])
+        return len(self._content["parts"])
 
 
 class Progress:
-    """How far a long part is, in a folder of its own; nowhere without one."""
+    """The progress of a long part, in a folder of its own; nowhere without one."""
 
-    def __init__(self, parts: Parts, folder: Path | None) -> None:
+    def __init__(self, parts: PartCache, folder: Path | None) -> None:
         self._parts, self._folder, self._saved = parts, folder, time.monotonic()
 
     def load(self, like: Any) -> tuple[Any, list] | None:
@@ -86,8 +88,8 @@ class Progress:
             self._saved = time.monotonic()
 
 
-def forget(path: Path) -> None:
-    """Removes the file of finished parts, and what is beside it of unfinished ones."""
+def remove(path: Path) -> None:
+    """Removes the file of finished parts, and the folder of unfinished ones beside it."""
     path.unlink(missing_ok=True)
     shutil.rmtree(_unfinished(path), ignore_errors=True)
 
@@ -96,16 +98,16 @@ def _unfinished(path: Path) -> Path:
     return path.with_suffix("")
 
 
-def plain(value: Any) -> Any:
-    """What JSON can hold: lists, dictionaries and numbers, floats to six digits."""
+def to_json(value: Any) -> Any:
+    """A value as lists, dictionaries and numbers, floats to six digits."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, str) or value is None:
         return value
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, list | tuple) or np.ndim(value):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, int | np.integer):
         return int(value)
     # Ratios and slopes of 32-bit measurements need no more.

@@ -1,43 +1,50 @@
-"""SIGTERM and SIGINT as a wish to stop, heard even while the main thread is inside compiled code."""
+"""SIGTERM and SIGINT as a wish to stop, noticed even while the main thread is inside compiled code."""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stop:
+class StopSignal:
     """While in use, the first SIGTERM or SIGINT sets `signal`, and a second one exits at once.
 
-    Python runs a handler only when compiled code has returned; a thread that reads the byte that the
-    interpreter writes for every signal needs not wait.
+    Python runs a handler only when compiled code has returned. A second thread reads the byte that the
+    interpreter writes for every signal, and so can exit at any time.
 
     Attributes:
-        signal: the number of the signal that came, or None.
+        signal: the number of the first signal, or None.
     """
 
-    def __init__(self):
+    def __init__(self, *, interrupt_waits: bool = False):
+        """Prepares the signals.
+
+        Args:
+            interrupt_waits: raise KeyboardInterrupt in a `wait` too.
+        """
         self.signal: int | None = None
+        self._interrupt_waits, self._waiting = interrupt_waits, False
 
     def __enter__(self):
-        """Takes the signals over; to be used by the main thread."""
-        self._read, write = os.pipe()
-        self._write = write
-        os.set_blocking(write, False)
-        # What the parent told this process to ignore, as a shell does in the background, stays ignored.
-        heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        self._handlers = {number: signal.signal(number, _ignore) for number in heard}
-        self._wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        """Replaces the handlers; in the main thread only."""
+        self._read, self._write = os.pipe()
+        if hasattr(os, "set_blocking"):  # Windows, before Python 3.12, has no such pipes and needs none
+            os.set_blocking(self._write, False)
+        # A signal that the parent ignores, as a shell does for processes in the background, stays ignored.
+        numbers = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._handle) for number in numbers}
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_):
-        """Gives the signals back."""
+        """Restores the handlers."""
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -46,16 +53,31 @@ class Stop:
         os.close(self._read)
         os.close(self._write)
 
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        """For waits: with `interrupt_waits`, a signal ends one by KeyboardInterrupt."""
+        self._waiting = self._interrupt_waits
+        try:
+            yield
+        finally:
+            self._waiting = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or number
+        if self._waiting:
+            raise KeyboardInterrupt
+
     def _listen(self) -> None:
+        first = True
         while number := os.read(self._read, 1)[0]:
             if number not in self._handlers:
                 continue
-            if self.signal is not None:
+            if not first:
                 os._exit(128 + number)
-            self.signal = number
-            with contextlib.suppress(OSError, ValueError):
-                print("\nforetrace: stopping after this chunk; once more to exit at once.", file=sys.stderr)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """A handler has to be there for the byte to be written."""
+            first = False
+            if not self._interrupt_waits:
+                with contextlib.suppress(OSError, ValueError):
+                    print(
+                        "\nforetrace: stopping after this chunk; once more to exit at once.",
+                        file=sys.stderr,
+                    )

@@ -1,20 +1,20 @@
 """How is it trained? The jitted loop, its guard, evaluation and the driver of chunks."""
 
+from foretrace.training._driver import Measure, advance, chunks_for, run
 from foretrace.training._evaluate import evaluation
 from foretrace.training._guard import guarded
 from foretrace.training._loop import Carry, Metrics, Streams, Trainer, features, period, predict, trainer
-from foretrace.training._run import Measure, advance, chunks_for, run
-from foretrace.training._watch import InfluenceWarning, NonFiniteError, Watch
+from foretrace.training._watch import CheckedChunk, InfluenceWarning, NonFiniteError
 
 __all__ = [
     "Carry",
+    "CheckedChunk",
     "InfluenceWarning",
     "Measure",
     "Metrics",
     "NonFiniteError",
     "Streams",
     "Trainer",
-    "Watch",
     "advance",
     "chunks_for",
     "evaluation",

@@ -25,7 +25,7 @@ class InfluenceWarning(UserWarning):
     """The influence grows, and will overflow if it goes on."""
 
 
-class Watch:
+class CheckedChunk:
     """Runs chunks of a trainer, and those that do not stay finite a second time, guarded.
 
     The carry is not donated: where a chunk fails, the one before it is what to go on from.

@@ -6,6 +6,12 @@ from pathlib import Path
 
 from foretrace._checks import UserError
 
+# Without following links, and without blocking: opening a pipe would wait for a writer. Windows has neither
+# flag, and reads text unless told otherwise.
+_READ = os.O_RDONLY
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+    _READ |= getattr(os, _name, 0)
+
 
 class CheckpointError(UserError, OSError):
     """A checkpoint that could not be written, or that cannot be trusted."""
@@ -33,7 +39,9 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
+    """Waits until the names in a folder are on the disk; on Windows folders cannot be opened."""
+    if os.name == "nt":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -54,8 +62,7 @@ def read_whole(path: Path, size: int | None = None, *, limit: int = 2**26) -> by
     """
     name = path.name
     try:
-        # Without blocking: a pipe in its place would be waited for without end.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, _READ)
         with open(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):

@@ -11,7 +11,7 @@ import numpy as np
 
 from foretrace._xla import jit_unoptimised, map_sequentially
 from foretrace.training._loop import Carry, Trainer
-from foretrace.training._watch import Watch
+from foretrace.training._watch import CheckedChunk
 
 
 class Measure(NamedTuple):
@@ -60,7 +60,7 @@ def advance(
     measures: Sequence[Measure] = (),
     *,
     start: tuple[Carry, dict[str, Any]] | None = None,
-    watch: Watch | None = None,
+    watch: CheckedChunk | None = None,
 ) -> Iterator[tuple[Carry, dict[str, Any]]]:
     """Trains as `run` does, from any carry, and yields what to go on from too.
 

@@ -1,4 +1,4 @@
-"""What the commands that train say and write down, in the same words."""
+"""Lines that several commands print."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from foretrace.cli._tasks import TASKS, Problem
 from foretrace.runs import checkpoint
 
 
-def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
+def split_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
     """The task that was typed, and the words after it; `--help` alone shows the first task's.
 
     Raises:
@@ -34,36 +34,36 @@ def the_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
     return words[0], list(words[1:])
 
 
-def plan(task: str, options: Any, problem: Problem, job: _job.Job) -> list[str]:
+def plan(task: str, options: Any, problem: Problem, run: _job.Run) -> list[str]:
     """What will be done and what it costs, in lines."""
-    found, cost = job.explanation, job.cost
-    groups = f"{found.groups} Kronecker group{'' if found.groups == 1 else 's'}"
-    every = "step" if job.update_every == 1 else f"{job.update_every} steps"
+    cell, cost = run.explanation, run.cost
+    groups = f"{cell.groups} Kronecker group{'' if cell.groups == 1 else 's'}"
+    every = "step" if run.update_every == 1 else f"{run.update_every} steps"
     lanes = f"{options.lanes} lane{'' if options.lanes == 1 else 's'}"
     falling = f", falling by 1 + {options.decay:g} sqrt(t)" if options.decay else ""
     clip = f", clip {options.clip:g}" if options.clip else ""
-    parameters = f"{found.parameters:,} parameter{'' if found.parameters == 1 else 's'}"
+    parameters = f"{cell.parameters:,} parameter{'' if cell.parameters == 1 else 's'}"
     name = {"adam": "Adam", "sgd": "SGD"}[options.optimizer]
     return [
-        f"{task} task, {lanes}, {job.steps:,} steps",
+        f"{task} task, {lanes}, {run.steps:,} steps",
         f"{problem.network}: {parameters} in {groups}",
-        f"{job.label}, block {job.block}: {amount(cost.bytes)}B of influence and window, "
+        f"{run.label}, block {run.block}: {amount(cost.bytes)}B of influence and window, "
         f"{flop(cost.operations)} per step",
         f"{name} {options.learning_rate:g}{falling}{clip}, one update every {every}",
     ]
 
 
-def reached(problem: Problem, records: list[dict[str, Any]]) -> str:
+def summary(problem: Problem, records: list[dict[str, Any]]) -> str:
     """Where a run arrived, in words."""
     name = problem.task.loss.name
     ends = {m.name: f"{m.name} {records[-1][m.name]:.4g}" for m in problem.measures}
     if "T" in records[-1]:
         ends["T"] = f"T = {records[-1]['T']}"
     floor = f" (floor {problem.task.floor:.3f})" if problem.task.floor else ""
-    return ", ".join([*ends.values(), f"{late(records, name):.4g} {words(name)}{floor}"])
+    return ", ".join([*ends.values(), f"{tail_mean(records, name):.4g} {label_of(name)}{floor}"])
 
 
-def words(name: str) -> str:
+def label_of(name: str) -> str:
     """What an entry of the records is called on paper."""
     return {"bits": "bits per character", "valid": "bits on --valid", "test": "bits on --test"}.get(
         name, name.replace("_", " ")
@@ -72,12 +72,12 @@ def words(name: str) -> str:
 
 def config(options: Any, **resolved: Any) -> dict[str, Any]:
     """The options as given, replaced by what they came to; without what was not given."""
-    found = dataclasses.asdict(options) | resolved
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}
-    return {name: value for name, value in plain.items() if value is not None}
+    entries = dataclasses.asdict(options) | resolved
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in entries.items()}
+    return {name: value for name, value in texts.items() if value is not None}
 
 
-def late(records: list[dict[str, Any]], name: str) -> Any:
+def tail_mean(records: list[dict[str, Any]], name: str) -> Any:
     """Mean over the last tenth of a run: one chunk alone is noisy."""
     return np.mean([record[name] for record in records[-max(1, len(records) // 10) :]], axis=0)
 
