@@ -16,9 +16,9 @@ from foretrace._checks import UserError
 from foretrace.cli import main
 from foretrace.experiments import _balance, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import errors, estimator
 from foretrace.experiments._experiment import Experiment, Finding, Reported
-from foretrace.experiments._frozen import highway, stream
+from foretrace.experiments._fixed_networks import highway, stream
+from foretrace.experiments._gradient_error import errors, estimator
 from foretrace.experiments._record import draw_record
 from foretrace.plotting import Chart, Line
 from foretrace.runs import _resumable
@@ -183,8 +183,8 @@ def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch)
                 raise KeyboardInterrupt
             return carry.params["cell"]["theta"]
 
-        found = curves(made, 2, 5, progress, watch)
-        return {"theta": found.watched, "loss": found.loss, "steps": found.steps, **found.task}
+        curve = curves(made, 2, 5, progress, watch)
+        return {"theta": curve.values["watched"], "steps": curve.steps, **curve.values}
 
     whole = PartCache(None, {}).long("a", learn)
     assert np.shape(whole["theta"]) == (2, 5) and seen == [3, 6, 9, 12, 15]

@@ -11,13 +11,13 @@ import optax
 from foretrace import tasks
 from foretrace._checks import UserError
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.experiments._gradient_error import estimator, phases
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
 _OPTIMUM = -1 / 6
-_FAR = 1e3  # whoever is so far away will not return
+_FAR = 1e3  # a parameter so far away does not return
 
 
 def _run(settings, say, part):
@@ -27,9 +27,9 @@ def _run(settings, say, part):
     result: dict[str, Any] = {"influence": _influence(task.cell, 1000), "learners": {}}
     for label, (rate, length) in settings["learners"].items():
         learn = partial(_learn, task, label, rate, length, settings["seeds"])
-        result["learners"][label] = found = part.long(label, learn)
-        theta = np.array(found["theta"])[:, -1]
-        say(f"{label}: theta = {mean_spread(theta, 4)} after {found['steps'][-1]:,} steps")
+        result["learners"][label] = curve = part.long(label, learn)
+        theta = np.array(curve["theta"])[:, -1]
+        say(f"{label}: theta = {mean_spread(theta, 4)} after {curve['steps'][-1]:,} steps")
     return result
 
 
@@ -38,10 +38,10 @@ def _learn(task, label, rate, length, seeds, progress):
     learner = estimator(task.cell, label)
     whole = phases(learner).length
     steps, chunks = chunks_for(length, whole, max(whole, length // 200))
-    made = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
-    found = curves(made, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])
-    theta = np.clip(np.nan_to_num(found.watched, nan=_FAR), -_FAR, _FAR)
-    return {"steps": found.steps, "theta": theta}
+    training = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
+    curve = curves(training, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])
+    theta = np.clip(np.nan_to_num(curve.values["watched"], nan=_FAR), -_FAR, _FAR)
+    return {"steps": curve.steps, "theta": theta}
 
 
 def _influence(cell: Any, longest: int) -> list[float]:
@@ -64,34 +64,34 @@ def _window(label):
 
 def _check(result):
     findings = []
-    for label, found in result["learners"].items():
-        theta, window = np.array(found["theta"]), _window(label)
+    for label, curve in result["learners"].items():
+        theta, window = np.array(curve["theta"]), _window(label)
         away = np.abs(theta[:, -1] - _OPTIMUM)
         steers = result["influence"][window - 1] if window else -6.0
         if steers > 0:
             claim, holds = "moves away from the optimum (2/3 at the start)", bool(np.all(away > 1))
         else:
             claim, holds = "reaches theta within 1 % of -1/6", bool(np.all(away < 0.01 / 6))
-        seen = f"theta {mean_spread(theta[:, -1], 5)}" if away.max() < _FAR / 2 else "beyond all bounds"
-        findings.append(Finding(f"{label} {claim}", holds, seen))
+        measured = f"theta {mean_spread(theta[:, -1], 5)}" if away.max() < _FAR / 2 else "beyond all bounds"
+        findings.append(Finding(f"{label} {claim}", holds, measured))
     return findings
 
 
 def _table(result):
     rows = [("learner", "influence that steers (theory)", "theta at the end", "time steps")]
-    for label, found in result["learners"].items():
-        theta, window = np.array(found["theta"])[:, -1], _window(label)
+    for label, curve in result["learners"].items():
+        theta, window = np.array(curve["theta"])[:, -1], _window(label)
         steers = result["influence"][window - 1] if window else -6.0
         end = "beyond all bounds" if np.abs(theta).max() >= _FAR / 2 else mean_spread(theta, 5)
-        rows.append((label, f"{steers:+.2f}", end, f"{found['steps'][-1]:,}"))
+        rows.append((label, f"{steers:+.2f}", end, f"{curve['steps'][-1]:,}"))
     return rows
 
 
 def _charts(result):
     lines: list[Line] = []
-    for label, found in result["learners"].items():
-        away = np.abs(np.array(found["theta"]) - _OPTIMUM)
-        line = Line(label, [1, *found["steps"]], [[2 / 3, *values] for values in away])
+    for label, curve in result["learners"].items():
+        away = np.abs(np.array(curve["theta"]) - _OPTIMUM)
+        line = Line(label, [1, *curve["steps"]], [[2 / 3, *values] for values in away])
         if lines and line.x == lines[-1].x and np.allclose(line.y, lines[-1].y, rtol=0.05, atol=1e-5):
             lines[-1] = lines[-1]._replace(label=f"{lines[-1].label}, {label}")
         else:

@@ -8,9 +8,9 @@ import optax
 
 from foretrace import tasks
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._frozen import highway
+from foretrace.experiments._fixed_networks import highway
+from foretrace.experiments._gradient_error import estimator, phases
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
@@ -21,8 +21,8 @@ _AUTHORS = {10_000: 4.0, 20_000: 7.6, 50_000: 11.8, 100_000: 16.0, 500_000: 28.0
 def _run(settings, say, part):
     result: dict[str, Any] = {}
     for label, length in settings["learners"].items():
-        result[label] = found = part.long(label, partial(_learn, settings, label, length))
-        say(f"{label}: T = {mean_spread(_reached(found))} after {found['steps'][-1]:,} steps")
+        result[label] = curve = part.long(label, partial(_learn, settings, label, length))
+        say(f"{label}: T = {mean_spread(_reached(curve))} after {curve['steps'][-1]:,} steps")
     return result
 
 
@@ -34,7 +34,7 @@ def _learn(settings, label, length, progress):
     whole = phases(learner).length
     every, rate = (whole, "tbptt_rate") if label.startswith("tbptt") else (1, "rate")
     steps, chunks = chunks_for(length, whole, max(settings["learners"].values()) // 100)
-    made = trainer(
+    training = trainer(
         cell,
         learner,
         tasks.copy(),
@@ -44,16 +44,16 @@ def _learn(settings, label, length, progress):
         update_every=every,
         clip=1.0,
     )
-    found = curves(made, settings["seeds"], chunks, progress)
-    return {"steps": found.steps, "T": found.task["T"], "bits": found.loss[:, -1]}
+    curve = curves(training, settings["seeds"], chunks, progress)
+    return {"steps": curve.steps, "T": curve.values["T"], "bits": curve.values["bits"][:, -1]}
 
 
-def _reached(found, step=None):
+def _reached(curve, step=None):
     """T of every seed at a time step, the last one by default."""
-    steps = np.array(found["steps"])
+    steps = np.array(curve["steps"])
     # Chunks of different learners end at slightly different steps.
     index = len(steps) - 1 if step is None else np.argmin(abs(steps - step))
-    return np.array(found["T"], float)[:, index]
+    return np.array(curve["T"], float)[:, index]
 
 
 def _check(result):
@@ -66,17 +66,17 @@ def _further(result, a, b):
     """Whether one learner is as far as another after as many steps as both have taken."""
     last = min(result[label]["steps"][-1] for label in (a, b))
     one, other = (float(np.mean(_reached(result[label], last))) for label in (a, b))
-    seen = f"T {one:.1f}, {other:.1f} after {last:,} steps"
-    return Finding(f"{a} reaches at least as far as {b}", one >= other, seen)
+    measured = f"T {one:.1f}, {other:.1f} after {last:,} steps"
+    return Finding(f"{a} reaches at least as far as {b}", one >= other, measured)
 
 
 def _table(result):
-    last = max(found["steps"][-1] for found in result.values())
+    last = max(curve["steps"][-1] for curve in result.values())
     at = [step for step in _AUTHORS if step <= 1.01 * last] or [last]
     rows = [("learner", *(f"T at {step:,} steps" for step in at))]
-    for label, found in result.items():
-        end = 1.01 * found["steps"][-1]
-        rows.append((label, *(mean_spread(_reached(found, step)) if step <= end else "-" for step in at)))
+    for label, curve in result.items():
+        end = 1.01 * curve["steps"][-1]
+        rows.append((label, *(mean_spread(_reached(curve, step)) if step <= end else "-" for step in at)))
     if last >= 10_000:
         rows.append(("authors, ok:16 (128 units)", *(f"{_AUTHORS[step]}" for step in at)))
     return rows
@@ -84,8 +84,8 @@ def _table(result):
 
 def _charts(result):
     lines = [
-        Line(label, [0, *found["steps"]], [[1, *heights] for heights in found["T"]])
-        for label, found in result.items()
+        Line(label, [0, *curve["steps"]], [[1, *heights] for heights in curve["T"]])
+        for label, curve in result.items()
     ]
     known = [(step, t) for step, t in _AUTHORS.items() if step <= max(line.x[-1] for line in lines) * 1.01]
     if known:

@@ -7,62 +7,63 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace._xla import jit_fast_compile, jit_unoptimised, map_sequentially
+from foretrace._xla import jit_fast_compile, map_sequentially
 from foretrace.runs._resumable import Progress
-from foretrace.training import Trainer
+from foretrace.training import Trainer, advance
 
 _FEW = 20_000  # steps; with fewer of them to compile takes longer than to run
 
 
 class Curves(NamedTuple):
-    """What training showed, chunk by chunk.
+    """Values after every chunk of a training.
 
     Attributes:
         steps: time steps at the end of each chunk, (chunks,).
-        loss: as the task shows it, mean over a chunk, (seeds, chunks).
-        task: the task's metrics at the end of each chunk, (seeds, chunks).
-        watched: what `watch` gave at the end of each chunk, (seeds, chunks).
+        values: by name, (seeds, chunks): the loss, as the task shows it and mean over a chunk; the task's
+            metrics at the end of each chunk; "watched", if something was.
         carry: parameters and all else at the end, with a leading axis of seeds.
     """
 
     steps: np.ndarray
-    loss: np.ndarray
-    task: dict[str, np.ndarray]
-    watched: np.ndarray
+    values: dict[str, np.ndarray]
     carry: Any
 
 
 def curves(
-    made: Trainer,
+    trainer: Trainer,
     seeds: int,
     chunks: int,
     progress: Progress,
-    watch: Callable[[int, Any], Any] = lambda step, carry: (),
+    watch: Callable[[int, Any], Any] | None = None,
 ) -> Curves:
     """Trains all seeds and keeps their curves.
 
     Args:
-        made: the training loop.
-        seeds: how many.
-        chunks: how many dispatches of `made.steps` time steps.
-        progress: where it goes on, and where how far it is goes.
-        watch: called with the time step and the carry after every chunk; gives a number per seed.
+        trainer: the training loop.
+        seeds: number of seeds.
+        chunks: number of dispatches of `trainer.steps` time steps.
+        progress: where an unfinished training is kept, and is continued from.
+        watch: called with the time step and the carry after every chunk; returns a number per seed.
     """
-    keys, init = jax.random.split(jax.random.key(0), seeds), partial(map_sequentially, made.init)
-    carry, seen = progress.load(jax.eval_shape(init, keys)) or (jit_unoptimised(init)(keys), [])
-    compiled = jit_fast_compile if made.steps * chunks < _FEW else jax.jit
-    chunk = compiled(jax.vmap(made.chunk), donate_argnums=0)
-    while len(seen) < chunks:
-        carry, metrics = chunk(carry)
-        watched = watch((len(seen) + 1) * made.steps, carry)
-        last = {name: np.asarray(value)[:, -1].tolist() for name, value in metrics.task.items()}
-        seen.append([np.asarray(metrics.loss).tolist(), last, np.asarray(watched).tolist()])
-        progress.keep(carry, seen)
-    loss, task, watched = zip(*seen, strict=True)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    earlier = progress.load(jax.eval_shape(partial(map_sequentially, trainer.init), keys))
+    records: list[dict[str, Any]] = earlier[1] if earlier else []
+    training = advance(
+        trainer,
+        keys,
+        chunks,
+        start=(earlier[0], records[-1]) if earlier else None,
+        jit=jit_fast_compile if trainer.steps * chunks < _FEW else jax.jit,
+    )
+    carry, _ = next(training)
+    for carry, record in training:
+        if watch:
+            record["watched"] = np.asarray(watch(record["step"], carry)).tolist()
+        records.append(record)
+        progress.keep(carry, records)
+    per_seed = records[0].keys() - {"step", "seconds", "raised", "info"}
     return Curves(
-        steps=made.steps * np.arange(1, chunks + 1),
-        loss=np.transpose(loss),
-        task={name: np.transpose([last[name] for last in task]) for name in task[0]},
-        watched=np.transpose(watched),
+        steps=np.array([record["step"] for record in records]),
+        values={name: np.transpose([record[name] for record in records]) for name in per_seed},
         carry=carry,
     )

@@ -11,9 +11,9 @@ import optax
 
 from foretrace import tasks
 from foretrace._xla import jit_unoptimised
-from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported
-from foretrace.experiments._frozen import highway
+from foretrace.experiments._fixed_networks import highway
+from foretrace.experiments._gradient_error import estimator, phases
 from foretrace.plotting import Chart, Line
 from foretrace.training import trainer
 
@@ -35,7 +35,7 @@ def _program(settings: dict[str, Any], label: str, length: int) -> _Program:
     learner = estimator(cell, label if window == 1 else f"tbptt:{length}")
     every = window if label == _BPTT else 1
     whole = max(window, phases(learner).length)
-    made = trainer(
+    training = trainer(
         cell,
         learner,
         task,
@@ -45,34 +45,34 @@ def _program(settings: dict[str, Any], label: str, length: int) -> _Program:
         update_every=every,
         clip=1.0,
     )
-    start = jit_unoptimised(made.init)(jax.random.key(0))
-    compiled = jax.jit(lambda carry: made.chunk(carry)[0], donate_argnums=0).lower(start).compile()
+    start = jit_unoptimised(training.init)(jax.random.key(0))
+    compiled = jax.jit(lambda carry: training.chunk(carry)[0], donate_argnums=0).lower(start).compile()
     used: Any = compiled.memory_analysis()
     reserved = used.argument_size_in_bytes + used.temp_size_in_bytes
-    return _Program(compiled, start, made.steps, reserved)
+    return _Program(compiled, start, training.steps, reserved)
 
 
 def _seconds(program: _Program, length: int, repeats: int) -> float:
     """Least time of a step over some chunks, the copy task being `length` steps long; after a warm-up."""
     streams = program.start.streams
     stage = streams.task._replace(curriculum=jnp.int32((length - 2) // 2))
-    # Copies: what is donated is gone, and may not share a buffer.
+    # Copies: a donated array is gone, and two may not share a buffer.
     carry = jax.tree.map(jnp.copy, program.start._replace(streams=streams._replace(task=stage)))
-    taken = []
+    seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         carry = jax.block_until_ready(program.run(carry))
-        taken.append((time.perf_counter() - start) / program.steps)
-    return min(taken[1:])
+        seconds.append((time.perf_counter() - start) / program.steps)
+    return min(seconds[1:])
 
 
 def _run(settings, say, part):
     result: dict[str, Any] = {"lengths": settings["lengths"], "bytes": {}, "us": {}}
     for label in (*settings["learners"], _BPTT, _ONLINE):
-        used, taken = part(label, partial(_measure, settings, label))
-        result["bytes"][label], result["us"][label] = used, taken
-        megabytes, us = f"{used[0] / 1e6:.3g} to {used[-1] / 1e6:.3g} MB", np.min(taken, axis=0)
-        say(f"{label}: {megabytes}, {us[0]:.3g} to {us[-1]:.3g} microseconds per step")
+        used, us = part(label, partial(_measure, settings, label))
+        result["bytes"][label], result["us"][label] = used, us
+        megabytes, least = f"{used[0] / 1e6:.3g} to {used[-1] / 1e6:.3g} MB", np.min(us, axis=0)
+        say(f"{label}: {megabytes}, {least[0]:.3g} to {least[-1]:.3g} microseconds per step")
     return result
 
 
@@ -81,12 +81,12 @@ def _measure(settings, label):
     lengths = settings["lengths"]
     if label in (_BPTT, _ONLINE):
         programs = [_program(settings, label, length) for length in lengths]
-    else:  # what is online is one and the same program for every length
+    else:  # an online learner is the same program for every length
         programs = [_program(settings, label, lengths[0])] * len(lengths)
-    # In turns, so that what else the machine does falls on all lengths.
+    # In turns, so that other load of the machine falls on all lengths.
     turn = list(zip(programs, lengths, strict=True))
-    taken = [[1e6 * _seconds(*each, 1) for each in turn] for _ in range(settings["seeds"])]
-    return [program.bytes for program in programs], taken
+    us = [[1e6 * _seconds(*each, 1) for each in turn] for _ in range(settings["seeds"])]
+    return [program.bytes for program in programs], us
 
 
 def _check(result):
@@ -135,10 +135,10 @@ def _table(result):
 def _charts(result):
     lengths = result["lengths"]
     mega = [Line(label, lengths, [np.array(used) / 1e6]) for label, used in result["bytes"].items()]
-    taken = [Line(label, lengths, us) for label, us in result["us"].items()]
+    times = [Line(label, lengths, us) for label, us in result["us"].items()]
     return [
         Chart("Memory of training, MB", "length of the dependency, steps", mega),
-        Chart("Time per step, microseconds", "length of the dependency, steps", taken),
+        Chart("Time per step, microseconds", "length of the dependency, steps", times),
     ]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from foretrace import learners
 from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
-from foretrace.experiments._estimator import Errors, errors, estimator
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._frozen import NETWORKS, highway, stream
+from foretrace.experiments._fixed_networks import NETWORKS, highway, stream
+from foretrace.experiments._gradient_error import Errors, errors, estimator
 from foretrace.plotting import Chart, Line
 from foretrace.runs._resumable import PartCache
 
@@ -40,30 +40,30 @@ def _measure(
     def streams():
         lasting = {"steps": settings["steps"], "training": settings["training"], "rate": settings["rate"]}
         make = partial(stream, kind, units, **lasting)
-        made = jit_fast_compile(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
-        lost = int(np.sum(~np.all(np.isfinite(np.asarray(made.credits)), axis=(1, 2))))
+        networks = jit_fast_compile(jax.vmap(make))(jax.random.split(jax.random.key(units), seeds))
+        lost = int(np.sum(~np.all(np.isfinite(np.asarray(networks.credits)), axis=(1, 2))))
         if lost:  # on a stream that is never reset the influence of an unstable network overflows
             raise UserError(
                 f"training must leave finite parameters; got {lost} of {seeds} networks ({kind}, {units} "
                 f"units) without after {settings['training']} steps; choose fewer, or a lower rate."
             )
-        return made
+        return networks
 
     def measure(label):
         signs = jax.random.split(jax.random.key(2 * units + 1), seeds)
-        seen = _compared(units, label, draws, block)(streams(), signs)
-        parts = (np.asarray(a, float)[:, : edges[-1]] for a in seen)
+        series = _compared(units, label, draws, block)(streams(), signs)
+        parts = (np.asarray(a, float)[:, : edges[-1]] for a in series)
         error, size, cosine = (np.add.reduceat(a, edges[:-1], axis=1) / np.diff(edges) for a in parts)
         return error / size, cosine
 
-    found = {}
+    noise = {}
     for label in settings["learners"]:
-        kept = part(f"{kind}, {units} units, {label}", partial(measure, label))
-        found[label] = tuple(np.array(a) for a in kept)
+        values = part(f"{kind}, {units} units, {label}", partial(measure, label))
+        noise[label] = tuple(np.array(a) for a in values)
         say(
-            f"{kind}, {units} units, {label}: relative variance {found[label][0][:, -1].mean():.3g} at last"
+            f"{kind}, {units} units, {label}: relative variance {noise[label][0][:, -1].mean():.3g} at last"
         )
-    return found
+    return noise
 
 
 @cache
@@ -86,8 +86,8 @@ def _run_time(settings, say, part):
     times = [float(np.sqrt((a + 1) * b)) for a, b in pairwise(edges)]
     result: dict[str, Any] = {"times": times}
     for kind in settings["networks"]:
-        seen = _measure(kind, settings["units"], settings, edges, say, part)
-        result[kind] = {label: {"variance": v, "cosine": c} for label, (v, c) in seen.items()}
+        noise = _measure(kind, settings["units"], settings, edges, say, part)
+        result[kind] = {label: {"variance": v, "cosine": c} for label, (v, c) in noise.items()}
     return result
 
 
@@ -95,11 +95,11 @@ def _run_size(settings, say, part):
     result: dict[str, Any] = {"units": list(settings["units"])}
     second = np.array([settings["steps"] // 2, settings["steps"]])
     for kind in settings["networks"]:
-        seen = [_measure(kind, units, settings, second, say, part) for units in settings["units"]]
+        sizes = [_measure(kind, units, settings, second, say, part) for units in settings["units"]]
         result[kind] = {
             label: {
-                "variance": np.concatenate([found[label][0] for found in seen], axis=1),
-                "cosine": np.concatenate([found[label][1] for found in seen], axis=1),
+                "variance": np.concatenate([noise[label][0] for noise in sizes], axis=1),
+                "cosine": np.concatenate([noise[label][1] for noise in sizes], axis=1),
             }
             for label in settings["learners"]
         }
@@ -120,13 +120,13 @@ def _check_time(result):
     times = np.array(result["times"])
     late, settled = times > times[-1] / 10, times > times[-1] / 100
     findings = []
-    for kind, found in _networks(result):
-        variance = {label: np.mean(np.array(v["variance"])[:, late]) for label, v in found.items()}
-        cosine = {label: np.mean(np.array(v["cosine"])[:, late]) for label, v in found.items()}
+    for kind, noise in _networks(result):
+        variance = {label: np.mean(np.array(v["variance"])[:, late]) for label, v in noise.items()}
+        cosine = {label: np.mean(np.array(v["cosine"])[:, late]) for label, v in noise.items()}
         findings.append(_ordered(f"{kind}, last decade of time", variance, cosine))
         steepest = {
             label: slope(times[settled], np.array(v["variance"])[:, settled])
-            for label, v in found.items()
+            for label, v in noise.items()
             if variance[label] > _ROUNDING
         }
         findings.append(
@@ -141,9 +141,9 @@ def _check_time(result):
 
 def _check_size(result):
     units, findings = result["units"], []
-    for kind, found in _networks(result):
-        variance = {label: np.array(v["variance"]) for label, v in found.items()}
-        cosine = {label: np.mean(v["cosine"], axis=0) for label, v in found.items()}
+    for kind, noise in _networks(result):
+        variance = {label: np.array(v["variance"]) for label, v in noise.items()}
+        cosine = {label: np.mean(v["cosine"], axis=0) for label, v in noise.items()}
         for index, n in enumerate(units):
             means = {label: np.mean(v[:, index]) for label, v in variance.items()}
             ordered = _ordered(f"{kind}, {n} units", means, {k: v[index] for k, v in cosine.items()})
@@ -164,8 +164,8 @@ def _ordered(where, variance, cosine):
     ok = max((label for label in variance if label.startswith("ok")), key=lambda label: variance[label])
     names = (ok, "kf_rtrl", "uoro")
     holds = variance[ok] < variance["kf_rtrl"] < variance["uoro"] and cosine["kf_rtrl"] > cosine["uoro"]
-    seen = ", ".join(f"{n} {variance[n]:.2g} (cosine {cosine[n]:.2f})" for n in names)
-    return Finding(f"{where}: relative variance OK < KF-RTRL < UORO", bool(holds), seen)
+    measured = ", ".join(f"{n} {variance[n]:.2g} (cosine {cosine[n]:.2f})" for n in names)
+    return Finding(f"{where}: relative variance OK < KF-RTRL < UORO", bool(holds), measured)
 
 
 def _slopes(fits):
@@ -176,8 +176,8 @@ def _table_time(result):
     rows = [("network", "learner", "relative variance, last decade", "cosine", "exponent of t")]
     times = np.array(result["times"])
     late, settled = times > times[-1] / 10, times > times[-1] / 100
-    for kind, found in _networks(result):
-        for label, values in found.items():
+    for kind, noise in _networks(result):
+        for label, values in noise.items():
             variance, cosine = (np.array(values[key]) for key in ("variance", "cosine"))
             fit = _slopes({"": slope(times[settled], variance[:, settled])}).strip()
             rounding = variance[:, late].mean() < _ROUNDING
@@ -197,8 +197,8 @@ def _table_size(result):
     units = result["units"]
     rows = [("network", "learner", *(f"n = {n}" for n in units), "exponent of n", "theory")]
     theory = {"uoro": "1", "kf_rtrl": "0", "uoro / kf_rtrl": "1"}
-    for kind, found in _networks(result):
-        variances = {label: np.array(values["variance"]) for label, values in found.items()}
+    for kind, noise in _networks(result):
+        variances = {label: np.array(values["variance"]) for label, values in noise.items()}
         variances["uoro / kf_rtrl"] = variances["uoro"] / variances["kf_rtrl"]
         for label, variance in variances.items():
             cells = ["rounding" if v.mean() < _ROUNDING else f"{v.mean():.3g}" for v in variance.T]
@@ -209,28 +209,28 @@ def _table_size(result):
 
 def _charts_time(result):
     times, charts = result["times"], []
-    for kind, found in _networks(result):
-        lines = [Line(label, times, values["variance"]) for label, values in found.items()]
+    for kind, noise in _networks(result):
+        lines = [Line(label, times, values["variance"]) for label, values in noise.items()]
         title = f"Relative variance, {kind}"
         charts.append(Chart(title, "time step", lines, floor=1e-6))
-    for kind, found in _networks(result):
-        lines = [Line(label, times, values["cosine"]) for label, values in found.items()]
+    for kind, noise in _networks(result):
+        lines = [Line(label, times, values["cosine"]) for label, values in noise.items()]
         charts.append(Chart(f"Cosine with exact RTRL, {kind}", "time step", lines, ("x",), 0, 1.03))
     return charts
 
 
 def _charts_size(result):
     units, charts = result["units"], []
-    for kind, found in _networks(result):
-        lines = [Line(label, units, values["variance"]) for label, values in found.items()]
+    for kind, noise in _networks(result):
+        lines = [Line(label, units, values["variance"]) for label, values in noise.items()]
         for label, power in (("uoro", 1), ("kf_rtrl", 0)):
-            start = float(np.mean(found[label]["variance"], axis=0)[0])
-            drawn = [[0.55 * start * (n / units[0]) ** power for n in units]]
-            lines.append(Line(f"theory, slope {power}", units, drawn, theory=True))
+            start = float(np.mean(noise[label]["variance"], axis=0)[0])
+            slope_line = [[0.55 * start * (n / units[0]) ** power for n in units]]
+            lines.append(Line(f"theory, slope {power}", units, slope_line, theory=True))
         title = f"Relative variance, {kind}"
         charts.append(Chart(title, "units n", lines, log=("x2", "y"), floor=1e-6))
-    for kind, found in _networks(result):
-        lines = [Line(label, units, values["cosine"]) for label, values in found.items()]
+    for kind, noise in _networks(result):
+        lines = [Line(label, units, values["cosine"]) for label, values in noise.items()]
         charts.append(Chart(f"Cosine with exact RTRL, {kind}", "units n", lines, ("x2",), 0, 1.03))
     return charts
 

@@ -12,9 +12,9 @@ from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import estimator, flat, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._frozen import endless, follow
+from foretrace.experiments._fixed_networks import endless, follow
+from foretrace.experiments._gradient_error import estimator, flat, phases
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -40,11 +40,11 @@ def _run(settings, say, part):
         frozen = cache(partial(_frozen, settings, task))
         result[name] = {}
         for label in settings["learners"]:
-            found = part.long(f"{name}, {label}", partial(_measure, settings, name, task, label, frozen))
-            result[name][label] = found
+            values = part.long(f"{name}, {label}", partial(_measure, settings, name, task, label, frozen))
+            result[name][label] = values
             say(
-                f"{name}, {label}: cosine {mean_spread(found['cosine'])}, "
-                f"{_SHOWN[name]} {mean_spread(found['learnt'])}"
+                f"{name}, {label}: cosine {mean_spread(values['cosine'])}, "
+                f"{_SHOWN[name]} {mean_spread(values['learnt'])}"
             )
     return result
 
@@ -52,13 +52,13 @@ def _run(settings, say, part):
 def _frozen(settings, task):
     """Networks half way through learning, frozen, the stream that each of them sees, exact gradients."""
     cell, steps = _cell(settings, task), settings["cosine_steps"]
-    made = trainer(
+    training = trainer(
         cell, learners.rtrl(cell, block=_EXACT), endless(task), optax.adam(settings["rate"]),
         lanes=settings["lanes"], steps=chunks_for(settings["steps"] // 2, _EXACT, 10**9)[0], clip=1.0,
     )  # fmt: skip
 
     def one(key):
-        carry = made.chunk(made.init(key))[0]
+        carry = training.chunk(training.init(key))[0]
         start = task.init(jax.random.fold_in(key, 1), 1)
         if hasattr(start, "curriculum"):  # strings as long as the network has learned to copy
             start = start._replace(curriculum=carry.streams.task.curriculum)
@@ -82,14 +82,14 @@ def _gradients(settings, learner, streams):
         return jax.lax.scan(step, learner.init(key, params), (xs, credits))[1]
 
     keys = jax.random.split(jax.random.key(6), settings["seeds"])
-    return np.asarray(jit_fast_compile(lambda given: jax.lax.map(one, given))((streams, keys)))
+    return np.asarray(jit_fast_compile(lambda pairs: jax.lax.map(one, pairs))((streams, keys)))
 
 
-def _cosine(found, exact):
+def _cosine(gradients, exact):
     """Mean over steps but the first ones, which have no past to speak of; 0 for no gradient, (seeds,)."""
-    products = np.sum(found * exact, axis=2)
-    lengths = np.linalg.norm(found, axis=2) * np.linalg.norm(exact, axis=2)
-    return np.mean((products / np.where(lengths > 0, lengths, 1))[:, found.shape[1] // 4 :], axis=1)
+    products = np.sum(gradients * exact, axis=2)
+    lengths = np.linalg.norm(gradients, axis=2) * np.linalg.norm(exact, axis=2)
+    return np.mean((products / np.where(lengths > 0, lengths, 1))[:, gradients.shape[1] // 4 :], axis=1)
 
 
 def _measure(settings, name, task, label, frozen, progress):
@@ -102,23 +102,25 @@ def _measure(settings, name, task, label, frozen, progress):
         settings["steps"], max(every, phases(learner).length), settings["steps"] // 20
     )
     rate = settings["rates"].get(label, settings["rate"])
-    made = trainer(
+    training = trainer(
         cell, learner, task, optax.adam(optax.linear_schedule(rate, 0.0, steps * chunks // every)),
         lanes=settings["lanes"], steps=steps, update_every=every, clip=1.0,
     )  # fmt: skip
-    found = curves(made, settings["seeds"], chunks, progress)
-    learnt = found.task["T"][:, -1] if name == "copy" else found.loss[:, -2:].mean(axis=1)
-    return {"cosine": cosine, "learnt": learnt}
+    curve = curves(training, settings["seeds"], chunks, progress)
+    score = (
+        curve.values["T"][:, -1] if name == "copy" else curve.values[task.loss.name][:, -2:].mean(axis=1)
+    )
+    return {"cosine": cosine, "learnt": score}
 
 
-def _means(result: dict[str, Any], name: str, what: str) -> dict[str, float]:
-    return {label: float(np.mean(found[what])) for label, found in result[name].items()}
+def _means(result: dict[str, Any], name: str, key: str) -> dict[str, float]:
+    return {label: float(np.mean(values[key])) for label, values in result[name].items()}
 
 
 def _check(result):
     findings = []
     for name in _TASKS:
-        cosine, learnt = _means(result, name, "cosine"), _means(result, name, "learnt")
+        cosine, score = _means(result, name, "cosine"), _means(result, name, "learnt")
         noisy = ("ok:8/16", "kf_rtrl", "uoro")
         findings.append(
             Finding(
@@ -132,19 +134,19 @@ def _check(result):
             findings.append(
                 Finding(
                     f"{name}: ok:8/16 learns more than {other}",
-                    sign * learnt["ok:8/16"] > sign * learnt[other],
-                    f"{_SHOWN[name]}: {learnt['ok:8/16']:.3g} against {learnt[other]:.3g}",
+                    sign * score["ok:8/16"] > sign * score[other],
+                    f"{_SHOWN[name]}: {score['ok:8/16']:.3g} against {score[other]:.3g}",
                 )
             )
     return findings
 
 
 def _table(result):
-    heads = [f"{name}: {what}" for name in result for what in ("cosine", _SHOWN[name])]
+    heads = [f"{name}: {column}" for name in result for column in ("cosine", _SHOWN[name])]
     rows = [("learner", *heads)]
     for label in next(iter(result.values())):
-        found = [result[name][label][what] for name in result for what in ("cosine", "learnt")]
-        rows.append((label, *(mean_spread(values, 2) for values in found)))
+        columns = [result[name][label][key] for name in result for key in ("cosine", "learnt")]
+        rows.append((label, *(mean_spread(values, 2) for values in columns)))
     return rows
 
 
@@ -154,11 +156,11 @@ def _charts(result):
             _SHOWN[name].capitalize(), "cosine with the exact gradient",
             [
                 Line(label, [np.mean(v["cosine"])], np.array(v["learnt"])[:, None])
-                for label, v in found.items()
+                for label, v in values.items()
             ],
             log=() if name == "copy" else ("y",), points=True,
         )
-        for name, found in result.items()
+        for name, values in result.items()
     ]  # fmt: skip
 
 

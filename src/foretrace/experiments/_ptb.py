@@ -12,8 +12,8 @@ from foretrace import cells, tasks
 from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.experiments._gradient_error import estimator, phases
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, evaluation, trainer
 
@@ -59,29 +59,29 @@ def _run(settings, say, part):
     task = tasks.text(corpus, reset=100)
     say(f"text: {name}, {len(corpus.symbols):,} characters to learn from, {len(corpus.alphabet)} symbols")
     result: dict[str, Any] = {"text": name, "groups": {}}
-    for key, given in settings["groups"].items():
-        cell = cells.highway(hidden=given["units"], inputs=task.inputs)
+    for key, options in settings["groups"].items():
+        cell = cells.highway(hidden=options["units"], inputs=task.inputs)
         on_texts = [jit_fast_compile(jax.vmap(evaluation(cell, task, text))) for text in (valid, test)]
-        # What stands after a comma only says when its turn comes.
-        empty = {"lanes": given["lanes"], "units": given["units"], "learners": {}}
-        found = result["groups"].setdefault(key.partition(",")[0], empty)["learners"]
-        for label, length in given["learners"].items():
+        # The words after a comma keep two keys of one group apart; they are in the order of running.
+        empty = {"lanes": options["lanes"], "units": options["units"], "learners": {}}
+        learners = result["groups"].setdefault(key.partition(",")[0], empty)["learners"]
+        for label, length in options["learners"].items():
             learn = partial(
-                _learn, cell, task, {"seeds": settings["seeds"]} | given, label, length, on_texts, say
+                _learn, cell, task, {"seeds": settings["seeds"]} | options, label, length, on_texts, say
             )
-            found[label] = part.long(f"{key}: {label}", learn)
+            learners[label] = part.long(f"{key}: {label}", learn)
     return result
 
 
-def _learn(cell, task, given, label, length, on_texts, say, progress):
+def _learn(cell, task, options, label, length, on_texts, say, progress):
     """Bits of every seed: on the validation text while one learner learns, on the test text at the end."""
     learner = estimator(cell, label)
     whole = phases(learner).length
     online = not label.startswith("tbptt")
-    steps, chunks = chunks_for(length, whole, given["valid_every"])
-    made = trainer(
-        cell, learner, task, optax.adam(given["rates"].get(label, given["rate"])),
-        lanes=given["lanes"], steps=steps, update_every=1 if online else whole, clip=given["clip"],
+    steps, chunks = chunks_for(length, whole, options["valid_every"])
+    training = trainer(
+        cell, learner, task, optax.adam(options["rates"].get(label, options["rate"])),
+        lanes=options["lanes"], steps=steps, update_every=1 if online else whole, clip=options["clip"],
     )  # fmt: skip
     on_valid, on_test = on_texts
 
@@ -91,30 +91,30 @@ def _learn(cell, task, given, label, length, on_texts, say, progress):
             say(f"{label}, {step:,} steps: {mean_spread(bits, 4)} bits on validation text")
         return bits
 
-    seen = curves(made, given["seeds"], chunks, progress, watch)
-    return {"steps": seen.steps, "valid": seen.watched, "test": on_test(seen.carry.params)}
+    curve = curves(training, options["seeds"], chunks, progress, watch)
+    return {"steps": curve.steps, "valid": curve.values["watched"], "test": on_test(curve.carry.params)}
 
 
-def _at(found: dict[str, Any], step: int | None = None) -> np.ndarray:
+def _at(curve: dict[str, Any], step: int | None = None) -> np.ndarray:
     """Validation bits of every seed at a time step, the last one by default."""
-    steps = np.array(found["steps"])
+    steps = np.array(curve["steps"])
     index = len(steps) - 1 if step is None else int(np.argmin(abs(steps - step)))
-    return np.array(found["valid"])[:, index]
+    return np.array(curve["valid"])[:, index]
 
 
-def _authors(found: dict[str, Any], last: int) -> dict[int, float]:
+def _authors(group: dict[str, Any], last: int) -> dict[int, float]:
     """Bits of the authors' runs at time steps up to the last one; none for networks of another size."""
-    return {step: bits for step, bits in _AUTHORS.items() if found["units"] == 256 and step <= 1.01 * last}
+    return {step: bits for step, bits in _AUTHORS.items() if group["units"] == 256 and step <= 1.01 * last}
 
 
-def _as_authors(found):
+def _as_authors(group):
     """Whether 8-OK is where the authors' runs were, and with a block where it is without."""
-    learners, findings = found["learners"], []
+    learners, findings = group["learners"], []
     for label in (label for label in learners if label.partition("/")[0] == "ok:8"):
         values, plain = learners[label], learners.get("ok:8")
         last = values["steps"][-1]
         near = partial(_near, label, values)
-        findings += [near(step, bits, "the authors' 8-OK") for step, bits in _authors(found, last).items()]
+        findings += [near(step, bits, "the authors' 8-OK") for step, bits in _authors(group, last).items()]
         if label != "ok:8" and plain:
             last = min(last, plain["steps"][-1])
             findings.append(near(last, float(np.mean(_at(plain, last))), "block 1"))
@@ -135,27 +135,27 @@ def _near(label, values, step, bits, whose):
 
 def _check(result):
     findings = []
-    for found in result["groups"].values():
-        learners = found["learners"]
-        findings += _as_authors(found)
+    for group in result["groups"].values():
+        learners = group["learners"]
+        findings += _as_authors(group)
         if "kf_rtrl" not in learners:
             continue
         end = {label: float(np.mean(_at(values))) for label, values in learners.items()}
         ok = next(label for label in end if label.startswith("ok"))
         for a, b, factor in ((ok, "kf_rtrl", 1), ("kf_rtrl", "uoro", 1), (ok, "tbptt:25", 1.03)):
             claim = f"{a} is below {b}" if factor == 1 else f"{a} is within 3 % of {b}, or below"
-            seen = f"{end[a]:.3f} against {end[b]:.3f} bits per character"
-            findings.append(Finding(f"{found['units']} units: {claim}", end[a] < factor * end[b], seen))
+            measured = f"{end[a]:.3f} against {end[b]:.3f} bits per character"
+            findings.append(Finding(f"{group['units']} units: {claim}", end[a] < factor * end[b], measured))
     return findings
 
 
 def _table(result):
     rows = [("learner", "units, lanes", "time steps", "validation", "test", "authors' 8-OK there")]
-    for found in result["groups"].values():
-        size = f"{found['units']}, {found['lanes']}"
-        for label, values in found["learners"].items():
+    for group in result["groups"].values():
+        size = f"{group['units']}, {group['lanes']}"
+        for label, values in group["learners"].items():
             steps = values["steps"]
-            marks = list(_authors(found, steps[-1]))
+            marks = list(_authors(group, steps[-1]))
             for step in marks:
                 if abs(step - steps[-1]) > 0.01 * step:
                     ours = mean_spread(_at(values, step), 4)
@@ -168,15 +168,15 @@ def _table(result):
 
 def _charts(result):
     charts = []
-    for found in result["groups"].values():
-        lines = [Line(label, v["steps"], v["valid"]) for label, v in found["learners"].items()]
+    for group in result["groups"].values():
+        lines = [Line(label, v["steps"], v["valid"]) for label, v in group["learners"].items()]
         last = int(max(line.x[-1] for line in lines))
-        known = _authors(found, last)
+        known = _authors(group, last)
         if known:
             lines.append(Line("the authors' ok:8", list(known), [list(known.values())], theory=True))
         # Over a decade or two of time, the papers' axis; else a plain one.
         log = ("x",) if last > 30 * lines[0].x[0] else ()
-        title = f"Validation bits per character, {found['units']} units"
+        title = f"Validation bits per character, {group['units']} units"
         ceiling = 5.0 if max(np.max(line.y) for line in lines) > 5 else None
         charts.append(Chart(title, "time steps", lines, log, ceiling=ceiling))
     return charts
@@ -205,7 +205,7 @@ _THEIRS = (
 )
 _DEVIATIONS = (
     "Scale quick needs no data: it reads the documentation that comes with Python (which differs from "
-    "version to version) unless --data is given; it has 32 units.",
+    "version to version) unless --data is options; it has 32 units.",
     "Validation reads 64 stretches side by side instead of 2, each from a fresh hidden state.",
     "The authors clip the norm of the recurrent weights' gradient, divided once more by the number of "
     "lanes, at a bound that it does not reach: `authors` clips nothing.",

@@ -49,7 +49,7 @@ def perform(
 def save(record: dict[str, Any], path: Path) -> None:
     """Writes a record to a file of its own, its lists of numbers in lines."""
     text = json.dumps(record, indent=2) + "\n"
-    path.write_text(re.sub(r"\[[^][{}\"]*\]", lambda found: " ".join(found[0].split()), text))
+    path.write_text(re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text))
 
 
 def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> None:
@@ -68,12 +68,12 @@ def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> N
 
 def load(folder: Path, experiment: Experiment) -> dict[str, dict[str, Any]]:
     """The records of an experiment in a folder, by scale; in the order quick, day, full."""
-    found = {}
+    records = {}
     for scale in SCALES:
         path = record_path(folder, experiment.name, scale)
         if path.exists():
-            found[scale] = _read(path, experiment)
-    return found
+            records[scale] = _read(path, experiment)
+    return records
 
 
 def record_path(folder: Path, name: str, scale: str) -> Path:

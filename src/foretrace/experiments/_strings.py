@@ -9,8 +9,8 @@ import optax
 
 from foretrace import cells, tasks
 from foretrace.experiments._curves import curves
-from foretrace.experiments._estimator import estimator, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
+from foretrace.experiments._gradient_error import estimator, phases
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -38,7 +38,7 @@ def _learn(settings, task, cell, label, progress):
         return settings["rate"] / (1 + settings["decay"] * (count * every) ** 0.5)
 
     steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 50)
-    made = trainer(
+    training = trainer(
         cell,
         learner,
         task,
@@ -48,8 +48,8 @@ def _learn(settings, task, cell, label, progress):
         update_every=every,
         clip=settings["clip"],
     )
-    found = curves(made, settings["seeds"], chunks, progress)
-    return {"steps": found.steps, "bits": found.loss}
+    curve = curves(training, settings["seeds"], chunks, progress)
+    return {"steps": curve.steps, "bits": curve.values["bits"]}
 
 
 def _late(result: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def _table(result):
 
 
 def _charts(result):
-    lines = [Line(label, found["steps"], found["bits"]) for label, found in result["learners"].items()]
+    lines = [Line(label, curve["steps"], curve["bits"]) for label, curve in result["learners"].items()]
     last = max(line.x[-1] for line in lines)
     lines.append(Line("entropy floor", [0, last], [[result["floor"]] * 2], theory=True))
     top = float(np.nanmax([np.mean(line.y, axis=0)[len(line.x) // 10] for line in lines]))

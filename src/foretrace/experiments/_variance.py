@@ -10,9 +10,9 @@ import numpy as np
 from foretrace import learners
 from foretrace._types import Cell, Learner
 from foretrace._xla import jit_fast_compile
-from foretrace.experiments._estimator import estimator, flat, phases
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._frozen import Stream, highway, stream
+from foretrace.experiments._fixed_networks import Stream, highway, stream
+from foretrace.experiments._gradient_error import estimator, flat, phases
 from foretrace.plotting import Chart, Line
 
 _PAPER = "Benzing et al., ICML 2019"

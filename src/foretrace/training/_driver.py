@@ -61,6 +61,7 @@ def advance(
     *,
     start: tuple[Carry, dict[str, Any]] | None = None,
     watch: CheckedChunk | None = None,
+    jit: Callable = jax.jit,
 ) -> Iterator[tuple[Carry, dict[str, Any]]]:
     """Trains as `run` does, from any carry, and yields what to go on from too.
 
@@ -71,6 +72,7 @@ def advance(
         measures: as for `run`.
         start: the carry and the record to go on from; the beginning unless given.
         watch: runs the chunks and looks at them; for one key.
+        jit: compiles the chunks where there is no `watch`.
 
     Yields:
         The start, then carry and record after every chunk. Without `watch` a carry is gone when the next
@@ -92,7 +94,7 @@ def advance(
         watch.compile(carry)
         go_on = watch
     else:
-        compiled = jax.jit(chunk, donate_argnums=0).lower(carry).compile()
+        compiled = jit(chunk, donate_argnums=0).lower(carry).compile()
 
         def go_on(carry, first, last):
             carry, metrics = compiled(carry)
