@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
 from foretrace.learners._engine._sparse import SparsePast
-from foretrace.structure._sparsity import find_reach
+from foretrace.structure._sparsity import find_sparsity
 from oracles import (
     CELLS,
     assert_close,
@@ -144,7 +144,7 @@ def test_a_dense_recurrence_keeps_its_matrices(name):
 def test_the_non_zeros_are_those_of_the_jacobian(x64, name):
     cell = DIAGONAL[name]()
     structure = ft.structure_of(cell, draw(cell))
-    reach, found = find_reach(structure), 0
+    reach, found = find_sparsity(structure), 0
     for seed in range(4):
         hidden, x = (jax.tree.map(lambda a: a[0], tree) for tree in stream(cell, 1, seed=seed)[::-1])
         flat = structure.ravel(hidden)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._jacobians import _by_rows, _patterns, transport
+from foretrace.structure._jacobians import RowByRow, find_patterns, jacobian_rule
 
 N, M = 5, 3
 
@@ -82,7 +82,7 @@ def whole(way, params, residuals, rows, cut=False):
 def test_jacobians_from_non_zeros_are_those_row_by_row(name):
     cell = (STRUCTURED | BY_ROWS)[name]()
     structure, *_ = point(cell, 0)
-    ways = transport(structure), _by_rows(structure)
+    ways = jacobian_rule(structure), RowByRow(structure)
     for seed in range(4):
         _, params, hidden, x, rows = point(cell, seed, structure)
         _, residuals = structure.forward(params, hidden, x)
@@ -99,11 +99,11 @@ def test_state_jacobian_is_jax_jacobian(name):
     _, residuals = structure.forward(params, hidden, x)
     step = lambda h: structure.ravel(cell.step(params, structure.unravel(h), x))  # noqa: E731
     expected = jax.jacobian(step)(hidden)
-    found, _, _ = transport(structure).jacobians(params, residuals)
+    found, _, _ = jacobian_rule(structure).jacobians(params, residuals)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    found, preacts, dense = whole(transport(structure), params, residuals, rows)
+    found, preacts, dense = whole(jacobian_rule(structure), params, residuals, rows)
     np.testing.assert_allclose(found, rows @ expected, atol=1e-4)
-    cut = whole(transport(structure), params, residuals, rows, cut=True)
+    cut = whole(jacobian_rule(structure), params, residuals, rows, cut=True)
     assert not jnp.any(cut[0])  # nothing comes from before, the step itself still counts
     for a, b in zip(jax.tree.leaves(cut[1:]), jax.tree.leaves((preacts, dense)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -113,12 +113,12 @@ def test_state_jacobian_is_jax_jacobian(name):
 def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
     cell = STRUCTURED[name]()
     structure, *_ = point(cell, 0)
-    patterns = _patterns(structure)
+    patterns = find_patterns(structure)
     assert patterns is not None
-    direct, slopes, preacts, fixed = patterns
-    # The factor of the weights is the state itself, but for one cell; masks are not looked into.
-    assert any(fixed) == (name in ("rnn", "highway", "lstm", "crossed"))
-    tangents = [len(p.seeds) for p in (direct, *slopes, *preacts) if p is not None]
+    beside, factors, preacts, fixed = patterns
+    # The factor of the weights is the state itself, but for one cell.
+    assert any(fixed) == (name != "scaled_input")
+    tangents = [len(p.seeds) for p in (beside, *factors.values(), *preacts)]
     assert max(tangents) <= 4
 
 
@@ -126,14 +126,14 @@ def test_a_cell_whose_preactivation_acts_elementwise_has_few_tangents(name):
 def test_a_cell_whose_preactivations_feed_each_other_goes_row_by_row(name):
     cell = BY_ROWS[name]()
     structure, *_ = point(cell, 0)
-    assert _patterns(structure) is None
+    assert find_patterns(structure) is None
 
 
 @pytest.mark.parametrize("name", ["rnn", "highway", "lstm"])
 def test_a_block_multiplies_by_whole_arrays_of_what_the_weights_read(name):
     cell = STRUCTURED[name]()
     structure, params, hidden, x, rows = point(cell, 0)
-    way = transport(structure)
+    way = jacobian_rule(structure)
     _, residuals = structure.forward(params, hidden, x)
     weights, values = way.weights(params), way.values(params, residuals)
     program = jax.make_jaxpr(way.step)(weights, values, rows, jnp.array(False)).jaxpr

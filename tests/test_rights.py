@@ -7,7 +7,7 @@ import pytest
 
 import foretrace as ft
 from foretrace.learners._engine._right_factors import Placed, Whole, mixed
-from foretrace.structure._jacobians import transport
+from foretrace.structure._jacobians import jacobian_rule
 
 CELLS = {
     "rnn": lambda: ft.cells.rnn(hidden=5, inputs=3),
@@ -22,7 +22,7 @@ def both(request):
     cell = CELLS[request.param]()
     params = cell.init(jax.random.key(0))
     structure = ft.structure_of(cell, params)
-    way = transport(structure)
+    way = jacobian_rule(structure)
     hidden = jax.random.normal(jax.random.key(1), (structure.state_size,))
     _, residuals = structure.forward(params, hidden, jnp.ones(3))
     _, slopes, _ = way.step(way.weights(params), way.values(params, residuals), None, jnp.array(False))

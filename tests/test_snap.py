@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._sparsity import find_reach, sets_within
+from foretrace.structure._sparsity import find_sparsity, sets_within
 from oracles import (
     CELLS,
     assert_close,
@@ -108,7 +108,7 @@ def test_it_is_rtrl_under_the_mask_of_its_order(x64, cell_name, order):
     structure = ft.structure_of(cell, params)
     kept = sum(
         np.sum(sets.rows[:, None] >= 0, axis=0)[0] @ np.sum(sets.columns >= 0, axis=0) * sets.width
-        for sets in sets_within(structure, find_reach(structure), order)
+        for sets in sets_within(structure, find_sparsity(structure), order)
     )
     assert kept == np.sum(mask)
 
@@ -164,7 +164,7 @@ def test_a_step_whose_places_move_is_taken_as_dense(x64):
     cell = user_cell(step, {"rows": (4, 3)}, hidden=jnp.zeros(3, precision()), inputs=1)
     params = draw(cell)
     structure = ft.structure_of(cell, params)
-    assert find_reach(structure).immediate[0].all()
+    assert find_sparsity(structure).immediate[0].all()
     xs, credits = jnp.array([[0.0], [3.0], [1.0], [3.0], [2.0]]), stream(cell, 5)[1]
     assert_close(
         run(ft.snap(cell, order=1), cell, params, xs, credits)[0], exact(cell, params, xs, credits)

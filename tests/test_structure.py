@@ -10,8 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
-from foretrace.structure._jacobians import transport
-from foretrace.structure._sparsity import find_reach
+from foretrace.structure._jacobians import find_patterns, jacobian_rule
+from foretrace.structure._sparsity import find_sparsity
 from foretrace.structure._structure import Structure
 from oracles import (
     CELLS,
@@ -395,8 +395,18 @@ def test_a_structure_is_found_once_whatever_is_built_on_it():
     ft.explain(cell)
     assert step.traces == 0
     assert ft.structure_of(cell, params) is structure
-    assert find_reach(structure) is find_reach(structure)
-    assert transport(structure) is transport(structure)
+    assert find_sparsity(structure) is find_sparsity(structure)
+    assert jacobian_rule(structure) is jacobian_rule(structure)
+
+
+def test_a_structure_is_found_whatever_flags_are_set():
+    cell = ft.cells.highway(hidden=3, inputs=2)
+    expected = find_patterns(ft.structure_of(cell))
+    with jax.debug_nans(True), jax.debug_infs(True):
+        structure = ft.structure_of(cell._replace(init=lambda key: cell.init(key)))
+        patterns, _ = find_patterns(structure), find_sparsity(structure)
+    for a, b in zip(jax.tree.leaves(patterns.preacts), jax.tree.leaves(expected.preacts), strict=True):
+        np.testing.assert_array_equal(a.places, b.places)
 
 
 def test_other_shapes_another_cell_and_another_precision_are_other_structures():

@@ -9,7 +9,14 @@ import jax
 from foretrace._checks import UserError
 from foretrace._types import Cell, Params
 from foretrace.structure._find import structure_of
-from foretrace.structure._sparsity import Reach, Sets, colours, find_reach, fits_sparse, sets_within
+from foretrace.structure._pattern import find_pattern
+from foretrace.structure._sparsity import (
+    ColumnSets,
+    Sparsity,
+    find_sparsity,
+    is_sparse_cheaper,
+    sets_within,
+)
 from foretrace.structure._structure import Structure
 
 _LEARNERS = (
@@ -116,7 +123,7 @@ class Explanation:
         leaves = jax.tree.unflatten(self.structure.treedef, self.structure.leaves)
         return sum(math.prod(leaf.shape) for leaf in self.structure.weights(leaves))
 
-    def _kept(self, learner: str, order: int) -> list[Sets] | None:
+    def _kept(self, learner: str, order: int) -> list[ColumnSets] | None:
         """What of the influence is kept entry by entry; None for a learner that keeps it another way."""
         key = learner, order
         if key not in self._memory:
@@ -124,15 +131,15 @@ class Explanation:
             if learner in ("snap", "sketch"):
                 found = sets_within(self.structure, self._reach, order if learner == "snap" else 1)
             elif learner in ("eprop", "rflo"):
-                found = sets_within(self.structure, self._reach, None, direct=True)
-            elif learner == "rtrl" and fits_sparse(self.structure, self._reach):
+                found = sets_within(self.structure, self._reach, None, without_weights=True)
+            elif learner == "rtrl" and is_sparse_cheaper(self.structure, self._reach):
                 found = sets_within(self.structure, self._reach, None)
             self._memory[key] = found
         return self._memory[key]
 
     @cached_property
-    def _reach(self) -> Reach:
-        return find_reach(self.structure)
+    def _reach(self) -> Sparsity:
+        return find_sparsity(self.structure)
 
     def best_block(self, learner: str, *, rank: int = 1, lanes: int = 1) -> int:
         """The block, a power of two up to 64, at which a step should take the least time.
@@ -218,7 +225,7 @@ class Explanation:
         """Of the state Jacobian: none beyond a pass where its rows can be found together."""
         weights = sum(f * z for f, z in self._sizes)
         state = self._reach.direct if learner in ("eprop", "rflo") else self._reach.state
-        if learner != "sketch" and colours(state) is not None:
+        if learner != "sketch" and find_pattern(state.T) is not None:
             return 4 * weights
         size = self.structure.state_size
         area = size * sum(z for _, z in self._sizes)

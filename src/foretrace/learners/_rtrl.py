@@ -10,7 +10,7 @@ from foretrace._types import Cell, Learner
 from foretrace.learners._engine._past import Past, Sensitivity, empty_dense, read_dense
 from foretrace.learners._engine._sparse import sparse_past
 from foretrace.learners._engine._window import engine
-from foretrace.structure._sparsity import find_reach, fits_sparse
+from foretrace.structure._sparsity import find_sparsity, is_sparse_cheaper
 from foretrace.structure._structure import Structure
 
 
@@ -71,8 +71,8 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     check_count("block", block, "1 is the classic algorithm")
 
     def past(structure):
-        reach = find_reach(structure)
-        if fits_sparse(structure, reach):
+        reach = find_sparsity(structure)
+        if is_sparse_cheaper(structure, reach):
             # Read before a step joins it, which spares the compiler to make its entries twice.
             return sparse_past(structure, reach, RTRLInfo())._replace(own_weights=True)
         return _dense_past(structure)

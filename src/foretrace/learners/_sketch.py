@@ -12,7 +12,9 @@ from foretrace._types import Cell, Learner
 from foretrace.learners._engine._past import Past
 from foretrace.learners._engine._sparse import advance, arriving, sensitivity
 from foretrace.learners._engine._window import engine
-from foretrace.structure._sparsity import Entries, Sets, find_reach, linearisation, sets_within
+from foretrace.structure._jacobians import linearisation
+from foretrace.structure._pattern import by_rows
+from foretrace.structure._sparsity import ColumnSets, find_sparsity, sets_within
 
 
 class SketchInfo(NamedTuple):
@@ -94,7 +96,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
 
     def past(structure):
-        reach, size, dtype = find_reach(structure), structure.state_size, structure.dtype
+        reach, size, dtype = find_sparsity(structure), structure.state_size, structure.dtype
         sets, linearise = sets_within(structure, reach, 1), linearisation(structure, reach)
         depth = min(rank, size)
         everywhere = np.ones((size, size), bool)
@@ -114,7 +116,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
 
         def step(past, params, residuals, transport, each):
             jacobian, *_ = transport.jacobians(params, residuals)
-            state = Entries(jacobian, np.arange(size), everywhere, False)
+            state = by_rows(jacobian, everywhere, np.arange(size))
             _, immediate = linearise(params, residuals, transport)
             moved = jacobian @ past.left
             leaks = [_leak(part, jacobian) for part in sets]
@@ -136,7 +138,7 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     return engine(cell, past, block)
 
 
-def _leak(part: Sets, jacobian: jax.Array) -> jax.Array:
+def _leak(part: ColumnSets, jacobian: jax.Array) -> jax.Array:
     """What the kept entries of every set pass on to rows that the set does not keep, (S, K, G)."""
     outside = np.ones((len(jacobian), part.rows.shape[1]), bool)
     for rows in part.rows:

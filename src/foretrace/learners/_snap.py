@@ -6,7 +6,7 @@ from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine._sparse import sparse_past
 from foretrace.learners._engine._window import engine
-from foretrace.structure._sparsity import find_reach
+from foretrace.structure._sparsity import find_sparsity
 
 
 class SnApInfo(NamedTuple):
@@ -60,7 +60,7 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
 
     def past(structure):
-        way = sparse_past(structure, find_reach(structure), SnApInfo(), steps=order)  # (1), (2), (3)
+        way = sparse_past(structure, find_sparsity(structure), SnApInfo(), steps=order)  # (1), (2), (3)
         return way._replace(at_once=True)
 
     return engine(cell, past, block)

@@ -1,6 +1,5 @@
-"""From a cell to its structure: traced, its groups found, checked against `jax.jvp`."""
+"""From a cell to its `Structure`: traces it, finds its groups, checks them against `jax.jvp`."""
 
-import dataclasses
 import math
 from functools import lru_cache
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from foretrace._checks import UserError, UserTypeError
-from foretrace._types import Cell, Input, Params
+from foretrace._types import Cell, Params
 from foretrace._xla import jit_unoptimised
-from foretrace.structure._program import Program
 from foretrace.structure._structure import Structure
 from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
 
@@ -84,7 +82,7 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
 
     state = jax.ShapeDtypeStruct(flat.shape, flat.dtype)
     trace = Trace(step, [leaf for _, leaf in paths], state, x_leaves)
-    found: dict[Any, list[Member]] = {}
+    by_preact: dict[Any, list[Member]] = {}
     dense, unused = [], []
     for i, (path, leaf) in enumerate(paths):
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
@@ -94,9 +92,10 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
             case str(reason):
                 dense.append(DenseLeaf(i, name, math.prod(leaf.shape), reason))
             case z, member:
-                found.setdefault(z, []).append(member)
+                by_preact.setdefault(z, []).append(member)
     groups = tuple(
-        Group(tuple(members), z, sum(m.rows for m in members), z.aval.size) for z, members in found.items()
+        Group(tuple(members), z, sum(m.rows for m in members), z.aval.size)
+        for z, members in by_preact.items()
     )
     structure = Structure(
         hidden=hidden,
@@ -110,10 +109,11 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         unused=tuple(unused),
         ravel=ravel,
         unravel=unravel,
-        _program=Program(trace, groups, dense),
+        _trace=trace,
     )
     with jax.ensure_compile_time_eval():
-        return dataclasses.replace(structure, point=_verify(structure, cell))
+        _verify(structure, cell)
+    return structure
 
 
 def _check_shapes(cell: Cell, params, hidden, x) -> None:
@@ -155,8 +155,8 @@ def shapes_of(tree) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
-    """Raises RuntimeError unless the structure gives `jax.jvp` in a random direction; says where it did."""
+def _verify(structure: Structure, cell: Cell) -> None:
+    """Raises RuntimeError unless the structure gives `jax.jvp` in a random direction."""
     rng = np.random.default_rng(0)  # draws here need no program to be compiled
 
     def noise(a, scale=1.0):
@@ -167,7 +167,7 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
         return a + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
     def points():
-        """Some way off the origin; near the cell's own values; there, for a step undefined elsewhere."""
+        """Points at some distance of the origin; near the cell's own values; there, the safest of all."""
         hidden, x = structure.ravel(cell.initial_hidden()), cell.example_input()
         away = [noise(leaf, 1 / max((1, *leaf.shape[:1])) ** 0.5) for leaf in structure.leaves]
         yield jax.tree.unflatten(structure.treedef, away), near(hidden), jax.tree.map(near, x)
@@ -179,26 +179,26 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
 
     @jit_unoptimised
     def compare(params, hidden, x, tangents):
-        """Norms of what is wrong, and what they are small against."""
+        """Norms of the differences of value and tangent, and of these themselves."""
         step = lambda p, h: structure.ravel(cell.step(p, structure.unravel(h), x))  # noqa: E731
         expected = jax.jvp(step, (params, hidden), tangents)
         new, residuals = structure.forward(params, hidden, x)
         leaves = jax.tree.leaves(tangents[0])
         rows = zip(structure.factors(residuals), structure.matrices(tangents[0]), strict=True)
-        got = structure.pushforward(
+        tangent = structure.pushforward(
             params,
             residuals,
             tangents[1],
             [f @ w.astype(f.dtype) for f, w in rows],
             [leaves[d.leaf] for d in structure.dense],
         )
-        wrong = [jnp.linalg.norm(a - b) for a, b in zip((new, got), expected, strict=True)]
-        return jnp.stack(wrong), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
+        errors = [jnp.linalg.norm(a - b) for a, b in zip((new, tangent), expected, strict=True)]
+        return jnp.stack(errors), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
 
     directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
     tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
-    for point in points():
-        wrong, size = (np.asarray(a) for a in compare(*point, tangents))
+    for point in points():  # a step may be undefined at some: the first finite one decides
+        error, size = (np.asarray(a) for a in compare(*point, tangents))
         if np.isfinite(size).all():
             break
     else:
@@ -206,9 +206,9 @@ def _verify(structure: Structure, cell: Cell) -> tuple[Params, Any, Input]:
             "cell.example_input() must be an input at which the step and its derivative are finite; got "
             "infinities or NaN there and near it; give one from your data."
         )
-    if not (wrong <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
+    # A wrong factorisation errs by the size of the derivative itself, rounding by eps times a few.
+    if not (error <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
         raise RuntimeError(
             "the Kronecker structure found for this cell does not give its derivative; "
             "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."
         )
-    return point

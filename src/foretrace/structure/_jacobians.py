@@ -12,7 +12,8 @@ Any other cell gets its Jacobians row by row, by pulling back.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
@@ -21,41 +22,64 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Params
-from foretrace._xla import jit_unoptimised
 from foretrace.structure._pattern import (
+    Entries,
     Pattern,
+    by_rows,
     entries_of,
     find_pattern,
-    picked,
+    gathered_rows,
     rows_times,
     times_columns,
 )
+from foretrace.structure._sparsity import Sparsity, find_cut_sparsity
 from foretrace.structure._structure import Structure
 
-COLOURS = 8  # more tangents than this and a dense product is as cheap
 
-
-class Transport(NamedTuple):
+class JacobianRule(ABC):
     """Maps rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
 
-    In parts, so that a block makes once what it needs at every step, and its large matrices where it wants
-    them and not inside its loop.
-
-    Attributes:
-        weights: `params -> weights`, what of the parameters `step` reads, as it wants it.
-        values: `(params, residuals) -> values`, the values of one step, which are few.
-        step: `(weights, values, Q, cut) -> (Q state_jacobian (N, S), slopes, per dense leaf Q
-            immediate_jacobian (N, size))`; where the bool `cut`, nothing comes from the state before.
-        rights: `(slopes, Q) -> per group Q preact_jacobian (N, Z)`.
-        entries: `slopes -> per group (values (n,), their places (n,) in the flattened preact_jacobian)`,
-            the places fixed and all different, all else zero; None where they are not known.
+    Split into several functions, so that a block can make once what it needs at every step, and can choose
+    where its large matrices are made, which is outside of its loop.
     """
 
-    weights: Callable[[Params], Any]
-    values: Callable[[Params, tuple], Any]
-    step: Callable[[Any, Any, jax.Array | None, jax.Array], tuple[jax.Array, Any, tuple[jax.Array, ...]]]
-    rights: Callable[[Any, jax.Array | None], tuple[jax.Array, ...]]
-    entries: Callable[[Any], tuple[tuple[jax.Array, np.ndarray], ...]] | None = None
+    def __init__(self, structure: Structure):
+        self.structure = structure
+
+    @abstractmethod
+    def weights(self, params: Params) -> Any:
+        """The part of the parameters that `step` reads, in the form in which it does."""
+
+    @abstractmethod
+    def values(self, params: Params, residuals: tuple) -> Any:
+        """The values of one step, few numbers."""
+
+    @abstractmethod
+    def step(
+        self, weights: Any, values: Any, rows: jax.Array | None, cut: jax.Array
+    ) -> tuple[jax.Array, Any, tuple[jax.Array, ...]]:
+        """Rows through one step.
+
+        Args:
+            weights: of `weights`.
+            values: of `values`.
+            rows: Q.
+            cut: bool; where it is true, nothing comes from the state before.
+
+        Returns:
+            Q state_jacobian (N, S), slopes, and per dense leaf Q immediate_jacobian (N, size).
+        """
+
+    @abstractmethod
+    def rights(self, slopes: Any, rows: jax.Array | None) -> tuple[jax.Array, ...]:
+        """Per group Q preact_jacobian (N, Z)."""
+
+    def entries(self, slopes: Any) -> tuple[tuple[jax.Array, np.ndarray], ...] | None:
+        """Per group the entries (n,) of preact_jacobian and their places (n,) in the flattened matrix.
+
+        Places are fixed and all different, all other entries are zero; None where they are not known.
+        """
+        del slopes
 
     def jacobians(
         self, params: Params, residuals: tuple
@@ -66,184 +90,240 @@ class Transport(NamedTuple):
         return state, self.rights(slopes, None), dense
 
 
-@lru_cache(maxsize=64)
-def transport(structure: Structure) -> Transport:
-    """The structure's `Transport`, from non-zeros where they have fixed places, else row by row."""
-    with jax.ensure_compile_time_eval():
-        patterns = _patterns(structure)
-    return _by_rows(structure) if patterns is None else _by_entries(structure, *patterns)
+@lru_cache(maxsize=64)  # as many as there are structures
+def jacobian_rule(structure: Structure) -> JacobianRule:
+    """The rule from non-zeros where these have fixed places, else row by row."""
+    patterns = find_patterns(structure)
+    return RowByRow(structure) if patterns is None else FromEntries(structure, patterns)
 
 
-def _by_rows(structure: Structure) -> Transport:
-    pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
+class RowByRow(JacobianRule):
+    """Pulls every row back through the step: for any cell."""
 
-    def step(params, residuals, rows, cut):
+    def weights(self, params: Params) -> Params:
+        """The parameters."""
+        return params
+
+    def values(self, params: Params, residuals: tuple) -> tuple:
+        """The residuals."""
+        return residuals
+
+    def step(self, weights, values, rows, cut):
+        """See `JacobianRule`; the slopes are the products with preact_jacobian."""
+        structure = self.structure
         rows = jnp.eye(structure.state_size, dtype=structure.dtype) if rows is None else rows
-        state, preacts, dense = pullback(params, residuals, rows)
+        pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
+        state, preacts, dense = pullback(weights, values, rows)
         dense = tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
         return jnp.where(cut, 0, state), preacts, dense
 
-    return Transport(
-        lambda params: params,
-        lambda params, residuals: residuals,
-        step,
-        lambda preacts, rows: preacts,
-    )
+    def rights(self, slopes, rows):
+        """The slopes."""
+        return slopes
 
 
-def _by_entries(
-    structure: Structure,
-    direct: Pattern,
-    factors: Sequence[Pattern | None],
-    preacts: Sequence[Pattern],
-    fixed: Sequence[bool],
-) -> Transport:
-    size, dtype = structure.state_size, structure.dtype
-    # Of every group, the members whose factor the state reaches: their rows, sign and place in `factors`.
-    members, index = [], 0
-    for group in structure.groups:
-        starts = itertools.accumulate((m.rows for m in group.members), initial=0)
-        members.append([])
-        for member, start in zip(group.members, starts, strict=False):
-            if member.transport is None:
-                continue
-            if factors[index] is not None:
-                members[-1].append((slice(start, start + member.rows), member.sign, index))
-            index += 1
+class Patterns(NamedTuple):
+    """Patterns of the Jacobians of a step cut at every z.
 
-    # The run of state entries that weights read, and every V there.
-    columns = [np.flatnonzero((p.rows >= 0).any(axis=0)) for p in factors if p is not None]
-    start = min((c[0] for c in columns), default=0)
-    stop = max((c[-1] for c in columns), default=-1) + 1
-    inputs = [p and p._replace(rows=p.rows[:, start:stop], colour=p.colour[start:stop]) for p in factors]
+    Attributes:
+        beside: of E.
+        factors: of V, by the place of the recurrent member; those that are zero are left out.
+        preacts: of C, per group.
+        fixed: per recurrent member, whether V is the same at every step.
+    """
 
-    def tangents(params, residuals, pattern, wrt, pick):
-        """(colours, rows) of what `pick` takes from the outputs of the cut program."""
-        seeds = jnp.asarray(pattern.seeds, dtype)
-        return jnp.stack([pick(structure.cut(params, residuals, wrt(seed))) for seed in seeds])
+    beside: Pattern
+    factors: dict[int, Pattern]
+    preacts: tuple[Pattern, ...]
+    fixed: tuple[bool, ...]
 
-    def scales(params, residuals, index):
-        """The values of the V of this index."""
-        pick = lambda out: out[1][index].ravel()  # noqa: E731
-        return tangents(params, residuals, factors[index], lambda seed: (seed, None), pick)
 
-    def weights(params):
-        """Per group and member what C picks of W^T, times V where that is the same at every step.
+def find_patterns(structure: Structure) -> Patterns | None:
+    """The patterns; None where some z feeds another, or one is too dense."""
+    if not structure.is_elementwise:
+        return None
+    sparsity = find_cut_sparsity(structure)
+    if sparsity.chained:
+        return None
+    used = {i: places for i, places in enumerate(sparsity.factors) if places is not None}
+    matrices = [sparsity.beside, *used.values(), *sparsity.preacts]
+    patterns = [pattern for a in matrices if (pattern := find_pattern(a)) is not None]
+    if len(patterns) < len(matrices):
+        return None
+    factors = dict(zip(used, patterns[1:], strict=False))
+    return Patterns(patterns[0], factors, tuple(patterns[1 + len(used) :]), structure.fixed_factors())
 
-        Picked here and not in `step`: in the loop of a block the compiler reads an array of which it wants
-        parts one number at a time.
+
+class FromEntries(JacobianRule):
+    """From the values of few non-zeros, and one product with the weights."""
+
+    def __init__(self, structure: Structure, patterns: Patterns):
+        super().__init__(structure)
+        self._patterns = patterns
+        # Per group, of the members whose factor the state reaches: their rows, sign and place in `factors`.
+        self._members: list[list[tuple[slice, int, int]]] = []
+        index = 0
+        for group in structure.groups:
+            starts = itertools.accumulate((m.rows for m in group.members), initial=0)
+            self._members.append([])
+            for member, start in zip(group.members, starts, strict=False):
+                if member.recurrent_use is None:
+                    continue
+                if index in patterns.factors:
+                    self._members[-1].append((slice(start, start + member.rows), member.sign, index))
+                index += 1
+        # The run of state entries that weights read, and every V there.
+        columns = [np.flatnonzero(p.places.any(axis=0)) for p in patterns.factors.values()]
+        self._start = min((c[0] for c in columns), default=0)
+        self._stop = max((c[-1] for c in columns), default=-1) + 1
+        run = slice(self._start, self._stop)
+        self._inputs = {i: Pattern(p.places[:, run], p.colour[run]) for i, p in patterns.factors.items()}
+
+    def weights(self, params: Params) -> list[list[list[jax.Array]]]:
+        """Per group and member the rows of W^T that C selects, times V where V is always the same.
+
+        Selected here and not in `step`: in a loop XLA:CPU reads parts of an array that does not change one
+        number at a time.
         """
-        anywhere = tuple(jnp.zeros(a.shape, a.dtype) for a in structure.residual_shapes)
+        # Where V is the same at every step, it is that of any residuals.
+        anywhere = tuple(jnp.zeros(a.shape, a.dtype) for a in self.structure.residual_shapes)
 
         def feed(matrix, index):
-            if not fixed[index]:
+            if not self._patterns.fixed[index]:
                 return matrix
-            return rows_times(inputs[index], scales(params, anywhere, index), matrix)
+            return rows_times(self._inputs[index], self._factor(params, anywhere, index), matrix)
 
+        groups = zip(self._patterns.preacts, self.structure.matrices(params), self._members, strict=True)
         return [
-            [picked(pattern, feed(sign * matrix[rows].T, i)) for rows, sign, i in found]
-            for pattern, matrix, found in zip(preacts, structure.matrices(params), members, strict=True)
+            [gathered_rows(pattern, feed(sign * matrix[rows].T, i)) for rows, sign, i in members]
+            for pattern, matrix, members in groups
         ]
 
-    def values(params, residuals):
+    def values(self, params: Params, residuals: tuple) -> tuple:
+        """Values of E (None where it is zero), of every V that differs from step to step, of every C."""
+        patterns, cut, count = self._patterns, self.structure.cut, len(self.structure.groups)
         beside = None
-        if direct.seeds.size:
-            wrt = lambda seed: (seed, None)  # noqa: E731
-            beside = tangents(params, residuals, direct, wrt, lambda out: out[0])
-        changing = {
-            i: scales(params, residuals, i)
-            for i, pattern in enumerate(factors)
-            if pattern is not None and not fixed[i]
-        }
+        if patterns.beside.places.any():
+            beside = self._tangents(patterns.beside, lambda seed: cut(params, residuals, seed)[0])
+        factors = {i: self._factor(params, residuals, i) for i in patterns.factors if not patterns.fixed[i]}
         slopes = []
-        for i, pattern in enumerate(preacts):
-            wrt = lambda seed, i=i: (None, {i: seed})  # noqa: E731
-            slopes.append(tangents(params, residuals, pattern, wrt, lambda out: out[0]))
-        return beside, changing, tuple(slopes)
+        for i, pattern in enumerate(patterns.preacts):
+            alone = lambda seed, i=i: [seed if i == j else None for j in range(count)]  # noqa: E731
+            push = lambda seed, alone=alone: cut(params, residuals, None, alone(seed))[0]  # noqa: E731
+            slopes.append(self._tangents(pattern, push))
+        return beside, factors, tuple(slopes)
 
-    def step(weights, values, rows, cut):
-        beside, changing, slopes = values
+    def step(self, weights, values, rows, cut):
+        """See `JacobianRule`; the slopes are the values of every C."""
+        size, dtype = self.structure.state_size, self.structure.dtype
+        start, stop, pattern = self._start, self._stop, self._patterns.beside
+        beside, factors, slopes = values
         beside, across = jax.tree.map(lambda a: jnp.where(cut, 0, a), (beside, slopes))
         through = jnp.zeros((size, stop - start), dtype)
-        for pattern, slope, weight, found in zip(preacts, across, weights, members, strict=True):
-            # As C picks it, D z / d hidden: the weights, their columns moved and scaled by V.
+        groups = zip(self._patterns.preacts, across, weights, self._members, strict=True)
+        for c, slope, matrices, members in groups:
+            # Rows of D z / d hidden that C selects: the weights, their columns moved and scaled by V.
             feeds = [
-                matrices
-                if fixed[index]
-                else [rows_times(inputs[index], changing[index], matrix) for matrix in matrices]
-                for matrices, (*_, index) in zip(weight, found, strict=True)
+                [rows_times(self._inputs[i], factors[i], a) for a in each] if i in factors else each
+                for each, (*_, i) in zip(matrices, members, strict=True)
             ]
             if feeds:
-                fed = [reduce(jnp.add, each) for each in zip(*feeds, strict=True)]
-                through = through + times_columns(pattern, slope, fed)
+                total = [reduce(jnp.add, each) for each in zip(*feeds, strict=True)]
+                through = through + times_columns(c, slope, total)
 
         def widened(a):
             return jnp.pad(a, ((0, 0), (start, size - stop)))
 
+        # The product is taken before it is widened, so that it has only the columns that weights read.
         if rows is not None and stop - start < size:
             moved = widened(rows @ through)
-            return moved if beside is None else rows_times(direct, beside, rows) + moved, slopes, ()
+            return moved if beside is None else rows_times(pattern, beside, rows) + moved, slopes, ()
         jacobian = widened(through)
         if beside is not None:
-            jacobian = times_columns(direct, beside, picked(direct, jnp.eye(size, dtype=dtype))) + jacobian
+            eye = gathered_rows(pattern, jnp.eye(size, dtype=dtype))
+            jacobian = times_columns(pattern, beside, eye) + jacobian
         return jacobian if rows is None else rows @ jacobian, slopes, ()
 
-    def rights(slopes, rows):
-        rows = jnp.eye(size, dtype=dtype) if rows is None else rows
-        return tuple(rows_times(*pair, rows) for pair in zip(preacts, slopes, strict=True))
+    def rights(self, slopes, rows):
+        """See `JacobianRule`."""
+        rows = jnp.eye(self.structure.state_size, dtype=self.structure.dtype) if rows is None else rows
+        pairs = zip(self._patterns.preacts, slopes, strict=True)
+        return tuple(rows_times(*pair, rows) for pair in pairs)
 
-    def entries(slopes):
-        return tuple(entries_of(*pair) for pair in zip(preacts, slopes, strict=True))
+    def entries(self, slopes):
+        """See `JacobianRule`."""
+        return tuple(entries_of(*pair) for pair in zip(self._patterns.preacts, slopes, strict=True))
 
-    return Transport(weights, values, step, rights, entries)
+    def _factor(self, params: Params, residuals: tuple, index: int) -> jax.Array:
+        """The values of V of this recurrent member."""
+        push = lambda seed: self.structure.cut(params, residuals, seed)[1][index].ravel()  # noqa: E731
+        return self._tangents(self._patterns.factors[index], push)
+
+    def _tangents(self, pattern: Pattern, push: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """(colours, rows), what `push` makes of the tangent of each colour."""
+        return jnp.stack([push(seed) for seed in jnp.asarray(pattern.seeds, self.structure.dtype)])
 
 
-def _patterns(structure: Structure):
-    """Patterns of E, of every V and of every C, and for every V whether it is the same at every step.
+# `(params, residuals, rule) -> (state_jacobian, immediate_jacobian per group and dense leaf)`.
+Linearise = Callable[[Params, tuple, JacobianRule], tuple[Entries, list[Entries]]]
 
-    None where some z feeds another or too many are dense. A not-a-number at one input turns up at every
-    output that depends on it, zero times it included.
+
+def linearisation(structure: Structure, sparsity: Sparsity, without_weights: bool = False) -> Linearise:
+    """A function that finds a step's Jacobians by their entries.
+
+    Rows that share no column are pulled back together, as one credit; columns that share no row are pushed
+    forward together, as one tangent. A matrix with too many colours both ways is found row by row.
+
+    Args:
+        structure: of the cell.
+        sparsity: its non-zeros.
+        without_weights: whether the state Jacobian is to be that through no weight of a group.
     """
-    if not structure.is_elementwise:
-        return None
+    size, groups = structure.state_size, len(structure.groups)
+    matrices = [sparsity.direct if without_weights else sparsity.state, *sparsity.immediate]
+    # One credit gives rows of all matrices, so that as many as possible share the colours of their rows.
+    joint, together = np.zeros((size, 0), bool), []
+    rows = Pattern(joint.T, np.zeros(size, int))
+    for i in range(int(without_weights), len(matrices)):
+        more = np.concatenate([joint, matrices[i]], axis=1)
+        if (pattern := find_pattern(more.T)) is not None:
+            joint, rows, together = more, pattern, [*together, i]
+    apart = {i: find_pattern(m) for i, m in enumerate(matrices) if i not in together}
+    columns = {i: pattern for i, pattern in apart.items() if pattern is not None}
+    whole = [i for i in apart if i not in columns]
 
-    @jit_unoptimised
-    def probe(params, hidden, x):
-        """Where a tangent of the state, and of every z, makes outputs nan; if residuals make a V so."""
-        _, residuals = structure.forward(params, hidden, x)
+    def forward(params, residuals, i, seed):
+        """The product of matrix i with a tangent."""
+        if i == 0:
+            return structure.pushforward(params, residuals, seed, without_weights=without_weights)
+        if i <= groups:
+            preacts = [seed if i == g + 1 else None for g in range(groups)]
+            return structure.pushforward(params, residuals, None, preacts)
+        leaves = [structure.leaves[leaf.leaf] for leaf in structure.dense]
+        pairs = enumerate(leaves, start=groups + 1)
+        dense = [seed.reshape(a.shape).astype(a.dtype) if i == n else None for n, a in pairs]
+        return structure.pushforward(params, residuals, None, None, dense)
 
-        def reach(size, wrt):
-            probes = jnp.where(jnp.eye(size, dtype=bool), jnp.nan, jnp.zeros((), structure.dtype))
-            tangents = lambda probe: structure.cut(params, residuals, wrt(probe), every_branch=True)  # noqa: E731
-            return jax.tree.map(jnp.isnan, jax.vmap(tangents)(probes))
+    def linearise(params, residuals, rule):
+        out: dict[int, Entries] = {}
+        if together:
+            pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
+            seeds = jnp.asarray(rows.seeds, structure.dtype)
+            state, preacts, dense = pullback(params, residuals, seeds)
+            values = [state, *preacts, *(leaf.reshape(len(state), -1) for leaf in dense)]
+            out |= {i: by_rows(values[i], matrices[i], rows.colour) for i in together}
+        for i, pattern in columns.items():
+            seeds = jnp.asarray(pattern.seeds, structure.dtype)
+            values = jax.vmap(lambda seed, i=i: forward(params, residuals, i, seed))(seeds)
+            out[i] = Entries(pattern, values)
+        if whole:
+            state, preacts, dense = rule.jacobians(params, residuals)
+            values = [state, *preacts, *dense]
+            if without_weights:
+                eye = jnp.eye(size, dtype=structure.dtype)
+                values[0] = jax.vmap(lambda seed: forward(params, residuals, 0, seed), out_axes=1)(eye)
+            out |= {i: by_rows(values[i], matrices[i], np.arange(size)) for i in whole}
+        state, *immediate = (out[i] for i in range(len(matrices)))
+        return state, immediate
 
-        state = reach(structure.state_size, lambda probe: (probe, None))
-        groups = [
-            reach(group.preact_size, lambda probe, i=i: (None, {i: probe}))
-            for i, group in enumerate(structure.groups)
-        ]
-        if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in residuals):
-            return state, groups, [jnp.isnan(jnp.nan)] * len(state[1])
-        unknown = tuple(jnp.full_like(a, jnp.nan) for a in residuals)
-        _, moved, _ = structure.cut(params, unknown, (jnp.ones_like(hidden), None))
-        changing = [a is None or ~jnp.all(jnp.isfinite(a)) for a in moved]
-        return state, groups, changing
-
-    def none(places):
-        return places is None or not places.any()
-
-    place = lambda a: np.asarray(a).reshape(len(a), -1).T  # noqa: E731
-    state, groups, changing = probe(*structure.point)
-    (output, factors, rests), *others = (jax.tree.map(place, found) for found in (state, *groups))
-    if not all(none(rest) for rest in rests):
-        return None
-    if not all(none(a) for _, *found in others for a in (*found[0], *found[1])):
-        return None
-    found = [
-        find_pattern(output),
-        [None if none(a) else find_pattern(a) for a in factors],
-        [find_pattern(out) for out, _, _ in others],
-        [not a for a in changing],
-    ]
-    flat = [found[0], *(p for p in found[1] if p is not None), *found[2]]
-    return found if all(len(p.seeds) <= COLOURS for p in flat) else None
+    return linearise

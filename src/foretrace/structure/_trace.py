@@ -12,7 +12,9 @@ from jax.extend import core as jex
 
 from foretrace._checks import UserTypeError
 
+# Equations that only call a jaxpr, which is inlined: JAX 0.10 and later name that of `jax.jit` "jit".
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
+# Equations that keep every entry, up to its place and dtype.
 _LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
 _SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
 _MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
@@ -37,11 +39,11 @@ class Member(NamedTuple):
         leaf: position among the leaves of the parameters.
         path: the leaf's name, such as `['recurrent']`.
         factor: the variable that multiplies it, or None where that is 1 (a bias).
-        origin: what the factor is: "hidden", "input", "computed" or "1".
+        origin: of the factor: "hidden", "input", "computed" or "1".
         rows: how many rows of the matrix are this leaf's.
         sign: -1 where the product is subtracted.
         matrix: leaf -> (rows, Z), a permutation of its entries.
-        transport: the linear equation that multiplies the leaf by the tangent of its factor, or None
+        recurrent_use: the linear equation that multiplies the leaf by the tangent of its factor, or None
             where the factor has none.
     """
 
@@ -52,7 +54,7 @@ class Member(NamedTuple):
     rows: int
     sign: int
     matrix: Callable[[Any], Any]
-    transport: Equation | None
+    recurrent_use: Equation | None
 
 
 class Group(NamedTuple):
@@ -96,20 +98,22 @@ class Trace:
 
         equations: list[Equation] = []
         self.output, self.tangent_output = self._inline(closed.jaxpr, {}, equations)
+        # Dead code goes: a leaf counts as used as many times as its tangent is read.
         live = set(variables([self.output, self.tangent_output]))
-        kept = []
+        needed = []
         for e in reversed(equations):
             if not live.isdisjoint(e.outputs):
-                kept.append(e)
+                needed.append(e)
                 live.update(variables(e.inputs))
         self.tangents = {*self.param_tangents, self.hidden_tangent}
         self.known, self.linear = [], []
-        for e in reversed(kept):
+        for e in reversed(needed):
+            # A jvp is linear in its tangents, so whatever reads one is linear in it.
             linear = not self.tangents.isdisjoint(variables(e.inputs))
             (self.linear if linear else self.known).append(e)
             if linear:
                 self.tangents.update(e.outputs)
-        self._made = {v: e for e in self.known for v in e.outputs}
+        self._producers = {v: e for e in self.known for v in e.outputs}
         self.uses: dict[Any, list[Equation | None]] = {}
         for e in self.linear:
             for v in variables(e.inputs):
@@ -154,16 +158,17 @@ class Trace:
         return v, sign
 
     def _source(self, v, through):
-        """What v is, up to equations named in `through`."""
-        while v in self._made and self._made[v].primitive.name in through:
-            v = self._made[v].inputs[0]
+        """The variable that v is a form of, through equations of these names."""
+        while v in self._producers and self._producers[v].primitive.name in through:
+            v = self._producers[v].inputs[0]
         return v
 
     def _origin(self, factor) -> str:
         v = self._source(factor, (*_LAYOUT, "slice", "split"))
         return {None: "1", self.hidden: "hidden"}.get(v, "input" if v in self.x else "computed")
 
-    def _transport(self, leaf: int, product: Equation, side: int) -> Equation | None:
+    def _recurrent_use(self, leaf: int, product: Equation, side: int) -> Equation | None:
+        """The product of the leaf itself with its factor's tangent: the other half of the product rule."""
         for e in self.linear:
             if e.primitive.name == "dot_general" and e.params == product.params and e is not product:
                 weight = self._source(e.inputs[side], _LAYOUT)
@@ -176,6 +181,7 @@ class Trace:
     def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
         """(z, member) of a leaf that factorises, or the reason why it does not."""
         v: Any = self.param_tangents[leaf]
+        # From the leaf forwards: layout, one product or sum, then the sums that end in z.
         layout: list[Equation] = []
         while (e := self.only_use(v)) and e.primitive.name in _LAYOUT and _same_size(e):
             layout.append(e)
@@ -184,13 +190,14 @@ class Trace:
             return "unused"
         if e is None:
             return f"it is used {len(self.uses[v])} times"
-        factor, axes, transport = None, None, None
+        factor, axes, use = None, None, None
         if e.primitive.name == "dot_general":
             contract, batch = e.params["dimension_numbers"]
             side = e.inputs.index(v)
             factor = e.inputs[1 - side]
             if self.is_tangent(factor) or any(batch[0]):
                 return "it is multiplied by something that is not one known vector"
+            # All of the factor is contracted, so that it acts as a vector whatever its shape.
             if math.prod(factor.aval.shape[i] for i in contract[1 - side]) != factor.aval.size:
                 return "it is multiplied by a matrix, not by a vector"
             pairs = sorted(zip(contract[1 - side], contract[side], strict=True))
@@ -198,7 +205,7 @@ class Trace:
             axes += [i for i in range(v.aval.ndim) if i not in axes]
             rows = factor.aval.size
             z = e.outputs[0]
-            transport = self._transport(leaf, e, side)
+            use = self._recurrent_use(leaf, e, side)
         elif e.primitive.name in _SUMS and _same_size(e):
             rows, z = 1, v
         else:
@@ -211,7 +218,7 @@ class Trace:
             w = w if axes is None else w.transpose(axes)
             return w.reshape(rows, -1)
 
-        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, transport)
+        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, use)
 
 
 def _same_size(e: Equation) -> bool:
@@ -232,9 +239,9 @@ def evaluate(e: Equation, values: list) -> list:
 
 
 def nonzeros(e: Equation, places: list) -> list | None:
-    """Where the outputs of a known equation may differ from zero, given where its operands may.
+    """Where the outputs of a known equation may differ from zero, from where its operands may.
 
-    Places are ones and zeros; None where nothing is known of the outputs.
+    Places are ones and zeros; None where the equation tells nothing.
     """
     name, (out,) = e.primitive.name, e.outputs[:1]
     if name == "mul" or name in _LAYOUT or name in ("slice", "split", "concatenate", "pad", "rev"):
@@ -242,6 +249,6 @@ def nonzeros(e: Equation, places: list) -> list | None:
     if name == "neg":
         return places
     if name in ("add", "add_any", "sub"):
-        met = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
-        return [jnp.any(jnp.stack(met), axis=0).astype(out.aval.dtype)]
+        terms = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
+        return [jnp.any(jnp.stack(terms), axis=0).astype(out.aval.dtype)]
     return None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from foretrace._types import Info, Params
 from foretrace.learners._engine._right_factors import Placed, Rights, Whole
-from foretrace.structure._jacobians import Transport
+from foretrace.structure._jacobians import JacobianRule
 from foretrace.structure._structure import Structure
 
 
@@ -53,7 +53,7 @@ class Block:
     def __init__(
         self,
         structure: Structure,
-        transport: Transport,
+        transport: JacobianRule,
         params: Params,
         weights: tuple,
         matrices: Any,
@@ -139,11 +139,12 @@ class Block:
             values = way.values(*self._at(first))
             found = way.step(own if remembers else shared, values, None, self._cuts[0])
             suffix, slopes, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), found)
-            if way.entries is None:
+            entries = way.entries(slopes)
+            if entries is None:
                 return suffix, tuple(Whole(right[None]) for right in way.rights(slopes, None)), dense
             shapes = ((self.structure.state_size, group.preact_size) for group in self.structure.groups)
-            pairs = zip(way.entries(slopes), shapes, strict=True)
-            return suffix, tuple(Placed(*entries, shape) for entries, shape in pairs), dense
+            pairs = zip(entries, shapes, strict=True)
+            return suffix, tuple(Placed(*each, shape) for each, shape in pairs), dense
 
         # Made for all steps at once: in the loop the compiler would make them anew for every entry.
         values = jax.vmap(lambda step: way.values(*self._at(step)), axis_size=self.length)(self._steps)

@@ -10,16 +10,9 @@ from foretrace._checks import UserError
 from foretrace._types import Info
 from foretrace.learners._engine._factored import DENSE_PER_STATE
 from foretrace.learners._engine._past import Block, Past, Sensitivity
-from foretrace.structure._pattern import take
-from foretrace.structure._sparsity import (
-    Entries,
-    Reach,
-    Sets,
-    find_reach,
-    linearisation,
-    reachable,
-    sets_within,
-)
+from foretrace.structure._jacobians import linearisation
+from foretrace.structure._pattern import Entries, gather
+from foretrace.structure._sparsity import ColumnSets, Sparsity, find_sparsity, reachable, sets_within
 from foretrace.structure._structure import Structure
 
 _SMALL = 4  # this many rows are multiplied one by one, more in a matrix product
@@ -33,7 +26,7 @@ class SparsePast(NamedTuple):
 
 def sparse_past(
     structure: Structure,
-    reach: Reach,
+    reach: Sparsity,
     info: Info,
     *,
     steps: int | None = None,
@@ -84,14 +77,14 @@ def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> P
     Raises:
         ValueError: the cell has no such units, or a parameter acts on several at once.
     """
-    reach = find_reach(structure)
+    reach = find_sparsity(structure)
     units = reachable(np.eye(structure.state_size, dtype=bool), reach.direct | reach.direct.T, None)
     check_local(structure, name, reach, units, alone=alone)
     return sparse_past(structure, reach, info, direct=True)._replace(at_once=True)
 
 
 def check_local(
-    structure: Structure, name: str, reach: Reach, units: np.ndarray, *, alone: bool = False
+    structure: Structure, name: str, reach: Sparsity, units: np.ndarray, *, alone: bool = False
 ) -> None:
     """Raises ValueError unless every parameter acts on one of the units, (S, S) bool, within a step."""
     large = [leaf.path for leaf in structure.dense if leaf.size > DENSE_PER_STATE * structure.state_size]
@@ -116,7 +109,12 @@ def check_local(
 
 
 def advance(
-    structure: Structure, sets: list[Sets], parts: tuple, residuals: tuple, state: Entries, immediate: list
+    structure: Structure,
+    sets: list[ColumnSets],
+    parts: tuple,
+    residuals: tuple,
+    state: Entries,
+    immediate: list,
 ) -> tuple[jax.Array, ...]:
     """One step of the entries of every group and dense leaf, (K, C, F, G)."""
     factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
@@ -128,13 +126,13 @@ def advance(
     return tuple(out)
 
 
-def arriving(part: Sets, old: jax.Array, credit: jax.Array) -> jax.Array:
+def arriving(part: ColumnSets, old: jax.Array, credit: jax.Array) -> jax.Array:
     """Credit (S,) times the entries of one group or dense leaf, (C, F, G)."""
     rows = part.rows.ravel()
-    return _product(take(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
+    return _product(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
 
 
-def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) -> Sensitivity:
+def sensitivity(structure: Structure, sets: list[ColumnSets], found: list[jax.Array]) -> Sensitivity:
     """What was found for the columns of every set, (C, F, G), in the places of the parameters."""
     out = []
     for part, values in zip(sets, found, strict=True):
@@ -148,7 +146,7 @@ def sensitivity(structure: Structure, sets: list[Sets], found: list[jax.Array]) 
             values = values.swapaxes(0, 1).reshape(part.width, -1)
         place = np.full(part.total, -1)
         place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        out.append(take(values, place, 1))
+        out.append(gather(values, place, 1))
     groups, dense = out[: len(structure.groups)], out[len(structure.groups) :]
     shapes = (structure.leaves[leaf.leaf].shape for leaf in structure.dense)
     return Sensitivity(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))

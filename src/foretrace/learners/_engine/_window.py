@@ -39,7 +39,7 @@ from foretrace.learners._engine._lanes import (
     write,
 )
 from foretrace.learners._engine._past import Block, Past, Terms, no_dense
-from foretrace.structure._jacobians import Transport, transport
+from foretrace.structure._jacobians import JacobianRule, jacobian_rule
 from foretrace.structure._structure import Structure
 
 
@@ -78,8 +78,8 @@ def engine(
         one_update: whether weights change between blocks alone, so that steps need not leave theirs.
     """
 
-    def build(structure: Structure) -> tuple[Structure, Past, Transport]:
-        return structure, past(structure), transport(structure)
+    def build(structure: Structure) -> tuple[Structure, Past, JacobianRule]:
+        return structure, past(structure), jacobian_rule(structure)
 
     method = once_for_shapes(cell, build)
 

@@ -13,7 +13,9 @@ from foretrace.learners._engine._past import Past
 from foretrace.learners._engine._sparse import SparsePast, advance, check_local, sparse_past
 from foretrace.learners._engine._window import engine
 from foretrace.learners._kronecker import random_signs
-from foretrace.structure._sparsity import Entries, find_reach, linearisation, sets_within
+from foretrace.structure._jacobians import linearisation
+from foretrace.structure._pattern import by_rows
+from foretrace.structure._sparsity import find_sparsity, sets_within
 
 
 class KeRNLInfo(NamedTuple):
@@ -114,9 +116,12 @@ def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate
     check_number("gamma_rate", gamma_rate, ">= 0", "0.001 is the default")
 
     def past(structure):
-        reach, size, dtype = find_reach(structure), structure.state_size, structure.dtype
+        reach, size, dtype = find_sparsity(structure), structure.state_size, structure.dtype
         check_local(structure, "kernl", reach, np.eye(size, dtype=bool))
-        sets, linearise = sets_within(structure, reach, 1), linearisation(structure, reach, direct=True)
+        sets, linearise = (
+            sets_within(structure, reach, 1),
+            linearisation(structure, reach, without_weights=True),
+        )
         traces = sparse_past(structure, reach, KeRNLInfo(jnp.zeros((), dtype)), steps=1)
 
         def empty():
@@ -134,7 +139,7 @@ def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate
         def push(key, past, block):
             xi = random_signs(key, size, dtype) / jnp.sqrt(jnp.asarray(size, dtype))
             decay = jnp.exp(-past.gamma)
-            diagonal = Entries(decay[None], np.zeros(size, int), np.eye(size, dtype=bool), False)
+            diagonal = by_rows(decay[None], np.eye(size, dtype=bool), np.zeros(size, int))
 
             def step(moving, params, residuals, transport, each):
                 trace, delta, omega, slope = moving
