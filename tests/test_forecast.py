@@ -150,7 +150,7 @@ def test_a_model_forecasts_elsewhere_without_learning(tmp_path):
         for name in ("one", "two")
     ]
     same = {k for k in states[0] if np.array_equal(states[0][k], states[1][k])}
-    assert {k for k in states[0] if "params" in k or "linear" in k or "trust" in k} <= same
+    assert {k for k in states[0] if "params" in k or "linear" in k or "experts" in k} <= same
     assert not {k for k in states[0] if "recent" in k} <= same
 
 

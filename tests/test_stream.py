@@ -16,7 +16,7 @@ def promotion():
         yield
 
 
-PLAN = stream.Plan(
+CONFIG = stream.Config(
     cell="elstm",
     hidden=3,
     features=0,
@@ -34,35 +34,37 @@ def wave(n, seed=0, size=1.0):
     return (size * (np.sin(np.arange(n) / 3) + 0.1 * noise)).astype(np.float32)
 
 
-def run(plan, y, x=None, kind=stream.forecasting):
-    compiled = kind(plan)
-    x = np.zeros((len(y), plan.features), np.float32) if x is None else x
-    state, said = stream.run_rows(compiled, compiled.initial(jax.random.key(0)), x, y)
-    return compiled.unpack(state), stream.outlook(said).before if kind is stream.forecasting else said
+def run(config, y, x=None, kind=stream.forecasting):
+    compiled = kind(config)
+    x = np.zeros((len(y), config.features), np.float32) if x is None else x
+    state, said = stream.run_rows(compiled, compiled.init(jax.random.key(0)), x, y)
+    return compiled.unpack(state), stream.ForecastResult.unpack(
+        said
+    ).previous_forecast if kind is stream.forecasting else said
 
 
 class TestScale:
     def test_the_first_moments_are_those_of_all_samples(self):
         values = np.random.default_rng(0).normal(3, 2, (50, 2)).astype(np.float32)
-        known = _scale.moments(2)
+        known = _scale.init(2)
         for row in values:
-            known = _scale.seen(known, jnp.asarray(row))
+            known = _scale.update(known, jnp.asarray(row))
         np.testing.assert_allclose(known.mean, values.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(known.variance, values.var(axis=0), rtol=1e-4)
 
     def test_what_is_not_finite_is_left_out(self):
-        known = _scale.seen(_scale.moments(2), jnp.array([1.0, 5.0]))
-        known = _scale.seen(known, jnp.array([3.0, jnp.nan]))
+        known = _scale.update(_scale.init(2), jnp.array([1.0, 5.0]))
+        known = _scale.update(known, jnp.array([3.0, jnp.nan]))
         np.testing.assert_allclose(known.mean, [2, 5])
         np.testing.assert_allclose(known.samples, [2, 1])
 
     @pytest.mark.parametrize("unit", [1e-15, 1.0, 1e15, 1e17])
     def test_standard_values_do_not_depend_on_the_unit(self, unit):
         values = np.random.default_rng(1).normal(1, 1, (20, 1)).astype(np.float32)
-        plain, scaled = _scale.moments(1), _scale.moments(1)
+        plain, scaled = _scale.init(1), _scale.init(1)
         for row in values:
-            plain = _scale.seen(plain, jnp.asarray(row))
-            scaled = _scale.seen(scaled, jnp.asarray(np.float32(unit) * row))
+            plain = _scale.update(plain, jnp.asarray(row))
+            scaled = _scale.update(scaled, jnp.asarray(np.float32(unit) * row))
         found = _scale.standard(scaled, jnp.asarray(np.float32(unit) * values[0]))
         np.testing.assert_allclose(found, _scale.standard(plain, jnp.asarray(values[0])), rtol=1e-3)
 
@@ -71,7 +73,7 @@ class TestLeastSquares:
     def test_it_is_the_weighted_ridge_regression(self, x64):
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(40, 3)), 0.2 * rng.normal(size=40)
-        known = _least_squares.least_squares(1, 3, shared=True)
+        known = _least_squares.init(1, 3, shared=True)
         known = jax.tree.map(lambda a: a.astype(float), known)
         for row, target in zip(x, y, strict=True):
             known = _least_squares.fit(known, jnp.asarray(row)[None], jnp.asarray([target]))
@@ -82,7 +84,7 @@ class TestLeastSquares:
         np.testing.assert_allclose(known.covariance[0], np.linalg.inv(left), rtol=1e-6)
 
     def test_an_outlier_moves_it_no_further_than_an_error_of_one(self):
-        known = _least_squares.least_squares(1, 2, shared=True)
+        known = _least_squares.init(1, 2, shared=True)
         features = jnp.array([[1.0, 2.0]])
         small = _least_squares.fit(known, features, jnp.array([1.0])).weights
         for huge in (1e3, 1e6):
@@ -90,7 +92,7 @@ class TestLeastSquares:
             assert float(jnp.linalg.norm(moved)) < 2 * float(jnp.linalg.norm(small)) + 0.5
 
     def test_it_stays_finite_where_nothing_moves(self):
-        known = _least_squares.least_squares(2, 4, shared=False)
+        known = _least_squares.init(2, 4, shared=False)
         features = jnp.array([[1.0, 0, 0, 0], [0, 1.0, 0, 1e-8]])
 
         def step(known, _):
@@ -98,7 +100,7 @@ class TestLeastSquares:
 
         known, _ = jax.lax.scan(step, known, length=100_000)
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(known))
-        np.testing.assert_allclose(_least_squares.read(known, features), [1, -1], rtol=1e-3)
+        np.testing.assert_allclose(_least_squares.predict(known, features), [1, -1], rtol=1e-3)
 
     def test_it_stays_sound_where_features_are_rare_and_large(self):
         rng = np.random.default_rng(0)
@@ -108,7 +110,7 @@ class TestLeastSquares:
             known = _least_squares.fit(known, row[None], row[3:4] / 5)
             return known, jnp.max(abs(known.weights))
 
-        start = _least_squares.least_squares(1, 31, shared=True)
+        start = _least_squares.init(1, 31, shared=True)
         known, largest = jax.lax.scan(step, start, jnp.asarray(rows, jnp.float32))
         assert float(jnp.max(largest)) < 2
         assert float(jnp.min(jnp.linalg.eigvalsh(known.covariance[0]))) > -1e-4
@@ -119,8 +121,8 @@ class TestExperts:
         rng = np.random.default_rng(0)
         truth = rng.normal(size=2000).astype(np.float32)
         errors = rng.normal(size=(2000, 3)).astype(np.float32) * np.array([0.1, 1, 3], np.float32)
-        known, losses = _experts.trust(1, 3), []
-        judge = jax.jit(_experts.judge)
+        known, losses = _experts.init(1, 3), []
+        judge = jax.jit(_experts.update_weights)
         for value, error in zip(truth, errors, strict=True):
             said, weights = (value + error)[None], _experts.weights(known)
             losses.append(abs(float((weights * said).sum()) - value))
@@ -129,8 +131,8 @@ class TestExperts:
         np.testing.assert_allclose(jnp.sum(_experts.weights(known)), 1, rtol=1e-6)
 
     def test_an_unknown_truth_teaches_nothing(self):
-        known = _experts.trust(1, 2)
-        after = _experts.judge(
+        known = _experts.init(1, 2)
+        after = _experts.update_weights(
             known, jnp.ones((1, 2)), _experts.weights(known), jnp.array([jnp.nan]), jnp.ones(1)
         )
         assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), known, after))
@@ -142,19 +144,19 @@ class TestInterval:
         errors = np.random.default_rng(0).standard_t(3, 4000) * np.linspace(1, 5, 4000) + 0.5
 
         def step(known, error):
-            return _interval.observe(known, error[None], coverage), None
+            return _interval.update(known, error[None], coverage), None
 
-        known, _ = jax.lax.scan(step, _interval.interval(1), jnp.asarray(errors, jnp.float32))
-        assert abs(float(known.covered[0] / known.seen[0]) - coverage) < 0.02
+        known, _ = jax.lax.scan(step, _interval.init(1), jnp.asarray(errors, jnp.float32))
+        assert abs(float(known.covered[0] / known.total[0]) - coverage) < 0.02
 
     def test_the_tail_is_uniform_for_errors_of_one_kind(self):
         errors = np.random.default_rng(0).normal(size=3000)
 
         def step(known, error):
-            known = _interval.observe(known, error[None], 0.9)
+            known = _interval.update(known, error[None], 0.9)
             return known, known.tail
 
-        _, tails = jax.lax.scan(step, _interval.interval(1), jnp.asarray(errors, jnp.float32))
+        _, tails = jax.lax.scan(step, _interval.init(1), jnp.asarray(errors, jnp.float32))
         np.testing.assert_allclose(np.quantile(tails[1000:], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
 
 
@@ -162,8 +164,8 @@ class TestForecast:
     def test_what_was_said_of_a_value_was_said_before_it(self):
         y = wave(60)
         other = np.concatenate([y[:40], -y[40:]])
-        plan = PLAN._replace(horizon=3)
-        (_, one), (_, two) = run(plan, y), run(plan, other)
+        config = CONFIG._replace(horizon=3)
+        (_, one), (_, two) = run(config, y), run(config, other)
         # Row t, horizon h was said after value t - h - 1; values differ from 40 on.
         np.testing.assert_array_equal(one[:41], two[:41])
         for h in range(3):
@@ -171,8 +173,8 @@ class TestForecast:
             assert one[41 + h, h] != two[41 + h, h]
 
     def test_the_cell_learns_with_the_gradient_of_the_whole_past(self):
-        made = _network.parts("elstm", 3, 2, 0.01)
-        net = _network.network(made, jax.random.key(0), {"change": (1, 3)})
+        made = _network.network_parts("elstm", 3, 2, 0.01)
+        net = _network.init(made, jax.random.key(0), {"change": (1, 3)})
         xs = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)), jnp.float32)
         cell = net.params["cell"]
 
@@ -193,30 +195,30 @@ class TestForecast:
     def test_it_learns_a_wave(self):
         y = wave(1536)
         for horizon in (1, 4):
-            state, said = run(PLAN._replace(hidden=8, horizon=horizon), y)
+            state, said = run(CONFIG._replace(hidden=8, horizon=horizon), y)
             errors = abs(said[1000:] - y[1000:, None]).mean(axis=0)
             persistence = [abs(y[1000:] - y[1000 - h : -h]).mean() for h in range(1, horizon + 1)]
             assert np.all(errors < 0.8 * np.array(persistence))
-            covered = np.asarray(state.state.interval.covered / state.state.interval.seen)
+            covered = np.asarray(state.state.interval.covered / state.state.interval.total)
             np.testing.assert_allclose(covered, 0.9, atol=0.03)
 
     def test_a_season_is_learned_where_one_is_named(self):
         y = np.tile(np.random.default_rng(0).normal(size=32), 16).astype(np.float32)
-        _, said = run(PLAN._replace(period=32, lags=1), y)
+        _, said = run(CONFIG._replace(period=32, lags=1), y)
         assert abs(said[200:, 0] - y[200:]).mean() < 0.02
 
     def test_a_stream_that_rests_for_long_is_said_within_its_bounds(self):
         y, rng = np.zeros(5120, np.float32), np.random.default_rng(0)
         events = np.arange(100, 5000, 173)
         y[events] = rng.choice([-1.0, 1.0], len(events))
-        _, said = run(PLAN._replace(hidden=8, lags=24), y)
+        _, said = run(CONFIG._replace(hidden=8, lags=24), y)
         assert np.abs(said).max() < 30
 
     @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
     def test_the_unit_of_the_values_does_not_matter(self, size):
         y = wave(60)
-        _, plain = run(PLAN, y)
-        _, scaled = run(PLAN, np.float32(size) * y)
+        _, plain = run(CONFIG, y)
+        _, scaled = run(CONFIG, np.float32(size) * y)
         np.testing.assert_allclose(scaled / np.float32(size), plain, rtol=0.05, atol=0.05)
 
     @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ class TestForecast:
         ],
     )
     def test_odd_streams_stay_finite(self, y):
-        state, said = run(PLAN._replace(horizon=2), y.astype(np.float32))
+        state, said = run(CONFIG._replace(horizon=2), y.astype(np.float32))
         assert np.isfinite(said).all()
         known = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32]
         past = state.state.interval.past
@@ -237,8 +239,8 @@ class TestForecast:
 
     def test_a_value_that_is_unknown_is_replaced_by_what_was_said(self):
         y = wave(20)
-        compiled = stream.forecasting(PLAN)
-        state, _ = run(PLAN, y)
+        compiled = stream.forecasting(CONFIG)
+        state, _ = run(CONFIG, y)
         packed, _ = compiled.learn(compiled.pack(state), np.zeros(0, np.float32), np.float32(np.nan))
         np.testing.assert_allclose(compiled.unpack(packed).state.recent[0], state.forecast[0], rtol=1e-6)
 
@@ -249,16 +251,16 @@ class TestRegression:
         x = rng.normal(size=(1536, 2)).astype(np.float32)
         y = (5 + 2 * x[:, 0]).astype(np.float32)
         x[rng.random(1536) < 0.1, 1] = np.nan
-        _, said = run(PLAN._replace(features=2), y, x, stream.regression)
+        _, said = run(CONFIG._replace(features=2), y, x, stream.regression)
         assert abs(said[500:] - y[500:]).mean() < 0.1
 
     def test_an_answer_is_what_learning_says_was_said(self):
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(30, 2)).astype(np.float32), wave(30)
-        compiled = stream.regression(PLAN._replace(features=2))
-        state = compiled.initial(jax.random.key(0))
+        compiled = stream.regression(CONFIG._replace(features=2))
+        state = compiled.init(jax.random.key(0))
         for row, value in zip(x, y, strict=True):
-            before = float(compiled.answer(state, row)[0])
+            before = float(compiled.predict(state, row)[0])
             state, said = compiled.learn(state, row, value)
             np.testing.assert_allclose(float(said), before, rtol=1e-5, atol=1e-6)
 
@@ -266,28 +268,28 @@ class TestRegression:
 @pytest.mark.parametrize("cell", stream.CELLS)
 def test_every_cell_learns(cell):
     y = wave(512)
-    _, said = run(PLAN._replace(cell=cell, hidden=4), y)
+    _, said = run(CONFIG._replace(cell=cell, hidden=4), y)
     assert np.isfinite(said).all()
     assert abs(said[400:, 0] - y[400:]).mean() < abs(np.diff(y)).mean()
 
 
 def test_nothing_is_compiled_twice():
-    compiled = stream.forecasting(PLAN)
-    state = compiled.initial(jax.random.key(0))
+    compiled = stream.forecasting(CONFIG)
+    state = compiled.init(jax.random.key(0))
     x = np.zeros(0, np.float32)
     for value in wave(5):
         state, _ = compiled.learn(state, x, value)
     assert compiled.learn._cache_size() == 1
-    assert stream.forecasting(PLAN._replace()) is compiled
+    assert stream.forecasting(CONFIG._replace()) is compiled
 
 
 def test_rows_in_one_go_are_rows_one_by_one():
     y = wave(270)
-    compiled = stream.forecasting(PLAN)
-    state = compiled.initial(jax.random.key(0))
+    compiled = stream.forecasting(CONFIG)
+    state = compiled.init(jax.random.key(0))
     single = []
     for value in y:
         state, said = compiled.learn(state, np.zeros(0, np.float32), value)
-        single.append(stream.outlook(said).before)
-    _, said = run(PLAN, y)
+        single.append(stream.ForecastResult.unpack(np.asarray(said)).previous_forecast)
+    _, said = run(CONFIG, y)
     np.testing.assert_allclose(said, np.stack(single), rtol=1e-3, atol=1e-3)

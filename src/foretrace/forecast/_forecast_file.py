@@ -121,9 +121,9 @@ class _Settings:
             if not (math.isfinite(value) and 0 < value < 1):
                 raise UserError(f"{name} must be above 0 and below 1; got {value}; leave it out.")
 
-    def model(self) -> stream.Plan:
+    def model(self) -> stream.Config:
         """The configuration of the model."""
-        return stream.Plan(
+        return stream.Config(
             cell=self.cell,
             hidden=self.hidden,
             features=len(self.features or ()),
@@ -270,7 +270,7 @@ class Forecasts(Iterator[RowForecast]):
         self.title = f"{self.target}, {settings.horizon} ahead: {model}"
         self._config = settings.model()
         self._compiled = stream.forecasting(self._config)
-        self._state = self._compiled.initial(jax.random.key(settings.seed))
+        self._state = self._compiled.init(jax.random.key(settings.seed))
         self._clock = Clock(settings.gaps)
         self._keeper: ScoreKeeper | None = None
         self._hash = hashlib.sha256()
@@ -413,7 +413,7 @@ class Forecasts(Iterator[RowForecast]):
         self._state, outputs = stream.run_rows(self._compiled, self._state, x, y)
         if self._keeper is None:
             self._keeper = ScoreKeeper(self._settings.horizon, self._season(rows))
-        results = [stream.outlook(output) for output in outputs]
+        results = [stream.ForecastResult.unpack(output) for output in outputs]
         lines = [self._keeper.add(row.time, row.y, each) for row, each in zip(rows, results, strict=True)]
         if self._folder:
             self._folder.write("".join(lines))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foretrace.stream import Outlook
+from foretrace.stream import ForecastResult
 
 HEADING = "time,horizon,prediction,lower,upper,actual,anomaly\n"
 
@@ -76,7 +76,7 @@ class ScoreKeeper:
             if count
         ]
 
-    def add(self, time: str, y: float, result: Outlook) -> str:
+    def add(self, time: str, y: float, result: ForecastResult) -> str:
         """Adds a value and the forecasts made after it; returns its lines of predictions.csv."""
         lines = []
         for h, (forecast, lower, upper) in enumerate(self._forecasts_for_now()):

@@ -1,6 +1,8 @@
-"""River estimators that carry their state for ever and learn at every sample (extra `foretrace[river]`).
+"""River estimators: how does a River user learn from a stream with memory?
 
-They compose with River's pipelines and evaluations, and need no knowledge of JAX.
+Needs the extra `foretrace[river]`. Each estimator turns features by name into vectors, calls the functions
+of `foretrace.stream`, and carries their state for ever. It composes with River's pipelines and evaluations,
+and needs no knowledge of JAX.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""What the estimators share: their state, how it is copied, saved and loaded."""
+"""Base of the estimators: their state, how it is copied, saved and loaded."""
 
 import os
 from typing import Any
@@ -13,41 +13,41 @@ from foretrace.runs import checkpoint
 
 
 class Recurrent:
-    """An estimator with a state that is made when the first sample comes.
+    """An estimator whose state is created at the first sample.
 
-    Subclasses say what their plan is, which functions it has, and what else continues beside the arrays.
+    Subclasses give the configuration, its compiled functions, and what continues beside the arrays.
     """
 
     _state: Any = None
-    _plan: Any = None
+    _config: Any = None
     _get_params: Any
     _features: Features
 
     def _begin(self) -> None:
         self._features = Features()
 
-    def _plan_now(self) -> Any:
-        """The plan for the features met so far."""
+    def _config_now(self) -> Any:
+        """The configuration for the features registered so far."""
         raise NotImplementedError
 
-    def _functions(self, plan: Any) -> Any:
-        """The compiled functions of a plan."""
+    def _functions(self, config: Any) -> Any:
+        """The compiled functions of a configuration."""
         raise NotImplementedError
 
     @property
     def _compiled(self) -> Any:
-        return self._functions(self._plan)
+        return self._functions(self._config)
 
-    def _make_room(self) -> None:
-        """Makes or enlarges the state for what has been met; does nothing if there is room."""
-        plan = self._plan_now()
-        if plan == self._plan:
+    def _ensure_state(self) -> None:
+        """Creates the state, or enlarges it for new features or classes."""
+        config = self._config_now()
+        if config == self._config:
             return
-        fresh = self._functions(plan).initial(jax.random.key(self._seed))
+        functions = self._functions(config)
+        state = functions.init(jax.random.key(self._seed))
         if self._state is not None:
-            now = self._functions(plan)
-            fresh = now.pack(stream.grown(self._tree, now.unpack(fresh)))
-        self._plan, self._state = plan, fresh
+            state = functions.pack(stream.enlarge(self._tree, functions.unpack(state)))
+        self._config, self._state = config, state
 
     @property
     def _tree(self) -> Any:
@@ -59,12 +59,12 @@ class Recurrent:
         return getattr(self, "seed", 0)
 
     def _beside(self) -> dict[str, Any]:
-        """What continues beside the arrays, as JSON."""
-        return {"features": list(self._features.places)}
+        """State beside the arrays, as JSON."""
+        return {"features": list(self._features.index)}
 
     def _restore(self, beside: dict[str, Any]) -> None:
-        """Takes back what `_beside` gave."""
-        self._features = Features({name: place for place, name in enumerate(beside["features"])})
+        """Inverse of `_beside`."""
+        self._features = Features({name: index for index, name in enumerate(beside["features"])})
 
     def save(self, path: str | os.PathLike) -> None:
         """Saves everything that continues, as the newest checkpoint of a folder (see `foretrace.save`).
@@ -93,14 +93,14 @@ class Recurrent:
         """A model that goes on exactly where a saved one was.
 
         Args:
-            path: the folder that was given to `save`.
+            path: the folder of `save`.
 
         Raises:
             FileNotFoundError: if there is no checkpoint.
             ValueError: if it is that of another class of model.
             CheckpointError: if none is whole.
         """
-        made: list[Any] = []
+        models: list[Any] = []
 
         def like_for(info):
             if info.get("class") != cls.__name__:
@@ -110,20 +110,18 @@ class Recurrent:
                 )
             model = cls(**info["params"])
             model._restore(info["beside"])
-            model._make_room()
-            made.append(model)
+            model._ensure_state()
+            models.append(model)
             return model._tree
 
         restored = checkpoint.restore_as(path, like_for)
-        model = made[-1]
+        model = models[-1]
         model._state = model._compiled.pack(restored.tree)
         return model
 
     def __getstate__(self) -> dict[str, Any]:
         # Keys and donated arrays cannot be copied; NumPy arrays can.
-        found = dict(self.__dict__)
-        found["_state"] = jax.tree.map(_to_numpy, self._state)
-        return found
+        return self.__dict__ | {"_state": jax.tree.map(_to_numpy, self._state)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -186,8 +184,8 @@ def check_delay(delay: int) -> None:
         raise UserError(f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once.")
 
 
-def plan_of(model: Any, horizon: int) -> stream.Plan:
-    """The plan of a regressor or forecaster for the features that it has met."""
-    given = ("cell", "hidden", "lags", "target", "period", "learning_rate", "coverage")
-    fixed = {name: getattr(model, name) for name in given}
-    return stream.Plan(**fixed, features=model._features.room, horizon=horizon)
+def config_of(model: Any, horizon: int) -> stream.Config:
+    """The configuration of a regressor or forecaster for the features registered so far."""
+    names = ("cell", "hidden", "lags", "target", "period", "learning_rate", "coverage")
+    fixed = {name: getattr(model, name) for name in names}
+    return stream.Config(**fixed, features=model._features.capacity, horizon=horizon)

@@ -7,7 +7,7 @@ from river import base
 
 from foretrace import stream
 from foretrace.river._base import Recurrent, check, check_delay
-from foretrace.river._questions import Questions
+from foretrace.river._pending import PendingPredictions
 from foretrace.river._regressor import table
 
 
@@ -55,15 +55,17 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
         self.delay, self.seed = delay, seed
         self._begin()
         self._classes: list = []
-        self._questions = Questions(delay)
+        self._pending = PendingPredictions(delay)
 
     @property
     def _multiclass(self) -> bool:
         return True
 
-    def _plan_now(self) -> stream.Classes:
-        room = 1 << max(1, (len(self._classes) - 1).bit_length())
-        return stream.Classes(self.cell, self.hidden, self._features.room, room, self.learning_rate)
+    def _config_now(self) -> stream.ClassConfig:
+        classes = 1 << max(1, (len(self._classes) - 1).bit_length())
+        return stream.ClassConfig(
+            self.cell, self.hidden, self._features.capacity, classes, self.learning_rate
+        )
 
     _functions = staticmethod(stream.classification)
 
@@ -72,30 +74,30 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
 
         A class of None is one that never comes.
         """
-        self._features.meet(x)
-        index = self._meet([y])[0]
-        self._make_room()
+        self._features.register(x)
+        index = self._register([y])[0]
+        self._ensure_state()
         row = self._features.vector(x), index
-        asked = self._questions.take(x)
-        if asked is None:
+        prediction = self._pending.pop(x)
+        if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
         else:
-            self._state, _ = self._compiled.learn_at(self._state, *row, asked.last)
+            self._state, _ = self._compiled.learn_late(self._state, *row, prediction.last)
 
     def predict_proba_one(self, x: dict, **kwargs: Any) -> dict[Any, float]:
-        """The probability of every class seen so far; empty before the first."""
+        """The probability of every class so far; empty before the first."""
         if not self._classes:
             return {}
-        return dict(zip(self._classes, self._probabilities(self._answer(x)).tolist(), strict=True))
+        return dict(zip(self._classes, self._probabilities(self._predict(x)).tolist(), strict=True))
 
     def learn_many(self, X: Any, y: Any) -> None:
         """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
         columns, labels = table(X), np.asarray(y).tolist()
         if not labels:
             return
-        self._features.meet(columns)
-        indices = self._meet(labels)
-        self._make_room()
+        self._features.register(columns)
+        indices = self._register(labels)
+        self._ensure_state()
         rows = self._features.table(columns, len(labels))
         self._state, _ = stream.run_rows(self._compiled, self._state, rows, indices)
 
@@ -103,11 +105,11 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
         """The probabilities of every row, each as if it came next; a pandas data frame."""
         import pandas as pd
 
-        said = np.zeros((len(X), 0))
+        probabilities = np.zeros((len(X), 0))
         if self._classes and len(X):
             rows = self._features.table(table(X), len(X))
-            said = self._probabilities(self._compiled.answers(self._state, rows))
-        return pd.DataFrame(said, columns=self._classes, index=getattr(X, "index", None))
+            probabilities = self._probabilities(self._compiled.predict_many(self._state, rows))
+        return pd.DataFrame(probabilities, columns=self._classes, index=getattr(X, "index", None))
 
     def predict_many(self, X: Any) -> Any:
         """The most probable class of every row, each as if it came next; a pandas series."""
@@ -117,30 +119,30 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
             return pd.Series([None] * len(X), index=getattr(X, "index", None))
         return self.predict_proba_many(X).idxmax(axis="columns")
 
-    def _answer(self, x: dict) -> Any:
-        """The logits of every class there is room for."""
+    def _predict(self, x: dict) -> Any:
+        """The logits of all classes that there is room for."""
         vector = self._features.vector(x)
         if not self.delay:
-            return self._compiled.answer(self._state, vector)
-        said = self._questions.again(x)
-        if said is None:
-            hidden = self._questions.before()
+            return self._compiled.predict(self._state, vector)
+        prediction = self._pending.find(x)
+        if prediction is None:
+            hidden = self._pending.latest_hidden()
             hidden = self._tree.network.learner.hidden if hidden is None else hidden
-            said = self._compiled.answer_after(self._state, vector, hidden)
-            self._questions.keep(x, said)
-        return said.logits
+            prediction = self._compiled.predict_after(self._state, vector, hidden)
+            self._pending.append(x, prediction)
+        return prediction.logits
 
-    def _meet(self, labels: list) -> np.ndarray:
-        """The places of classes, given to those that are new in their order; -1 for None."""
+    def _register(self, labels: list) -> np.ndarray:
+        """The indices of classes, the next ones for new classes; -1 for None."""
         for label in labels:
             if label is not None and label not in self._classes:
                 self._classes.append(label)
         return np.array([-1 if label is None else self._classes.index(label) for label in labels])
 
     def _probabilities(self, logits: Any) -> np.ndarray:
-        """Of the classes seen so far, (.., classes); in double precision, so that they sum to 1."""
-        seen = np.asarray(logits, float)[..., : len(self._classes)]
-        raw = np.exp(seen - seen.max(axis=-1, keepdims=True))
+        """Of the classes so far, (.., classes); in double precision, so that they sum to 1."""
+        known = np.asarray(logits, float)[..., : len(self._classes)]
+        raw = np.exp(known - known.max(axis=-1, keepdims=True))
         return raw / raw.sum(axis=-1, keepdims=True)
 
     def _beside(self) -> dict[str, Any]:

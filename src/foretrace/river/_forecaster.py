@@ -10,8 +10,8 @@ from river import time_series
 
 from foretrace import stream
 from foretrace._checks import UserError
-from foretrace.river._base import Recurrent, check, check_count, check_target, plan_of
-from foretrace.river._features import number
+from foretrace.river._base import Recurrent, check, check_count, check_target, config_of
+from foretrace.river._features import to_float
 from foretrace.river._regressor import table
 
 
@@ -24,8 +24,8 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     Parameters
     ----------
     horizon
-        How many values ahead are learned. `forecast` can be asked for fewer; asked for more, it says the
-        last one again. Learning is that many samples late.
+        How many values ahead are learned. `forecast` can be asked for fewer; asked for more, it repeats the
+        last one. Learning is that many samples late.
     cell
         Kind of the recurrent network, see `RecurrentRegressor`.
     hidden
@@ -76,8 +76,8 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._begin()
         self._forecast = [0.0] * horizon
 
-    def _plan_now(self) -> stream.Plan:
-        return plan_of(self, horizon=self.horizon)
+    def _config_now(self) -> stream.Config:
+        return config_of(self, horizon=self.horizon)
 
     _functions = staticmethod(stream.forecasting)
 
@@ -87,24 +87,26 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         A value of None or NaN is unknown: the model's own forecast stands in for it. Dates among the
         features are left out.
         """
-        y, x = number("y", y), timeless(x)
-        self._features.meet(x)
-        self._make_room()
+        y, x = to_float("y", y), timeless(x)
+        self._features.register(x)
+        self._ensure_state()
         row = self._features.vector(x), stream.float_array(y)
-        self._state, said = self._compiled.learn(self._state, *row)
-        self._forecast = stream.outlook(said).forecast.tolist()
+        self._state, result = self._compiled.learn(self._state, *row)
+        self._forecast = stream.ForecastResult.unpack(np.asarray(result)).forecast.tolist()
 
     def learn_many(self, y: Any, X: Any = None) -> None:
         """Learns many values in order, exactly as `learn_one` would, in one go; `X` is a data frame."""
-        values = [number("y", value) for value in np.asarray(y).tolist()]
+        values = [to_float("y", value) for value in np.asarray(y).tolist()]
         if not values:
             return
         columns = {} if X is None else table(X)
-        self._features.meet(columns)
-        self._make_room()
+        self._features.register(columns)
+        self._ensure_state()
         rows = self._features.table(columns, len(values))
-        self._state, said = stream.run_rows(self._compiled, self._state, rows, stream.float_array(values))
-        self._forecast = stream.outlook(said[-1]).forecast.tolist()
+        self._state, results = stream.run_rows(
+            self._compiled, self._state, rows, stream.float_array(values)
+        )
+        self._forecast = stream.ForecastResult.unpack(results[-1]).forecast.tolist()
 
     def forecast(self, horizon: int, xs: Sequence[dict] | None = None) -> list[float]:
         """The next values; 0 before anything was learned.
@@ -114,7 +116,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         horizon
             How many.
         xs
-            The features ahead, one dict for each value; those seen last stay as they are unless given.
+            The features ahead, one dict for each value; without them the last ones stay as they are.
 
         """
         check_count("horizon", horizon, "1 is the next value")
@@ -123,24 +125,25 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
                 f"xs must have one dict for each of {horizon} values; got {len(xs)}; leave it out if the "
                 f"features are unknown."
             )
-        said = self._forecast
-        if self._state is not None and xs is not None and self._features.room:
+        values = self._forecast
+        if self._state is not None and xs is not None and self._features.capacity:
             rows = [self._features.vector(timeless(x)) for x in itertools.islice(xs, self.horizon)]
             rows += [rows[-1]] * (self.horizon - len(rows))
-            said = np.asarray(self._compiled.answer(self._state, np.stack(rows))).tolist()
-        return [said[min(h, self.horizon - 1)] for h in range(horizon)]
+            values = np.asarray(self._compiled.predict(self._state, np.stack(rows))).tolist()
+        return [values[min(h, self.horizon - 1)] for h in range(horizon)]
 
     def forecast_interval(
         self, horizon: int, xs: Sequence[dict] | None = None
     ) -> list[tuple[float, float]]:
         """Lower and upper bounds between which the next values should lie as often as `coverage` says."""
-        said = self.forecast(horizon, xs)
+        values = self.forecast(horizon, xs)
         if self._state is None:
             return [(-math.inf, math.inf)] * horizon
         bounds = np.asarray(stream.bounds(self._tree.state.interval))
         rows = [bounds[min(h, self.horizon - 1)] for h in range(horizon)]
         return [
-            (value + float(low), value + float(high)) for value, (low, high) in zip(said, rows, strict=True)
+            (value + float(low), value + float(high))
+            for value, (low, high) in zip(values, rows, strict=True)
         ]
 
     def score_one(self, y: float | int) -> float:
@@ -149,13 +152,13 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
             return 0.0
         past = np.asarray(self._tree.state.interval.past)
         past = past[np.isfinite(past)]
-        error = abs(number("y", y) - self._forecast[0])
+        error = abs(to_float("y", y) - self._forecast[0])
         return float(np.sum(past < error) + 0.5 * np.sum(past == error)) / (len(past) + 1)
 
     @property
     def experts(self) -> dict[str, float]:
-        """What each expert counts for one step ahead; they sum to 1."""
-        return {} if self._state is None else stream.weights_of(self._plan, self._tree.state)
+        """The weight of each expert one step ahead; they sum to 1."""
+        return {} if self._state is None else stream.weights_of(self._config, self._tree.state)
 
     def _beside(self) -> dict[str, Any]:
         return super()._beside() | {"forecast": self._forecast}
@@ -166,5 +169,5 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
 
 
 def timeless(x: dict | None) -> dict:
-    """Features without dates, which are names of a time and no quantity."""
+    """Drops dates, which are names of a time and no quantity."""
     return {name: value for name, value in (x or {}).items() if not hasattr(value, "isoformat")}

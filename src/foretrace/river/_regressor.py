@@ -7,16 +7,16 @@ import numpy as np
 from river import base
 
 from foretrace import stream
-from foretrace.river._base import Recurrent, check, check_delay, check_target, plan_of
-from foretrace.river._features import number
-from foretrace.river._questions import Questions
+from foretrace.river._base import Recurrent, check, check_delay, check_target, config_of
+from foretrace.river._features import to_float
+from foretrace.river._pending import PendingPredictions
 
 
 class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     """A recurrent network that learns at every sample, from its whole past.
 
     Nothing needs tuning or scaling: inputs and targets are standardised as they come. The network is one of
-    several experts (`experts` shows what each counts for at the moment); the last target seen is another.
+    several experts, whose weights `experts` shows; persistence, which repeats the last target, is another.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     period
         Samples in a season; 0 for none.
     delay
-        How many samples a label may come late. Then every prediction stands on the features that were asked
-        about before it, labelled or not; a question asked twice in a row counts once.
+        How many samples a label may come late. Then every prediction depends on the features of the
+        predictions before it, with or without a label; two in a row for the same features count once.
     coverage
         How often the intervals shall hold the target.
     seed
@@ -71,10 +71,10 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         self.target, self.period, self.delay, self.coverage = target, period, delay, coverage
         self.seed = seed
         self._begin()
-        self._questions = Questions(delay)
+        self._pending = PendingPredictions(delay)
 
-    def _plan_now(self) -> stream.Plan:
-        return plan_of(self, horizon=1)
+    def _config_now(self) -> stream.Config:
+        return config_of(self, horizon=1)
 
     _functions = staticmethod(stream.regression)
 
@@ -83,25 +83,25 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
 
         A target of None or NaN is one that never comes: nothing is learned, and only the state advances.
         """
-        y = number("y", y)
-        self._features.meet(x)
-        self._make_room()
+        y = to_float("y", y)
+        self._features.register(x)
+        self._ensure_state()
         row = self._features.vector(x), stream.float_array(y)
-        asked = self._questions.take(x)
-        if asked is None:
+        prediction = self._pending.pop(x)
+        if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
         else:
-            self._state, _ = self._compiled.learn_at(self._state, *row, asked.recent)
+            self._state, _ = self._compiled.learn_late(self._state, *row, prediction.recent)
 
     def predict_one(self, x: dict) -> float:
         """The target that features `x` should have, 0 before anything was learned."""
-        return 0.0 if self._state is None else self._answer(x)[0]
+        return 0.0 if self._state is None else self._predict(x)[0]
 
     def predict_interval_one(self, x: dict) -> tuple[float, float]:
         """Lower and upper bound between which the target should lie as often as `coverage` says."""
         if self._state is None:
             return -math.inf, math.inf
-        _, lower, upper = self._answer(x)
+        _, lower, upper = self._predict(x)
         return lower, upper
 
     def score_one(self, x: dict, y: float | int) -> float:
@@ -110,16 +110,16 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
             return 0.0
         past = np.asarray(self._tree.interval.past)
         past = past[np.isfinite(past)]
-        error = abs(number("y", y) - self.predict_one(x))
+        error = abs(to_float("y", y) - self.predict_one(x))
         return float(np.sum(past < error) + 0.5 * np.sum(past == error)) / (len(past) + 1)
 
     def learn_many(self, X: Any, y: Any) -> None:
         """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
-        columns, targets = table(X), [number("y", value) for value in np.asarray(y).tolist()]
+        columns, targets = table(X), [to_float("y", value) for value in np.asarray(y).tolist()]
         if not targets:
             return
-        self._features.meet(columns)
-        self._make_room()
+        self._features.register(columns)
+        self._ensure_state()
         rows = self._features.table(columns, len(targets))
         self._state, _ = stream.run_rows(self._compiled, self._state, rows, stream.float_array(targets))
 
@@ -127,35 +127,34 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         """The target of every row, each as if it came next; a series like the data frame."""
         columns = table(X)
         rows = len(X)
-        said = np.zeros(rows)
+        values = np.zeros(rows)
         if self._state is not None and rows:
-            said = np.asarray(self._compiled.answers(self._state, self._features.table(columns, rows)))[
-                :, 0
-            ]
+            table_ = self._features.table(columns, rows)
+            values = np.asarray(self._compiled.predict_many(self._state, table_))[:, 0]
         index = getattr(X, "index", None)
         if index is None:
-            return said
+            return values
         import pandas as pd
 
-        return pd.Series(said, index=index)
+        return pd.Series(values, index=index)
 
     @property
     def experts(self) -> dict[str, float]:
-        """What each expert counts for at the moment; they sum to 1."""
-        return {} if self._state is None else stream.weights_of(self._plan, self._tree)
+        """The weight of each expert at the moment; they sum to 1."""
+        return {} if self._state is None else stream.weights_of(self._config, self._tree)
 
-    def _answer(self, x: dict) -> tuple[float, float, float]:
+    def _predict(self, x: dict) -> tuple[float, float, float]:
         """The target that is expected, and the bounds around it."""
         vector = self._features.vector(x)
         if not self.delay:
-            return tuple(np.asarray(self._compiled.answer(self._state, vector)).tolist())
-        said = self._questions.again(x)
-        if said is None:
-            hidden = self._questions.before()
+            return tuple(np.asarray(self._compiled.predict(self._state, vector)).tolist())
+        prediction = self._pending.find(x)
+        if prediction is None:
+            hidden = self._pending.latest_hidden()
             hidden = self._tree.network.learner.hidden if hidden is None else hidden
-            said = self._compiled.answer_after(self._state, vector, hidden)
-            self._questions.keep(x, said)
-        return float(said.value), *said.bounds.tolist()
+            prediction = self._compiled.predict_after(self._state, vector, hidden)
+            self._pending.append(x, prediction)
+        return float(prediction.value), *prediction.bounds.tolist()
 
 
 def table(X: Any) -> dict[Any, list]:

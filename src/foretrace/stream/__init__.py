@@ -1,50 +1,46 @@
-"""Learning from one endless stream, sample by sample: regression, forecasting, classification.
+"""Learning from one endless stream: how does a model learn at every sample, and never stop?
 
-Pure functions of a plan (what is fixed) and a state (all that continues). Under each of them is a small
-recurrent network that learns at every sample from its whole past; beside it stand simple experts, such as
-persistence, and an online mixture that is nearly as good as the best of them. `foretrace.river` makes River
-estimators of them, `foretrace forecast` a command.
+Regression, forecasting and classification are pure functions of a configuration (constants) and a state
+(everything that continues). Each has a small recurrent network that learns at every sample from its whole
+past; beside it stand simple experts, such as persistence, and an online mixture that is nearly as good as
+the best of them. `foretrace.river` makes River estimators of them, `foretrace.forecast` an application.
 """
 
-from foretrace.stream._changes import Plan, State, experts, weights_of
-from foretrace.stream._classification import Classes, ClassState
+from foretrace.stream._classification import ClassConfig, ClassPrediction, ClassState
 from foretrace.stream._compiled import (
     Compiled,
-    Outlook,
     Packed,
     classification,
     float_array,
     forecasting,
-    outlook,
     regression,
     run_rows,
 )
-from foretrace.stream._experts import weights
-from foretrace.stream._forecast import Stream
+from foretrace.stream._forecast import ForecastResult, ForecastState
 from foretrace.stream._interval import bounds
-from foretrace.stream._network import CELLS, grown
-from foretrace.stream._regression import Said
+from foretrace.stream._model import Config, State, expert_names, weights_of
+from foretrace.stream._network import CELLS, enlarge
+from foretrace.stream._regression import Prediction
 
 __all__ = [
     "CELLS",
+    "ClassConfig",
+    "ClassPrediction",
     "ClassState",
-    "Classes",
     "Compiled",
-    "Outlook",
+    "Config",
+    "ForecastResult",
+    "ForecastState",
     "Packed",
-    "Plan",
-    "Said",
+    "Prediction",
     "State",
-    "Stream",
     "bounds",
     "classification",
-    "experts",
+    "enlarge",
+    "expert_names",
     "float_array",
     "forecasting",
-    "grown",
-    "outlook",
     "regression",
     "run_rows",
-    "weights",
     "weights_of",
 ]

@@ -1,4 +1,4 @@
-"""Classification on a stream: features come, probabilities are said, the class comes."""
+"""Classification on a stream: features arrive, probabilities are predicted, the class arrives."""
 
 from typing import Any, NamedTuple
 
@@ -8,11 +8,11 @@ import optax
 
 from foretrace.stream import _network, _scale
 
-_CODE = 8  # numbers that stand for the class before
+_CODE = 8  # numbers that encode the previous class
 
 
-class Classes(NamedTuple):
-    """What is fixed while a stream runs.
+class ClassConfig(NamedTuple):
+    """Constants of a classifier; another configuration is compiled anew.
 
     Attributes:
         cell: name of the cell.
@@ -30,13 +30,13 @@ class Classes(NamedTuple):
 
 
 class ClassState(NamedTuple):
-    """All of a classifier that continues.
+    """State of a classifier.
 
     Attributes:
         network: with the readout `class`, (classes, features).
         inputs: moments of the features.
-        last: the class before, an index; -1 before there was one.
-        known: (classes,), 1 for those that were seen.
+        last: index of the previous class; -1 before there was one.
+        known: (classes,), 1 for those that occurred.
     """
 
     network: _network.Network
@@ -45,30 +45,13 @@ class ClassState(NamedTuple):
     known: jax.Array
 
 
-def parts(plan: Classes) -> _network.Parts:
-    """The network's parts."""
-    return _network.parts(plan.cell, plan.hidden, 1 + _CODE + plan.features, plan.learning_rate)
-
-
-def initial(plan: Classes, key: Any) -> ClassState:
-    """The state before anything was seen."""
-    made = parts(plan)
-    shape = plan.classes, 1 + _CODE + _network.size(made) + plan.features
-    return ClassState(
-        network=_network.network(made, key, {"class": shape}),
-        inputs=_scale.moments(plan.features),
-        last=-jnp.ones((), int),
-        known=jnp.zeros(plan.classes),
-    )
-
-
-class Chosen(NamedTuple):
-    """An answer, with what it takes to learn from its truth later.
+class ClassPrediction(NamedTuple):
+    """A prediction, with the context that learns from its label later.
 
     Attributes:
         logits: (classes,).
-        last: the class before, when it was given.
-        hidden: the hidden state that gave it.
+        last: the previous class at that time.
+        hidden: the hidden state at that time.
     """
 
     logits: jax.Array
@@ -76,52 +59,69 @@ class Chosen(NamedTuple):
     hidden: Any
 
 
-def answer(plan: Classes, state: ClassState, x: jax.Array, hidden: Any) -> Chosen:
-    """What will the class of features x (n,) be, after a hidden state? Nothing is learned."""
-    made = parts(plan)
-    u = _input(state, x, state.last)
-    hidden = _network.peek(made, state.network, hidden, u)
-    return Chosen(_logits(state.network.params, u, hidden), state.last, hidden)
+def network_parts(config: ClassConfig) -> _network.NetworkParts:
+    """Functions of the network."""
+    return _network.network_parts(
+        config.cell, config.hidden, 1 + _CODE + config.features, config.learning_rate
+    )
+
+
+def init(config: ClassConfig, key: Any) -> ClassState:
+    """The state before the first sample."""
+    parts = network_parts(config)
+    shape = config.classes, 1 + _CODE + _network.output_size(parts) + config.features
+    return ClassState(
+        network=_network.init(parts, key, {"class": shape}),
+        inputs=_scale.init(config.features),
+        last=-jnp.ones((), int),
+        known=jnp.zeros(config.classes),
+    )
+
+
+def predict(config: ClassConfig, state: ClassState, x: jax.Array, hidden: Any) -> ClassPrediction:
+    """Predicts the class of features x (n,), after a hidden state; nothing is learned."""
+    inputs = _input(state, x, state.last)
+    hidden = _network.next_hidden(network_parts(config), state.network, hidden, inputs)
+    return ClassPrediction(_logits(state.network.params, inputs, hidden), state.last, hidden)
 
 
 def learn(
-    plan: Classes, state: ClassState, x: jax.Array, y: jax.Array, last: jax.Array
+    config: ClassConfig, state: ClassState, x: jax.Array, y: jax.Array, last: jax.Array
 ) -> tuple[ClassState, jax.Array]:
-    """The state after class y of features x came, and the logits there would have been.
+    """Learns the class y of features x; also returns the logits just before.
 
     Args:
-        plan: what is fixed.
-        state: what was learned.
+        config: the configuration.
+        state: the state.
         x: features (n,), not finite where they are unknown.
         y: index of the class, -1 if it is unknown: then only the hidden state advances.
-        last: the class before, when the answer was given.
+        last: the previous class at the time of the prediction.
     """
-    made = parts(plan)
-    u = _input(state, x, last)
-    net = _network.step(made, state.network, u)
-    before = _logits(net.params, u, net.learner.hidden)
-
-    known = jnp.maximum(state.known, jax.nn.one_hot(y, plan.classes))
+    parts = network_parts(config)
+    inputs = _input(state, x, last)
+    network = _network.step(parts, state.network, inputs)
+    logits = _logits(network.params, inputs, network.learner.hidden)
+    known = jnp.maximum(state.known, jax.nn.one_hot(y, config.classes))
 
     def loss(readouts, hidden):
-        # Room for classes that may come one day must not count.
-        logits = jnp.where(known > 0, _logits(readouts, u, hidden), -1e30)
+        # Room for classes that may occur one day must not count.
+        logits = jnp.where(known > 0, _logits(readouts, inputs, hidden), -1e30)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
 
-    net = _network.fit(made, net, loss, (y >= 0).astype(x.dtype))
-    inputs, last = _scale.seen(state.inputs, x), jnp.where(y >= 0, y, state.last)
-    return ClassState(net, inputs, last, known), before
+    network = _network.fit(parts, network, loss, (y >= 0).astype(x.dtype))
+    moments, last = _scale.update(state.inputs, x), jnp.where(y >= 0, y, state.last)
+    return ClassState(network, moments, last, known), logits
 
 
 def _input(state: ClassState, x: jax.Array, last: jax.Array) -> jax.Array:
-    """1, a code of the class before and the features, those last so that there can be more of them."""
+    """1, a code of the previous class and the features, those last so that there can be more of them."""
     bits = (last * 0x9E37 + 0x79B9) >> jnp.arange(_CODE) & 1
     code = jnp.where(last >= 0, 2 * bits - 1, 0).astype(x.dtype)
-    features = _scale.standard(_scale.seen(state.inputs, x), x)
+    features = _scale.standard(_scale.update(state.inputs, x), x)
     return jnp.concatenate([jnp.ones_like(x, shape=1), code, features])
 
 
-def _logits(readouts: dict[str, Any], u: jax.Array, hidden: Any) -> jax.Array:
+def _logits(readouts: dict[str, Any], inputs: jax.Array, hidden: Any) -> jax.Array:
     # The hidden state goes between, so that there can be more features without moving anything.
-    common, features = u[: 1 + _CODE], u[1 + _CODE :]
-    return readouts["class"] @ jnp.concatenate([common, _network.seen(hidden), features])
+    common, features = inputs[: 1 + _CODE], inputs[1 + _CODE :]
+    return readouts["class"] @ jnp.concatenate([common, _network.output(hidden), features])

@@ -1,4 +1,7 @@
-"""Several forecasts made into one that is nearly as good as the best of them, and often better."""
+"""Online mixture of several forecasts, nearly as good as the best of them and often better.
+
+Own code beside `river.expert`, because it must run inside the jitted step.
+"""
 
 from typing import NamedTuple
 
@@ -8,11 +11,11 @@ import jax.numpy as jnp
 _LIMIT = 20.0  # in units of the scale
 
 
-class Trust(NamedTuple):
-    """How well each of several experts did, for several forecasts side by side.
+class ExpertWeights(NamedTuple):
+    """Regrets of experts, which `weights` turns into weights, for several forecasts side by side.
 
     Attributes:
-        regret: (forecasts, experts), what would have been won by following that expert.
+        regret: (forecasts, experts), sum of the loss that following this expert would have saved.
         squares: (forecasts, experts), sum of its squares.
     """
 
@@ -20,12 +23,12 @@ class Trust(NamedTuple):
     squares: jax.Array
 
 
-def trust(forecasts: int, experts: int) -> Trust:
-    """All experts alike."""
-    return Trust(jnp.zeros((forecasts, experts)), jnp.zeros((forecasts, experts)))
+def init(forecasts: int, experts: int) -> ExpertWeights:
+    """Equal weights."""
+    return ExpertWeights(jnp.zeros((forecasts, experts)), jnp.zeros((forecasts, experts)))
 
 
-def weights(known: Trust) -> jax.Array:
+def weights(state: ExpertWeights) -> jax.Array:
     """The experts' weights, (forecasts, experts), which sum to 1.
 
     Polynomially weighted averages with a learning rate for every expert, ML-Poly:
@@ -33,30 +36,32 @@ def weights(known: Trust) -> jax.Array:
         w_k ~ max(R_k, 0) / (1 + sum_t r_kt^2),   R_k = sum_t r_kt         (1)
 
     Exactness: over T forecasts the mean absolute error exceeds that of the best expert by at most a
-    constant times sqrt(T) / T, whatever happens.
+    constant times sqrt(T) / T, for any stream.
 
     Source:
         Gaillard, Stoltz, van Erven, A second-order bound with excess losses, COLT 2014.
     """
-    raw = jnp.maximum(known.regret, 0) / (1 + known.squares)  # (1)
+    raw = jnp.maximum(state.regret, 0) / (1 + state.squares)  # (1)
     total = jnp.sum(raw, axis=1, keepdims=True)
     return jnp.where(total > 0, raw / jnp.where(total > 0, total, 1), 1 / raw.shape[1])
 
 
-def judge(known: Trust, said: jax.Array, used: jax.Array, truth: jax.Array, scale: jax.Array) -> Trust:
-    """The trust after the truth is known.
+def update_weights(
+    state: ExpertWeights, predictions: jax.Array, used: jax.Array, truth: jax.Array, scale: jax.Array
+) -> ExpertWeights:
+    """Adds the regrets of one forecast each.
 
     Args:
-        known: so far.
-        said: what the experts forecast, (forecasts, experts).
-        used: the weights with which they were mixed, (forecasts, experts).
-        truth: (forecasts,), where it is not finite nothing is learned.
+        state: regrets so far.
+        predictions: of the experts, (forecasts, experts).
+        used: the weights with which they were combined, (forecasts, experts).
+        truth: (forecasts,); no regret where it is not finite.
         scale: the unit of errors, (forecasts,).
     """
-    mixed = jnp.sum(used * said, axis=1)
-    # The slope of the absolute error makes a bound on the mixture out of one on the single experts.
-    slope = jnp.sign(mixed - truth) / scale
-    regret = slope[:, None] * (mixed[:, None] - said)
+    combined = jnp.sum(used * predictions, axis=1)
+    # The slope of the absolute error turns a bound for the experts into one for their mixture.
+    slope = jnp.sign(combined - truth) / scale
+    regret = slope[:, None] * (combined[:, None] - predictions)
     # No single moment may decide for ever.
     regret = jnp.where(jnp.isfinite(regret), jnp.clip(regret, -_LIMIT, _LIMIT), 0)
-    return Trust(known.regret + regret, known.squares + regret**2)
+    return ExpertWeights(state.regret + regret, state.squares + regret**2)

@@ -1,8 +1,8 @@
-"""Forecasts of a stream: a value comes, the values of the next H times are said.
+"""Forecasts of a stream: a value arrives, the values of the next H times are forecast.
 
-The network that learns is H steps behind: at every time it stands where all of its H truths have just
-become known, so that each update has the whole gradient of all horizons. What is said comes from the same
-network, brought up to date through the last H inputs.
+The network that learns is H steps late: it stands where all of its H truths have just arrived, so that each
+update has the whole gradient of all horizons. Forecasts come from the same network, advanced through the
+last H inputs.
 """
 
 from typing import Any, NamedTuple
@@ -10,149 +10,186 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _changes, _experts, _network, _scale
-from foretrace.stream._changes import Plan, Seen
-from foretrace.stream._interval import observe
+from foretrace.stream import _experts, _interval, _model, _network, _scale
+from foretrace.stream._model import Config, Regressors, State
 
 _BASIS = 3
 _HARMONICS = 2
 
 
-class Stream(NamedTuple):
-    """All of a forecaster that continues; H is the horizon.
+class ForecastState(NamedTuple):
+    """State of a forecaster; H is the horizon.
 
     Attributes:
-        state: what was learned.
+        state: of the model.
         pending: (H, n), inputs that the network has not yet learned from, newest first.
-        features: (H + 1, features), the last features as they came, newest first.
-        said: (H, H, experts), what was said, newest first; then the horizon.
-        weights: (H, H, experts), and with which weights.
+        features: (H + 1, features), the last features, newest first.
+        predictions: (H, H, experts), of the experts, newest first; then the horizon.
+        weights: (H, H, experts), the experts' weights at that time.
         forecast: (H,), the newest forecast.
     """
 
-    state: _changes.State
+    state: State
     pending: jax.Array
     features: jax.Array
-    said: jax.Array
+    predictions: jax.Array
     weights: jax.Array
     forecast: jax.Array
 
 
-def parts(plan: Plan) -> _network.Parts:
-    """The network's parts."""
-    return _network.parts(plan.cell, plan.hidden, _inputs(plan), plan.learning_rate)
+class ForecastResult(NamedTuple):
+    """Result of one value or, with a leading axis, of many.
+
+    `pack` and `unpack` send it from the device as one vector: every array costs time at every call.
+
+    Attributes:
+        previous_forecast: (H,), of the value that arrived, made 1 to H steps before.
+        forecast: (H,), of the values to come.
+        lower: (H,), its lower bounds.
+        upper: (H,), its upper bounds.
+        tail: share of errors one step ahead that were at least as large as that of the value that arrived.
+    """
+
+    previous_forecast: Any
+    forecast: Any
+    lower: Any
+    upper: Any
+    tail: Any
+
+    def pack(self) -> jax.Array:
+        """The fields in their order, (4 H + 1,)."""
+        return jnp.concatenate([*self[:-1], self.tail[None]])
+
+    @classmethod
+    def unpack(cls, packed: Any) -> "ForecastResult":
+        """Inverse of `pack`, (.., 4 H + 1)."""
+        horizon = packed.shape[-1] // 4
+        fields = (packed[..., i * horizon : (i + 1) * horizon] for i in range(4))
+        return cls(*fields, tail=packed[..., -1])
 
 
-def initial(plan: Plan, key: Any) -> Stream:
-    """The state before anything was seen."""
-    horizon = plan.horizon
-    state = _changes.initial(plan, parts(plan), key, _BASIS, _inputs(plan) - _BASIS + (plan.period > 0))
-    said = jnp.zeros((horizon, horizon, len(_changes.experts(plan))))
-    return Stream(
-        state=state,
-        pending=jnp.zeros((horizon, _inputs(plan))),
-        features=jnp.zeros((horizon + 1, plan.features)),
-        said=said,
-        weights=jnp.zeros_like(said),
+def network_parts(config: Config) -> _network.NetworkParts:
+    """Functions of the network."""
+    return _network.network_parts(config.cell, config.hidden, _inputs(config), config.learning_rate)
+
+
+def init(config: Config, key: Any) -> ForecastState:
+    """The state before the first value."""
+    horizon, ahead = config.horizon, _inputs(config) - _BASIS + (config.period > 0)
+    predictions = jnp.zeros((horizon, horizon, len(_model.expert_names(config))))
+    return ForecastState(
+        state=_model.init(config, network_parts(config), key, _BASIS, ahead),
+        pending=jnp.zeros((horizon, _inputs(config))),
+        features=jnp.zeros((horizon + 1, config.features)),
+        predictions=predictions,
+        weights=jnp.zeros_like(predictions),
         forecast=jnp.zeros(horizon),
     )
 
 
-def learn(plan: Plan, stream: Stream, x: jax.Array, y: jax.Array) -> tuple[Stream, jax.Array]:
-    """The state after value y with features x came, and what had been said of it at each horizon, (H,).
+def learn(
+    config: Config, stream: ForecastState, x: jax.Array, y: jax.Array
+) -> tuple[ForecastState, ForecastResult]:
+    """Learns the value y with features x, and forecasts the values after it.
 
     Args:
-        plan: what is fixed.
-        stream: what was learned.
+        config: the configuration.
+        stream: the state.
         x: features (n,), not finite where they are unknown.
-        y: the value, not finite if it is unknown: then what was said one step ahead stands in for it, and
-            nothing is learned from it.
+        y: the value, not finite if it is unknown: then its forecast stands in for it, and nothing is
+            learned from it.
     """
-    made, horizon, state = parts(plan), plan.horizon, stream.state
+    parts, horizon, state = network_parts(config), config.horizon, stream.state
     steps = jnp.arange(horizon)
-    said, weights = stream.said[steps, steps], stream.weights[steps, steps]
-    before = jnp.sum(said * weights, axis=1)
+    predictions, weights = stream.predictions[steps, steps], stream.weights[steps, steps]
+    previous = jnp.sum(predictions * weights, axis=1)
     truth = jnp.where(steps < state.time, y, jnp.nan)
-    learned = state._replace(
-        trust=_experts.judge(state.trust, said, weights, truth, state.change),
-        interval=observe(state.interval, truth - before, plan.coverage),
-        inputs=_scale.seen(state.inputs, x),
-    )
-    state = _changes.push(plan, learned if plan.learning else state, y, stream.forecast[0])
+    if config.learning:
+        state = state._replace(
+            experts=_experts.update_weights(state.experts, predictions, weights, truth, state.change),
+            interval=_interval.update(state.interval, truth - previous, config.coverage),
+            inputs=_scale.update(state.inputs, x),
+        )
+    state = _model.add_value(config, state, y, stream.forecast[0])
     features = jnp.concatenate([x[None], stream.features[:-1]])
-    # Where the network stands that learns, all H values after it are known by now.
-    state = state._replace(network=_network.step(made, state.network, stream.pending[-1]))
+    # By now all H values after the place of the network that learns are known.
+    state = state._replace(network=_network.step(parts, state.network, stream.pending[-1]))
     recent = state.recent[horizon:]
-    ahead = _ahead(plan, state, features[:horizon][::-1], state.time - horizon, recent)
-    given = _given(plan, state, state.network.learner.hidden, recent, ahead)
-    whole = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
-    if plan.learning:
-        state = _changes.learn(plan, made, state, given, state.recent[:horizon][::-1], whole)
-    new = jnp.concatenate(
-        [_changes.basis(state, state.recent), _outside(plan, state, x[None], state.time)[0]]
-    )
+    ahead = _ahead(config, state, features[:horizon][::-1], state.time - horizon, recent)
+    regressors = _regressors(config, state, state.network.learner.hidden, recent, ahead)
+    is_whole = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
+    if config.learning:
+        truths = state.recent[:horizon][::-1]
+        state = _model.fit(config, parts, state, regressors, truths, is_whole)
+    exogenous = _exogenous(config, state, x, state.time)
+    new = jnp.concatenate([_model.basis(state, state.recent), exogenous])
     pending = jnp.concatenate([new[None], stream.pending[:-1]])
     stream = stream._replace(state=state, pending=pending, features=features)
-    said, weights, forecast = _say(plan, stream, jnp.tile(x, (horizon, 1)))
-    return stream._replace(
-        said=jnp.concatenate([said[None], stream.said[:-1]]),
+    predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
+    stream = stream._replace(
+        predictions=jnp.concatenate([predictions[None], stream.predictions[:-1]]),
         weights=jnp.concatenate([weights[None], stream.weights[:-1]]),
         forecast=forecast,
-    ), before
-
-
-def forecast(plan: Plan, stream: Stream, xs: jax.Array) -> jax.Array:
-    """What will the next H values be, (H,), with features (H, n) ahead? Nothing is learned."""
-    return _say(plan, stream, xs)[2]
-
-
-def _say(plan: Plan, stream: Stream, xs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    made, state = parts(plan), stream.state
-
-    def one(hidden, x):
-        return _network.peek(made, state.network, hidden, x), None
-
-    hidden, _ = jax.lax.scan(one, state.network.learner.hidden, stream.pending[::-1])
-    ahead = _ahead(plan, state, xs, state.time, state.recent)
-    said = _changes.say(plan, state, _given(plan, state, hidden, state.recent, ahead))
-    mixed, weights = _changes.mix(state, said)
-    return said, weights, mixed
-
-
-def _inputs(plan: Plan) -> int:
-    return _BASIS + 2 * _HARMONICS * (plan.period > 0) + plan.features
-
-
-def _ahead(
-    plan: Plan, state: _changes.State, xs: jax.Array, count: jax.Array, recent: jax.Array
-) -> jax.Array:
-    """What is known of the H times after `count` values, the last of which are `recent`, (H, n)."""
-    times = count + jnp.arange(1, plan.horizon + 1)
-    outside = jax.vmap(lambda x, time: _outside(plan, state, x[None], time)[0])(xs, times)
-    if not plan.period:
-        return outside
-    season = _changes.seasonal(state, _season(plan, recent), recent[0])
-    return jnp.concatenate([season[:, None], outside], axis=1)
-
-
-def _outside(plan: Plan, state: _changes.State, x: jax.Array, count: jax.Array) -> jax.Array:
-    """The clock and the features in units of order 1, (1, n)."""
-    found = _scale.standard(state.inputs, x[0])
-    if not plan.period:
-        return found[None]
-    # The remainder first: a float would lose the place in the season after some million steps.
-    phase = 2 * jnp.pi * (count % plan.period).astype(x.dtype) / plan.period
-    waves = [turn(k * phase) for k in range(1, _HARMONICS + 1) for turn in (jnp.cos, jnp.sin)]
-    return jnp.concatenate([jnp.stack(waves), found])[None]
-
-
-def _season(plan: Plan, recent: jax.Array) -> jax.Array:
-    """The values one season before each of the next H times, or as many seasons as it takes."""
-    return jnp.stack([recent[plan.period - 1 - h % plan.period] for h in range(plan.horizon)])
-
-
-def _given(plan: Plan, state: _changes.State, hidden: Any, recent: jax.Array, ahead: jax.Array) -> Seen:
-    season = _season(plan, recent) if plan.period else recent[:0]
-    return Seen(
-        hidden, _changes.basis(state, recent), _changes.lags(plan, state, recent), ahead, recent[0], season
     )
+    lower, upper = forecast[None] + _interval.bounds(state.interval).T
+    return stream, ForecastResult(previous, forecast, lower, upper, state.interval.tail)
+
+
+def forecast(config: Config, stream: ForecastState, xs: jax.Array) -> jax.Array:
+    """Forecasts the next H values, (H,), with features (H, n) ahead; nothing is learned."""
+    return _predict(config, stream, xs)[2]
+
+
+def _predict(
+    config: Config, stream: ForecastState, xs: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Predictions of the experts, their weights, (H, experts) each, and the forecast, (H,)."""
+    parts, state = network_parts(config), stream.state
+
+    def advance(hidden, x):
+        return _network.next_hidden(parts, state.network, hidden, x), None
+
+    hidden, _ = jax.lax.scan(advance, state.network.learner.hidden, stream.pending[::-1])
+    ahead = _ahead(config, state, xs, state.time, state.recent)
+    regressors = _regressors(config, state, hidden, state.recent, ahead)
+    predictions = _model.predict(config, state, regressors)
+    combined, weights = _model.combine(state, predictions)
+    return predictions, weights, combined
+
+
+def _inputs(config: Config) -> int:
+    return _BASIS + 2 * _HARMONICS * (config.period > 0) + config.features
+
+
+def _ahead(config: Config, state: State, xs: jax.Array, count: jax.Array, recent: jax.Array) -> jax.Array:
+    """Regressors of each of the H times after `count` values, the last of which are `recent`, (H, n)."""
+    times = count + jnp.arange(1, config.horizon + 1)
+    exogenous = jax.vmap(lambda x, time: _exogenous(config, state, x, time))(xs, times)
+    if not config.period:
+        return exogenous
+    distance = _model.seasonal(state, _season(config, recent), recent[0])
+    return jnp.concatenate([distance[:, None], exogenous], axis=1)
+
+
+def _exogenous(config: Config, state: State, x: jax.Array, count: jax.Array) -> jax.Array:
+    """The clock and the features in units of order 1, (n,)."""
+    features = _scale.standard(state.inputs, x)
+    if not config.period:
+        return features
+    # The remainder first: a float would lose the place in the season after some million steps.
+    phase = 2 * jnp.pi * (count % config.period).astype(x.dtype) / config.period
+    waves = [turn(k * phase) for k in range(1, _HARMONICS + 1) for turn in (jnp.cos, jnp.sin)]
+    return jnp.concatenate([jnp.stack(waves), features])
+
+
+def _season(config: Config, recent: jax.Array) -> jax.Array:
+    """The values one season before each of the next H times, or as many seasons as it takes."""
+    return jnp.stack([recent[config.period - 1 - h % config.period] for h in range(config.horizon)])
+
+
+def _regressors(
+    config: Config, state: State, hidden: Any, recent: jax.Array, ahead: jax.Array
+) -> Regressors:
+    season = _season(config, recent) if config.period else recent[:0]
+    lags = _model.lags(config, state, recent)
+    return Regressors(hidden, _model.basis(state, recent), lags, ahead, recent[0], season)

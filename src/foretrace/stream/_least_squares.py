@@ -1,13 +1,16 @@
-"""Recursive least squares, forgetting and robust to outliers: readouts that need no learning rate."""
+"""Recursive least squares with forgetting, robust to outliers: readouts that need no learning rate.
+
+Own code beside River's `BayesianLinearRegression`, because it must run inside the jitted step.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-_KEEP = 0.999  # of what is known, per sample
-_PRIOR = 0.1  # variance of a weight before anything was seen
-_WIDE = 10 * _PRIOR  # beyond this mean variance nothing more is forgotten
+_KEEP = 0.999  # weight of a past sample, per new sample
+_PRIOR = 0.1  # variance of a weight before the first sample
+_WIDE = 10 * _PRIOR  # mean variance beyond which nothing is forgotten
 
 
 class LeastSquares(NamedTuple):
@@ -22,8 +25,8 @@ class LeastSquares(NamedTuple):
     weights: jax.Array
 
 
-def least_squares(readouts: int, n: int, *, shared: bool) -> LeastSquares:
-    """Readouts that say 0 to everything.
+def init(readouts: int, n: int, *, shared: bool) -> LeastSquares:
+    """Readouts that predict 0.
 
     Args:
         readouts: how many.
@@ -34,12 +37,12 @@ def least_squares(readouts: int, n: int, *, shared: bool) -> LeastSquares:
     return LeastSquares(jnp.tile(_PRIOR * jnp.eye(n), (count, 1, 1)), jnp.zeros((readouts, n)))
 
 
-def read(known: LeastSquares, features: jax.Array) -> jax.Array:
-    """What the readouts say, (readouts,), of features (1 or readouts, n)."""
-    return jnp.sum(known.weights * features, axis=1)
+def predict(old: LeastSquares, features: jax.Array) -> jax.Array:
+    """Outputs, (readouts,), for features (1 or readouts, n)."""
+    return jnp.sum(old.weights * features, axis=1)
 
 
-def fit(known: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSquares:
+def fit(old: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSquares:
     """The least-squares fit with one more sample.
 
         q = min(1, 1 / |y - w . x|)                 (1)
@@ -50,26 +53,28 @@ def fit(known: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSq
     Cost: 3 passes over P.
 
     Args:
-        known: so far.
+        old: the fit so far.
         features: x, (1 or readouts, n).
         targets: y, (readouts,), of order 1.
 
     Source:
         Recursive least squares with exponential forgetting; (1) are Huber's weights for an error above 1.
     """
-    error = targets - read(known, features)
+    error = targets - predict(old, features)
     weight = jnp.minimum(1, 1 / jnp.maximum(abs(error), 1e-12))  # (1)
     # Readouts that share their features share P too, and so the weight of a sample.
     shared = jnp.mean(weight, keepdims=True) if len(features) < len(targets) else weight
-    seen = jnp.matvec(known.covariance, features)
-    gain = shared[:, None] * seen / (_KEEP + shared * jnp.sum(features * seen, axis=1))[:, None]  # (2)
+    product = jnp.matvec(old.covariance, features)  # P x
+    gain = (
+        shared[:, None] * product / (_KEEP + shared * jnp.sum(features * product, axis=1))[:, None]
+    )  # (2)
     steps = gain * (weight / shared)[:, None]
-    weights = known.weights + steps * error[:, None]  # (3)
-    covariance = known.covariance - gain[:, :, None] * seen[:, None, :]
-    # Directions that are never seen would grow for ever.
+    weights = old.weights + steps * error[:, None]  # (3)
+    covariance = old.covariance - gain[:, :, None] * product[:, None, :]
+    # The covariance of directions without samples would grow for ever.
     mean = jnp.trace(covariance, axis1=1, axis2=2) / features.shape[1]
     covariance = covariance / jnp.where(mean < _WIDE, _KEEP, 1.0)[:, None, None]  # (4)
-    # Rounding can make a covariance indefinite; then everything would soon be wrong, so begin anew.
+    # Rounding can make a covariance indefinite, which every later step would amplify: start anew.
     spread = jnp.diagonal(covariance, axis1=1, axis2=2)
     sound = jnp.all((spread > 0) & (spread < jnp.inf), axis=1)[:, None, None]
     covariance = jnp.where(sound, covariance, _PRIOR * jnp.eye(features.shape[1])[None])

@@ -1,25 +1,24 @@
-"""Regression on a stream: features come, a value is said, the value comes."""
+"""Regression on a stream: features arrive, a value is predicted, the value arrives."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _changes, _experts, _network, _scale
-from foretrace.stream._changes import Plan, Seen, State
-from foretrace.stream._interval import bounds, observe
+from foretrace.stream import _experts, _interval, _model, _network, _scale
+from foretrace.stream._model import Config, Regressors, State
 
 _BASIS = 3
 
 
-class Said(NamedTuple):
-    """An answer, with what it takes to learn from its truth later.
+class Prediction(NamedTuple):
+    """A prediction, with the context that learns from its label later.
 
     Attributes:
-        value: the answer.
+        value: the prediction.
         bounds: (2,), the interval around it.
-        recent: the last values when it was given.
-        hidden: the hidden state that gave it.
+        recent: the last values at that time.
+        hidden: the hidden state at that time.
     """
 
     value: jax.Array
@@ -28,82 +27,84 @@ class Said(NamedTuple):
     hidden: Any
 
 
-def parts(plan: Plan) -> _network.Parts:
-    """The network's parts."""
-    return _network.parts(plan.cell, plan.hidden, _BASIS + plan.features, plan.learning_rate)
+def network_parts(config: Config) -> _network.NetworkParts:
+    """Functions of the network."""
+    return _network.network_parts(
+        config.cell, config.hidden, _BASIS + config.features, config.learning_rate
+    )
 
 
-def initial(plan: Plan, key: Any) -> State:
-    """The state before anything was seen."""
-    return _changes.initial(plan, parts(plan), key, _BASIS, plan.features)
+def init(config: Config, key: Any) -> State:
+    """The state before the first value."""
+    return _model.init(config, network_parts(config), key, _BASIS, config.features)
 
 
-def answer(plan: Plan, state: State, x: jax.Array, hidden: Any) -> Said:
-    """What will the value of features x (n,) be? Nothing is learned, and no state advances.
+def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Prediction:
+    """Predicts the value of features x (n,); nothing is learned, and no state advances.
 
     Args:
-        plan: what is fixed.
-        state: what was learned.
+        config: the configuration.
+        state: the state.
         x: features, not finite where they are unknown.
         hidden: the hidden state before them.
     """
-    made = parts(plan)
     ahead = _standard(state, x)
-    hidden = _network.peek(made, state.network, hidden, _input(state, state.recent, ahead))
-    value, _ = _changes.mix(
-        state, _changes.say(plan, state, _seen(plan, state, state.recent, hidden, ahead))
-    )
-    known = state.time > 0
-    value = jnp.where(known, value[0], jnp.zeros_like(value[0]))
-    return Said(value, value + bounds(state.interval)[0], state.recent, hidden)
+    inputs = _network_input(state, state.recent, ahead)
+    hidden = _network.next_hidden(network_parts(config), state.network, hidden, inputs)
+    regressors = _regressors(config, state, state.recent, hidden, ahead)
+    value, _ = _model.combine(state, _model.predict(config, state, regressors))
+    value = jnp.where(state.time > 0, value[0], jnp.zeros_like(value[0]))
+    return Prediction(value, value + _interval.bounds(state.interval)[0], state.recent, hidden)
 
 
 def learn(
-    plan: Plan, state: State, x: jax.Array, y: jax.Array, recent: jax.Array
+    config: Config, state: State, x: jax.Array, y: jax.Array, recent: jax.Array
 ) -> tuple[State, jax.Array]:
-    """The state after the value y of features x came, and what would have been said.
+    """Learns the value y of features x; also returns its prediction just before.
 
     Args:
-        plan: what is fixed.
-        state: what was learned.
+        config: the configuration.
+        state: the state.
         x: features (n,), not finite where they are unknown.
         y: the value, not finite if it is unknown: then only the hidden state advances, and the value is
-            taken to be where it was.
-        recent: the last values when the answer was given, `state.recent` if no time has passed.
+            taken to be the last one.
+        recent: the last values at the time of the prediction, `state.recent` if the label is not late.
     """
-    made = parts(plan)
+    parts = network_parts(config)
     ahead = _standard(state, x)
-    net = _network.step(made, state.network, _input(state, recent, ahead))
-    given = _seen(plan, state, recent, net.learner.hidden, ahead)
-    said = _changes.say(plan, state, given)
-    mixed, weights = _changes.mix(state, said)
-    known = state.time > 0
-    truth = jnp.where(known, y, jnp.nan)[None]
-    state = state._replace(network=net)
-    if plan.learning:
+    network = _network.step(parts, state.network, _network_input(state, recent, ahead))
+    regressors = _regressors(config, state, recent, network.learner.hidden, ahead)
+    predictions = _model.predict(config, state, regressors)
+    combined, weights = _model.combine(state, predictions)
+    is_known = state.time > 0
+    truth = jnp.where(is_known, y, jnp.nan)[None]
+    state = state._replace(network=network)
+    if config.learning:
         state = state._replace(
-            trust=_experts.judge(state.trust, said, weights, truth, state.change),
-            interval=observe(state.interval, truth - mixed, plan.coverage),
-            inputs=_scale.seen(state.inputs, x),
+            experts=_experts.update_weights(state.experts, predictions, weights, truth, state.change),
+            interval=_interval.update(state.interval, truth - combined, config.coverage),
+            inputs=_scale.update(state.inputs, x),
         )
-        state = _changes.learn(plan, made, state, given, truth, known.astype(x.dtype))
-    state = _changes.push(plan, state, y, state.recent[0])
-    return state, jnp.where(known, mixed[0], jnp.zeros_like(y))
+        state = _model.fit(config, parts, state, regressors, truth, is_known.astype(x.dtype))
+    state = _model.add_value(config, state, y, state.recent[0])
+    return state, jnp.where(is_known, combined[0], jnp.zeros_like(y))
 
 
 def _standard(state: State, x: jax.Array) -> jax.Array:
-    """The features in units of order 1, (1, n); they count as seen, learned from or not."""
-    return _scale.standard(_scale.seen(state.inputs, x), x)[None]
+    """The features in units of order 1, (1, n); they count for their own moments, learned or not."""
+    return _scale.standard(_scale.update(state.inputs, x), x)[None]
 
 
-def _input(state: State, recent: jax.Array, ahead: jax.Array) -> jax.Array:
-    return jnp.concatenate([_changes.basis(state, recent), ahead[0]])
+def _network_input(state: State, recent: jax.Array, ahead: jax.Array) -> jax.Array:
+    return jnp.concatenate([_model.basis(state, recent), ahead[0]])
 
 
-def _seen(plan: Plan, state: State, recent: jax.Array, hidden: Any, ahead: jax.Array) -> Seen:
-    season = recent[plan.period - 1 : plan.period] if plan.period else recent[:0]
-    if plan.period:
-        ahead = jnp.concatenate([_changes.seasonal(state, season, recent[0])[:, None], ahead], axis=1)
-    return Seen(
-        hidden, _changes.basis(state, recent), _changes.lags(plan, state, recent), ahead, recent[0], season
-    )
+def _regressors(
+    config: Config, state: State, recent: jax.Array, hidden: Any, ahead: jax.Array
+) -> Regressors:
+    season = recent[config.period - 1 : config.period] if config.period else recent[:0]
+    if config.period:
+        distance = _model.seasonal(state, season, recent[0])
+        ahead = jnp.concatenate([distance[:, None], ahead], axis=1)
+    lags = _model.lags(config, state, recent)
+    return Regressors(hidden, _model.basis(state, recent), lags, ahead, recent[0], season)

@@ -1,0 +1,245 @@
+"""Model of regression and forecasting: experts that predict how far a value changes, and their mixture."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from foretrace.stream import _experts, _interval, _least_squares, _network, _scale
+
+_MOST = 20.0  # units of order 1 beyond which nothing is learned
+
+
+class Config(NamedTuple):
+    """Constants of a regression or forecast; another configuration is compiled anew.
+
+    Attributes:
+        cell: name of the cell.
+        hidden: number of its units.
+        features: number of features that there is room for.
+        horizon: steps ahead.
+        lags: changes in the least-squares readout beside the hidden state.
+        target: "change", "level" or "auto".
+        period: steps of a season, 0 for none.
+        learning_rate: of the network.
+        coverage: of the intervals.
+        learning: False to learn nothing: then only the recent past continues.
+    """
+
+    cell: str
+    hidden: int
+    features: int
+    horizon: int
+    lags: int
+    target: str
+    period: int
+    learning_rate: float
+    coverage: float
+    learning: bool = True
+
+
+class State(NamedTuple):
+    """State of a regression or forecast; H is the horizon.
+
+    Attributes:
+        network: with readouts `change` and `level`, (H, features).
+        linear: the least-squares readouts.
+        experts: the weight of each expert at each horizon.
+        interval: errors, from which the intervals are made.
+        recent: the last values, newest first.
+        time: values so far, an int.
+        value: moments of the values, (1,).
+        inputs: moments of the features.
+        change: (H,), mean size of a change over so many steps.
+    """
+
+    network: _network.Network
+    linear: _least_squares.LeastSquares
+    experts: _experts.ExpertWeights
+    interval: _interval.Interval
+    recent: jax.Array
+    time: jax.Array
+    value: _scale.Moments
+    inputs: _scale.Moments
+    change: jax.Array
+
+
+class Regressors(NamedTuple):
+    """Inputs of the readouts at one time, in units of order 1 but for the values.
+
+    Attributes:
+        hidden: the hidden state.
+        basis: (features,), the same at every horizon.
+        lags: (lags,), the last changes.
+        ahead: (H, n), known of each time ahead.
+        last: the last value.
+        season: (H,), the values one season before the times ahead; empty without one.
+    """
+
+    hidden: Any
+    basis: jax.Array
+    lags: jax.Array
+    ahead: jax.Array
+    last: jax.Array
+    season: jax.Array
+
+
+def expert_names(config: Config) -> list[str]:
+    """The experts' names, in their order."""
+    names = ["persistence", "least squares"]
+    names += [name for name in ("change", "level") if config.target in ("auto", name)]
+    return names + ["season"] * (config.period > 0)
+
+
+def init(config: Config, parts: _network.NetworkParts, key: Any, basis: int, ahead: int) -> State:
+    """The state before the first value.
+
+    Args:
+        config: the configuration.
+        parts: functions of the network.
+        key: typed key.
+        basis: length of `Regressors.basis`.
+        ahead: n of `Regressors.ahead`.
+    """
+    horizon, units = config.horizon, _network.output_size(parts)
+    shape = horizon, units + basis + ahead
+    return State(
+        network=_network.init(parts, key, {"change": shape, "level": shape}),
+        linear=_least_squares.init(
+            horizon, units + basis + config.lags + ahead, shared=not ahead or horizon == 1
+        ),
+        experts=_experts.init(horizon, len(expert_names(config))),
+        interval=_interval.init(horizon),
+        recent=jnp.zeros(horizon + max(config.lags, config.period) + 1),
+        time=jnp.zeros((), int),
+        value=_scale.init(1),
+        inputs=_scale.init(config.features),
+        change=jnp.ones(horizon),
+    )
+
+
+def predict(config: Config, state: State, regressors: Regressors) -> jax.Array:
+    """The values ahead by every expert, (H, experts)."""
+    unit, mean, spread = _units(state)
+    hidden = _network.output(regressors.hidden)
+    readouts = state.network.params
+    inputs = _network_inputs(regressors, hidden)
+    linear = _least_squares.predict(state.linear, _linear_inputs(regressors, hidden))
+    by_name = {
+        "persistence": jnp.zeros_like(unit),
+        "least squares": unit * linear,
+        "change": unit * jnp.sum(readouts["change"] * inputs, axis=1),
+        "level": mean + spread * jnp.sum(readouts["level"] * inputs, axis=1) - regressors.last,
+        "season": regressors.season - regressors.last,
+    }
+    changes = jnp.stack([by_name[name] for name in expert_names(config)], axis=1)
+    # A readout that diverges predicts no more than the largest change that is ever learned.
+    most = _MOST * jnp.maximum(unit, spread)[:, None]
+    changes = jnp.clip(jnp.where(jnp.isfinite(changes), changes, 0), -most, most)
+    return regressors.last + changes
+
+
+def combine(state: State, predictions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mixture of the experts' predictions, (H,), and their weights, (H, experts)."""
+    weights = _experts.weights(state.experts)
+    return jnp.sum(weights * predictions, axis=1), weights
+
+
+def weights_of(config: Config, state: State) -> dict[str, float]:
+    """The weight of each expert at the shortest horizon, by its name."""
+    weights = _experts.weights(state.experts)[0].tolist()
+    return dict(zip(expert_names(config), weights, strict=True))
+
+
+def fit(
+    config: Config,
+    parts: _network.NetworkParts,
+    state: State,
+    regressors: Regressors,
+    truth: jax.Array,
+    weight: jax.Array,
+) -> State:
+    """Fits all readouts and the cell to the values (H,) after the regressors, with weight 0 or 1."""
+    unit, mean, spread = _units(state)
+    change = jnp.clip((truth - regressors.last) / unit, -_MOST, _MOST)
+    level = jnp.clip((truth - mean) / spread, -_MOST, _MOST)
+    # An unknown value teaches nothing.
+    weight = jnp.where(jnp.all(jnp.isfinite(change)), weight, 0)
+    change, level = (jnp.where(weight > 0, target, 0) for target in (change, level))
+
+    def loss(readouts, hidden):
+        inputs = _network_inputs(regressors, _network.output(hidden))
+        errors = [
+            jnp.sum(readouts[name] * inputs, axis=1) - target
+            for name, target in (("change", change), ("level", level))
+            if config.target in ("auto", name)
+        ]
+        return jnp.mean(sum(optax.losses.huber_loss(error) for error in errors))
+
+    inputs = _linear_inputs(regressors, _network.output(regressors.hidden))
+    linear = _least_squares.fit(state.linear, inputs, change)
+    is_sound = (weight > 0) & jnp.all(jnp.isfinite(linear.weights))
+    linear = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), linear, state.linear)
+    return state._replace(network=_network.fit(parts, state.network, loss, weight), linear=linear)
+
+
+def add_value(config: Config, state: State, value: jax.Array, substitute: jax.Array) -> State:
+    """Adds a value as the newest one, or the substitute where it is not finite.
+
+    A substitute does not count for the scales: scales made of the model's own forecasts would let these
+    grow without bounds.
+    """
+    steps = jnp.arange(1, config.horizon + 1)
+    over = jnp.where(steps <= state.time, value - state.recent[: config.horizon], jnp.nan)
+    moments = _scale.update(state.value, value[None])
+    value = _scale.values_or(value, substitute)
+    counts = jnp.maximum(state.time - steps, 0).astype(over.dtype)
+    sizes = _scale.mean_size(state.change, counts, jnp.where(jnp.isfinite(over), over, 0))
+    shifted = jnp.concatenate([value[None], state.recent[:-1]])
+    return state._replace(
+        recent=jnp.where(state.time == 0, value, shifted),
+        time=state.time + 1,
+        value=moments,
+        change=jnp.where(jnp.isfinite(over), sizes, state.change),
+    )
+
+
+def basis(state: State, recent: jax.Array) -> jax.Array:
+    """1, the last change and the level, (3,), of values, newest first, in units of order 1."""
+    change = jnp.clip((recent[0] - recent[1]) / state.change[0], -5, 5)
+    return jnp.stack([jnp.ones_like(change), change, _scale.standard(state.value, recent[:1])[0]])
+
+
+def lags(config: Config, state: State, recent: jax.Array) -> jax.Array:
+    """The last changes, newest first, (lags,), in units of their mean size."""
+    values = recent[: config.lags + 1]
+    return jnp.clip((values[:-1] - values[1:]) / state.change[0], -_MOST, _MOST)
+
+
+def seasonal(state: State, season: jax.Array, last: jax.Array) -> jax.Array:
+    """How far the values of one season ago, (H,), are from the last one, in units of a change."""
+    return jnp.clip((season - last) / state.change, -5, 5)
+
+
+def _units(state: State):
+    """Mean sizes of changes (H,), mean and spread of the values."""
+    mean = state.value.mean[0]
+    spread = jnp.sqrt(state.value.variance[0])
+    return state.change, mean, jnp.maximum(spread, jnp.maximum(1e-6 * abs(mean), _scale.TINY))
+
+
+def _network_inputs(regressors: Regressors, hidden: jax.Array) -> jax.Array:
+    """Inputs of the network's readouts, (H, n)."""
+    common = jnp.concatenate([regressors.basis, hidden])
+    ahead = regressors.ahead
+    return jnp.concatenate([jnp.tile(common, (len(ahead), 1)), ahead], axis=1)
+
+
+def _linear_inputs(regressors: Regressors, hidden: jax.Array) -> jax.Array:
+    """Inputs of the least-squares readouts, (1 or H, n)."""
+    common = jnp.concatenate([regressors.basis, hidden, regressors.lags])
+    ahead = regressors.ahead
+    if not ahead.shape[1]:
+        return common[None]
+    return jnp.concatenate([jnp.tile(common, (len(ahead), 1)), ahead], axis=1)
