@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, s
 from foretrace.forecast._sources import Source, open_source
 from foretrace.runs import checkpoint
 from foretrace.runs._folder import RunFolder, SaveInterval, open_run, read_config
+from foretrace.runs._signals import StopSignal
 
 _CHUNK = 256  # rows that are read and learned at once from a source that is not live
 _LAGS = 24
@@ -54,17 +55,6 @@ class Ahead(NamedTuple):
     forecast: float
     lower: float
     upper: float
-
-
-@runtime_checkable
-class Stop(Protocol):
-    """A wish to stop: a signal's number once it came, and waits that it may interrupt."""
-
-    signal: int | None
-
-    def wait(self) -> contextlib.AbstractContextManager[None]:
-        """While rows are awaited, the signal raises KeyboardInterrupt."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +145,7 @@ def forecast_file(
     resume: bool = False,
     from_checkpoint: str | os.PathLike | None = None,
     checkpoint_every: str = "1m",
-    stop: Stop | None = None,
+    stop: StopSignal | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> "Forecasts":
     r"""Forecasts a column of a table after each of its rows, and learns each row.
@@ -260,7 +250,7 @@ class Forecasts(Iterator[RowForecast]):
         source: Source,
         rows: Iterator[Row],
         folder: RunFolder | None,
-        stop: Stop | None,
+        stop: StopSignal | None,
         resources: contextlib.ExitStack,
     ):
         self._settings, self._source, self._folder, self._stop = settings, source, folder, stop
