@@ -118,7 +118,7 @@ BAD_INPUT = {
     "train copy --learning-rate nan": "learning_rate must be a number > 0; got nan",
     "train copy --clip 0": "clip must be a number > 0; got 0.0",
     "train copy --seed -1": "seed must be an int from 0",
-    "train copy --cell nosuch": "cell must be one of highway, rnn, gru, ",
+    "train copy --cell nosuch": "cell must be one of diagonal, elstm, gru, ",
     "train copy --nosuch 3": "option must be one of those that this command has; got '--nosuch'",
     "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got",
     "nosuch": "command must be one of train, resume, compare, ",

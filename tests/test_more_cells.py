@@ -1,6 +1,7 @@
 """Diagonal, element-wise and layered cells: their forward pass, their exact gradients, their noise."""
 
 from functools import cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -232,12 +233,12 @@ def test_a_stack_steps_each_layer_on_what_the_one_below_shows(x64):
         below = low.step(params[0], below, jnp.asarray(x))
         above = high.step(params[1], above, below.h)
     assert_close(hidden.layers, (below, above), 0)
-    assert hidden.h is hidden.layers[1]
+    assert cell.output(hidden) is hidden.layers[1]
 
 
-def test_a_stack_of_stacks_shows_the_topmost_h():
+def test_the_output_of_a_stack_of_stacks_is_that_of_the_topmost_layer():
     cell = stack([stack([rnn(hidden=3, inputs=2), lstm(hidden=4, inputs=3)]), lstm(hidden=5, inputs=4)])
-    assert cell.initial_hidden().h.shape == (5,)
+    assert cell.output(cell.initial_hidden()).shape == (5,)
 
 
 def test_layers_are_drawn_from_different_keys():
@@ -305,7 +306,7 @@ def test_online_steps_above_each_other_pass_credit_through_the_present_step_alon
 def test_layers_that_do_not_fit_are_refused():
     low, high = rnn(hidden=8, inputs=3), rnn(hidden=4, inputs=6)
     message = (
-        r"^cells\[1\] must take what cells\[0\] shows, float32\[8\]; got a cell for float32\[6\]; build"
+        r"^cells\[1\] must take the output of cells\[0\], float32\[8\]; got a cell for float32\[6\]; build"
     )
     with pytest.raises(ValueError, match=message):
         stack([low, high])
@@ -313,7 +314,7 @@ def test_layers_that_do_not_fit_are_refused():
         stack([])
 
 
-def test_features_choose_what_a_layer_shows():
+def test_a_layer_reads_the_output_of_the_one_below():
     pair = ft.cell(
         lambda p, h, x: (jnp.tanh(p * h[1] + x), h[0]),
         init=lambda key: jnp.ones(3),
@@ -321,8 +322,42 @@ def test_features_choose_what_a_layer_shows():
         inputs=3,
     )
     with pytest.raises(
-        ValueError, match=r"shows, \[0\] float32\[3\], \[1\] float32.* or choose features=\.$"
+        ValueError, match=r"cells\[0\], \[0\] float32\[3\], \[1\] float32.* give the other an output=\.$"
     ):
         stack([pair, rnn(hidden=4, inputs=3)])
-    cell = stack([pair, rnn(hidden=4, inputs=3)], features=lambda hidden: hidden[0])
-    assert cell.step(draw(cell), cell.initial_hidden(), jnp.ones(3)).h.shape == (4,)
+    cell = stack([pair._replace(output=lambda hidden: hidden[0]), rnn(hidden=4, inputs=3)])
+    assert cell.output(cell.step(draw(cell), cell.initial_hidden(), jnp.ones(3))).shape == (4,)
+
+
+class Walker(NamedTuple):
+    """A state whose field `h` is not its output."""
+
+    h: jax.Array
+    speed: jax.Array
+
+
+def walker(**options):
+    def step(params, hidden, x):
+        speed = jnp.tanh(params @ hidden.speed + x)
+        return Walker(hidden.h + speed, speed)
+
+    state = Walker(*jnp.zeros((2, 3)))
+    return ft.cell(step, init=lambda key: jnp.eye(3), hidden=state, inputs=3, **options)
+
+
+def test_a_field_named_h_is_not_cut_out_of_a_users_state():
+    cell = walker()
+    hidden = cell.step(draw(cell), cell.initial_hidden(), jnp.ones(3))
+    assert cell.output(hidden) is hidden
+    with pytest.raises(
+        ValueError, match=r"output of cells\[0\], \.h float32\[3\], \.speed float32\[3\]; got"
+    ):
+        stack([cell, rnn(hidden=4, inputs=3)])
+    whole = walker(output=jnp.concatenate)
+    assert whole.output(hidden).shape == (6,)
+    assert stack([whole, rnn(hidden=4, inputs=6)]).initial_hidden().layers[0].h.shape == (3,)
+
+
+def test_an_output_that_does_not_fit_the_state_is_refused():
+    with pytest.raises(ValueError, match=r"^output must accept a hidden state like \(float32\[3\]"):
+        walker(output=lambda hidden: hidden.position)

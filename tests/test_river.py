@@ -228,7 +228,7 @@ class TestForecaster:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: RecurrentRegressor(cell="elman"), "cell must be one of elstm"),
+        (lambda: RecurrentRegressor(cell="elman"), "cell must be one of diagonal, elstm, gru"),
         (lambda: RecurrentRegressor(hidden=0), "hidden must be an int >= 1; got 0"),
         (lambda: RecurrentRegressor(learning_rate=0.0), "learning_rate must be above 0"),
         (lambda: RecurrentRegressor(coverage=1.0), "coverage must be above 0 and below 1; got 1.0"),

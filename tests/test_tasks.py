@@ -14,7 +14,7 @@ import pytest
 import foretrace as ft
 from foretrace import tasks
 from foretrace.cli import main
-from foretrace.training import evaluation, features, trainer
+from foretrace.training import evaluation, trainer
 
 
 def stream(task, steps, lanes=2, seed=0):
@@ -173,9 +173,7 @@ def test_evaluation_predicts_every_character_once_and_carries_the_hidden_state(l
     symbols = np.random.default_rng(1).integers(0, 4, 1003).astype(np.uint8)
     task = tasks.text(tasks.Corpus(symbols, np.arange(4, dtype=np.uint8)))
     cell = ft.cells.lstm(hidden=5, inputs=4)
-    made = trainer(
-        cell, ft.tbptt(cell, window=1), task, optax.sgd(0.1), lanes=1, steps=1, features=features
-    )
+    made = trainer(cell, ft.tbptt(cell, window=1), task, optax.sgd(0.1), lanes=1, steps=1)
     params = made.init(jax.random.key(0)).params
     params["readout"] = jax.tree.map(lambda leaf: 100 * leaf, params["readout"])
     found = jax.jit(evaluation(cell, task, symbols, lanes))(params)

@@ -24,8 +24,9 @@ def small(name):
     return getattr(ft.cells, name)(hidden=2, inputs=2)
 
 
-CELLS = ("diagonal", "elstm", "gru", "highway", "leaky", "lstm", "rnn", "rtu", "stack")
+CELLS = (*ft.cells.CELLS, "stack")
 CELLS_EXCLUDED = {
+    "CELLS": "the others by their names",
     "cell": "wraps a function of a user's own",
     "LSTMHidden": "the state of lstm",
     "StackHidden": "the state of stack",

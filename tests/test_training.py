@@ -149,11 +149,17 @@ def test_clipping_bounds_the_step_of_all_parameters_together():
     assert abs(float(change) - 1e-3) < 1e-6
 
 
-def test_the_readout_can_see_a_part_of_the_hidden_state():
+def test_a_readout_of_a_state_that_is_no_vector_is_refused():
+    cell = lstm(hidden=4, inputs=TASK.inputs)._replace(output=lambda hidden: hidden)
+    with pytest.raises(ValueError, match=r"^cell.output must give a vector for the readout; got \.c"):
+        trainer(cell, ft.tbptt(cell, window=1), TASK, MOMENTUM, lanes=LANES, steps=1)
+
+
+def test_the_readout_reads_the_output_of_the_cell():
     cell = lstm(hidden=4, inputs=TASK.inputs)
     made = trainer(
         cell, ft.tbptt(cell, window=2), TASK, MOMENTUM,
-        lanes=LANES, steps=4, update_every=2, features=lambda hidden: hidden.h,
+        lanes=LANES, steps=4, update_every=2,
     )  # fmt: skip
     carry, metrics = jax.jit(made.chunk)(jax.jit(made.init)(jax.random.key(0)))
     assert isinstance(carry, Carry)

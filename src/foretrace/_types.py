@@ -10,6 +10,11 @@ State = Any  # NamedTuple with a field `hidden`: all a learner needs to continue
 Info = Any  # NamedTuple of what is only observed
 
 
+def whole_hidden(hidden: Hidden) -> Hidden:
+    """The output of a cell that names none: its hidden state."""
+    return hidden
+
+
 class Cell(NamedTuple):
     """Dynamics of one example, without a batch axis.
 
@@ -19,12 +24,15 @@ class Cell(NamedTuple):
         step: `(params, hidden, x) -> hidden`, the transition; pure, any JAX code.
         example_input: `() -> x`, an input of the shape and dtype that `step` takes. Learners
             read shapes from it before the first input arrives.
+        output: `(hidden) -> output`, the part of the hidden state that readouts and layers above read, a
+            vector; all of it by default.
     """
 
     init: Callable[[Any], Params]
     initial_hidden: Callable[[], Hidden]
     step: Callable[[Params, Hidden, Input], Hidden]
     example_input: Callable[[], Input]
+    output: Callable[[Hidden], Any] = whole_hidden
 
 
 class Phases(NamedTuple):

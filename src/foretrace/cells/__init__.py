@@ -1,5 +1,8 @@
 """Recurrent cells: the dynamics of one example."""
 
+from collections.abc import Callable
+
+from foretrace._types import Cell
 from foretrace.cells._cell import cell
 from foretrace.cells._diagonal import diagonal
 from foretrace.cells._elstm import elstm
@@ -11,7 +14,13 @@ from foretrace.cells._rnn import rnn
 from foretrace.cells._rtu import rtu
 from foretrace.cells._stack import StackHidden, stack
 
+# The cells that a command or an estimator can be asked for by name: (hidden, inputs, ..) -> cell.
+CELLS: dict[str, Callable[..., Cell]] = {
+    factory.__name__: factory for factory in (diagonal, elstm, gru, highway, leaky, lstm, rnn, rtu)
+}
+
 __all__ = [
+    "CELLS",
     "LSTMHidden",
     "StackHidden",
     "cell",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._checks import UserError, UserTypeError, check_count
-from foretrace._types import Cell, Hidden, Input, Params
+from foretrace._types import Cell, Hidden, Input, Params, whole_hidden
 from foretrace._xla import map_sequentially
 
 
@@ -17,22 +17,25 @@ def cell(
     init: Callable[[Any], Params],
     hidden: Any,
     inputs: Any,
+    output: Callable[[Hidden], Any] = whole_hidden,
 ) -> Cell:
     """Wraps a plain function of `(params, hidden, x)`, written for one example, as a cell.
 
     Args:
-        step: `(params, hidden, x) -> hidden`, pure; returns what it was given in shape and dtype.
+        step: `(params, hidden, x) -> hidden`, pure; the new state has the shapes and dtypes of the old.
         init: `(key) -> params`, a pytree of float arrays.
         hidden: the size of a float32 vector that starts at zero, or the initial hidden state
             itself, a pytree of arrays (a `jax.ShapeDtypeStruct` stands for zeros).
         inputs: the size of a float32 vector, or an example input, a pytree likewise.
+        output: `(hidden) -> vector`, the part of the hidden state that readouts and layers above read; all
+            of it by default.
 
     Returns:
         The cell.
 
     Raises:
         TypeError: if a parameter is not a float array.
-        ValueError: if a size is below 1, or `step` does not fit `hidden` and `inputs`.
+        ValueError: if a size is below 1, or `step` or `output` does not fit `hidden` and `inputs`.
 
     Example:
         >>> import jax, jax.numpy as jnp, foretrace as ft
@@ -45,7 +48,7 @@ def cell(
         >>> cell.step(cell.init(jax.random.key(0)), cell.initial_hidden(), jnp.ones(3)).shape
         (8,)
     """
-    wrapped = Cell(init, _example("hidden", hidden), step, _example("inputs", inputs))
+    wrapped = Cell(init, _example("hidden", hidden), step, _example("inputs", inputs), output)
     params = jax.eval_shape(init, jax.random.key(0))
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -67,6 +70,13 @@ def cell(
             f"step must return a hidden state of the shape and dtype it was given, "
             f"{_describe(before)}; got {_describe(after)}; declare hidden= as what step returns."
         )
+    try:
+        jax.eval_shape(output, before)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"output must accept a hidden state like {_describe(before)}; got {_first_line(error)!r}; "
+            "leave it out to show all of the state."
+        ) from error
     return wrapped
 
 

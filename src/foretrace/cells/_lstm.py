@@ -11,7 +11,7 @@ from foretrace.cells._cell import affine, dense, float_dtype, size
 
 
 class LSTMHidden(NamedTuple):
-    """The state of an LSTM: both halves persist, a readout usually sees `h`."""
+    """The state of an LSTM: both halves persist, readouts read `h`."""
 
     c: Float[Array, " *lanes n"]
     h: Float[Array, " *lanes n"]
@@ -30,9 +30,9 @@ def lstm(*, hidden: int, inputs: int, dtype: Any = jnp.float32) -> Cell:
         dtype: float dtype of parameters, state and input.
 
     Returns:
-        A cell with hidden state `LSTMHidden(c, h)`, (n,) each, that starts at zero, and parameters
-        `input` (inputs, 4n), Glorot uniform, `recurrent` (n, 4n), orthogonal per gate, and `bias`
-        (4n,), zero but 1 for the forget gate; columns in the order i, f, g, o. One group.
+        A cell with hidden state `LSTMHidden(c, h)`, (n,) each, that starts at zero, output h, and
+        parameters `input` (inputs, 4n), Glorot uniform, `recurrent` (n, 4n), orthogonal per gate, and
+        `bias` (4n,), zero but 1 for the forget gate; columns in the order i, f, g, o. One group.
 
     Raises:
         TypeError: if `dtype` is not a float dtype.
@@ -58,4 +58,5 @@ def lstm(*, hidden: int, inputs: int, dtype: Any = jnp.float32) -> Cell:
         initial_hidden=lambda: LSTMHidden(jnp.zeros(n, dtype), jnp.zeros(n, dtype)),
         step=step,
         example_input=lambda: jnp.zeros(m, dtype),
+        output=lambda hidden: hidden.h,
     )

@@ -1,8 +1,8 @@
 """Several cells as the layers of one."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 
@@ -13,26 +13,16 @@ from foretrace.structure._find import shapes_of
 
 
 class StackHidden(NamedTuple):
-    """The states of the layers of a stack, lowest first; `h` is what the topmost shows."""
+    """The states of the layers of a stack, lowest first."""
 
     layers: tuple[Hidden, ...]
 
-    @property
-    def h(self) -> Any:
-        """The features of the topmost layer."""
-        return shown(self.layers[-1])
 
-
-def shown(hidden: Hidden) -> Any:
-    """What others see of a cell's state: all of it, or its field `h`, as of an LSTM."""
-    return getattr(hidden, "h", hidden)
-
-
-def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -> Cell:
+def stack(cells: Sequence[Cell]) -> Cell:
     """Several cells as layers of one; each reads, at the same step, the new state of the one below.
 
         hidden_1' = step_1(params_1, hidden_1, x)                               (1)
-        hidden_i' = step_i(params_i, hidden_i, features(hidden_{i-1}'))         (2)
+        hidden_i' = step_i(params_i, hidden_i, output_{i-1}(hidden_{i-1}'))     (2)
 
     The influence of a learner on this cell is that of the whole: how a lower layer's parameters act on the
     upper layers' later states is counted too, at the price of one large cell.
@@ -56,31 +46,32 @@ def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -
 
     Args:
         cells: the layers, lowest first.
-        features: what the layer above reads of a layer's state; all of it, or its field `h` (LSTM).
 
     Returns:
         A cell whose hidden state is `StackHidden(layers)`, one state per layer, and whose parameters are a
-        tuple, one entry per layer. Its groups are those of its layers.
+        tuple, one entry per layer. Its output is that of the topmost layer, its groups are those of its
+        layers.
 
     Raises:
-        ValueError: if there are no cells, or a cell does not take the features of the one below.
+        ValueError: if there are no cells, or a cell does not take the output of the one below.
 
     Example:
         >>> import foretrace as ft
         >>> layers = [ft.cells.lstm(hidden=8, inputs=3), ft.cells.gru(hidden=4, inputs=8)]
-        >>> ft.cells.stack(layers).initial_hidden().h.shape
+        >>> cell = ft.cells.stack(layers)
+        >>> cell.output(cell.initial_hidden()).shape
         (4,)
     """
     cells = tuple(cells)
     if not cells:
         raise UserError("cells must have at least one cell; got none; give the layers, lowest first.")
     for i, (below, above) in enumerate(itertools.pairwise(cells), start=1):
-        given = jax.eval_shape(lambda below=below: features(below.initial_hidden()))
-        wanted = jax.eval_shape(above.example_input)
-        if shapes_of(given) != shapes_of(wanted):
+        output = jax.eval_shape(lambda below=below: below.output(below.initial_hidden()))
+        inputs = jax.eval_shape(above.example_input)
+        if shapes_of(output) != shapes_of(inputs):
             raise UserError(
-                f"cells[{i}] must take what cells[{i - 1}] shows, {shapes_of(given)}; got a cell for "
-                f"{shapes_of(wanted)}; build it with that many inputs, or choose features=."
+                f"cells[{i}] must take the output of cells[{i - 1}], {shapes_of(output)}; got a cell for "
+                f"{shapes_of(inputs)}; build it with that many inputs, or give the other an output=."
             )
 
     def init(key):
@@ -94,7 +85,7 @@ def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -
         layers = []
         for cell, own, state in zip(cells, params, hidden.layers, strict=True):
             layers.append(cell.step(own, state, x))  # (1), (2)
-            x = features(layers[-1])
+            x = cell.output(layers[-1])
         return StackHidden(tuple(layers))
 
     return Cell(
@@ -102,4 +93,5 @@ def stack(cells: Sequence[Cell], *, features: Callable[[Hidden], Any] = shown) -
         initial_hidden=lambda: StackHidden(tuple(cell.initial_hidden() for cell in cells)),
         step=step,
         example_input=cells[0].example_input,
+        output=lambda hidden: cells[-1].output(hidden.layers[-1]),
     )

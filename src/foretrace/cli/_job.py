@@ -13,7 +13,7 @@ from foretrace._types import Cell, Learner
 from foretrace.learners._costs import Cost, Explanation, describe
 from foretrace.learners._recommend import MAKE
 from foretrace.tasks import Task
-from foretrace.training import Trainer, chunks_for, features, guarded, period, trainer
+from foretrace.training import Trainer, chunks_for, guarded, period, trainer
 
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 
@@ -118,7 +118,6 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **given: int
         "steps": steps,
         "update_every": update_every,
         "clip": options.clip,
-        "features": features,
     }
     made = trainer(cell, learner, task, optimizer, **common)
     watched = guarded(cell, learner, task, optimizer, **common)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from foretrace import cells, tasks, training
 from foretrace._checks import UserError, check_count
@@ -11,7 +11,10 @@ from foretrace.cli import _job
 from foretrace.tasks import Task
 from foretrace.training import Measure
 
-CellName = Literal["highway", "rnn", "gru", "lstm", "leaky", "diagonal", "rtu", "elstm"]
+if TYPE_CHECKING:
+    CellName = str
+else:
+    CellName = Literal[tuple(cells.CELLS)]
 
 
 class Problem(NamedTuple):
@@ -47,7 +50,7 @@ class Network(_job.Settings):
         self, task: Task, shown: str | None = None, measures: tuple[Measure, ...] = ()
     ) -> Problem:
         """The network on a task; what is shown is the loss unless given."""
-        cell = getattr(cells, self.cell)(hidden=self.hidden, inputs=task.inputs)
+        cell = cells.CELLS[self.cell](hidden=self.hidden, inputs=task.inputs)
         goal = (task.floor, f"floor {task.floor:.3f}") if task.floor else None
         return Problem(
             task, cell, f"{self.cell}, {self.hidden} units", shown or task.loss.name, measures, goal

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from foretrace import cells
 from foretrace.cli._job import OptionalInt
 from foretrace.cli._parse import parse
+from foretrace.cli._tasks import CellName
 from foretrace.learners import _costs
 from foretrace.learners._recommend import recommend
 
@@ -22,10 +23,7 @@ class Explain:
       foretrace explain elstm --hidden 1024 --unbiased --memory 1000000
     """
 
-    cell: Annotated[
-        Literal["diagonal", "elstm", "gru", "highway", "leaky", "lstm", "rnn", "rtu"],
-        tyro.conf.Positional,
-    ]
+    cell: Annotated[CellName, tyro.conf.Positional]
     """The cell."""
     hidden: int = 32
     """Its units."""

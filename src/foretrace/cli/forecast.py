@@ -12,6 +12,7 @@ from rich.console import Console
 from foretrace import forecast, plotting
 from foretrace.cli import _format
 from foretrace.cli._parse import parse
+from foretrace.cli._tasks import CellName
 from foretrace.runs._signals import StopSignal
 
 
@@ -48,7 +49,7 @@ class Forecast:
     """Go on with the run in --out, after the rows that it has seen."""
     from_checkpoint: Path | None = None
     """Run folder whose model forecasts here, without learning."""
-    cell: Literal["elstm", "rtu", "diagonal", "gru", "lstm", "highway", "rnn"] = "elstm"
+    cell: CellName = "elstm"
     """Kind of the recurrent network."""
     hidden: int = 32
     """Number of its units."""

@@ -81,8 +81,10 @@ def init(config: ClassConfig, key: Any) -> ClassState:
 def predict(config: ClassConfig, state: ClassState, x: jax.Array, hidden: Any) -> ClassPrediction:
     """Predicts the class of features x (n,), after a hidden state; nothing is learned."""
     inputs = _input(state, x, state.last)
-    hidden = _network.next_hidden(network_parts(config), state.network, hidden, inputs)
-    return ClassPrediction(_logits(state.network.params, inputs, hidden), state.last, hidden)
+    parts = network_parts(config)
+    hidden = _network.next_hidden(parts, state.network, hidden, inputs)
+    logits = _logits(state.network.params, inputs, parts.cell.output(hidden))
+    return ClassPrediction(logits, state.last, hidden)
 
 
 def learn(
@@ -100,12 +102,13 @@ def learn(
     parts = network_parts(config)
     inputs = _input(state, x, last)
     network = _network.step(parts, state.network, inputs)
-    logits = _logits(network.params, inputs, network.learner.hidden)
+    logits = _logits(network.params, inputs, parts.cell.output(network.learner.hidden))
     known = jnp.maximum(state.known, jax.nn.one_hot(y, config.classes))
 
     def loss(readouts, hidden):
         # Room for classes that may occur one day must not count.
-        logits = jnp.where(known > 0, _logits(readouts, inputs, hidden), -1e30)
+        logits = _logits(readouts, inputs, parts.cell.output(hidden))
+        logits = jnp.where(known > 0, logits, -1e30)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
 
     network = _network.fit(parts, network, loss, (y >= 0).astype(x.dtype))
@@ -121,7 +124,7 @@ def _input(state: ClassState, x: jax.Array, last: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.ones_like(x, shape=1), code, features])
 
 
-def _logits(readouts: dict[str, Any], inputs: jax.Array, hidden: Any) -> jax.Array:
-    # The hidden state goes between, so that there can be more features without moving anything.
+def _logits(readouts: dict[str, Any], inputs: jax.Array, output: jax.Array) -> jax.Array:
+    # The output goes between, so that there can be more features without moving anything.
     common, features = inputs[: 1 + _CODE], inputs[1 + _CODE :]
-    return readouts["class"] @ jnp.concatenate([common, _network.output(hidden), features])
+    return readouts["class"] @ jnp.concatenate([common, output, features])

@@ -192,4 +192,5 @@ def _regressors(
 ) -> Regressors:
     season = _season(config, recent) if config.period else recent[:0]
     lags = _model.lags(config, state, recent)
-    return Regressors(hidden, _model.basis(state, recent), lags, ahead, recent[0], season)
+    output = network_parts(config).cell.output(hidden)
+    return Regressors(output, _model.basis(state, recent), lags, ahead, recent[0], season)

@@ -19,7 +19,7 @@ class Config(NamedTuple):
         hidden: number of its units.
         features: number of features that there is room for.
         horizon: steps ahead.
-        lags: changes in the least-squares readout beside the hidden state.
+        lags: changes in the least-squares readout beside the cell's output.
         target: "change", "level" or "auto".
         period: steps of a season, 0 for none.
         learning_rate: of the network.
@@ -69,7 +69,7 @@ class Regressors(NamedTuple):
     """Inputs of the readouts at one time, in units of order 1 but for the values.
 
     Attributes:
-        hidden: the hidden state.
+        output: (n,), of the cell.
         basis: (features,), the same at every horizon.
         lags: (lags,), the last changes.
         ahead: (H, n), known of each time ahead.
@@ -77,7 +77,7 @@ class Regressors(NamedTuple):
         season: (H,), the values one season before the times ahead; empty without one.
     """
 
-    hidden: Any
+    output: jax.Array
     basis: jax.Array
     lags: jax.Array
     ahead: jax.Array
@@ -122,10 +122,9 @@ def init(config: Config, parts: _network.NetworkParts, key: Any, basis: int, ahe
 def predict(config: Config, state: State, regressors: Regressors) -> jax.Array:
     """The values ahead by every expert, (H, experts)."""
     unit, mean, spread = _units(state)
-    hidden = _network.output(regressors.hidden)
     readouts = state.network.params
-    inputs = _network_inputs(regressors, hidden)
-    linear = _least_squares.predict(state.linear, _linear_inputs(regressors, hidden))
+    inputs = _network_inputs(regressors, regressors.output)
+    linear = _least_squares.predict(state.linear, _linear_inputs(regressors))
     by_name = {
         "persistence": jnp.zeros_like(unit),
         "least squares": unit * linear,
@@ -169,7 +168,7 @@ def fit(
     change, level = (jnp.where(weight > 0, target, 0) for target in (change, level))
 
     def loss(readouts, hidden):
-        inputs = _network_inputs(regressors, _network.output(hidden))
+        inputs = _network_inputs(regressors, parts.cell.output(hidden))
         errors = [
             jnp.sum(readouts[name] * inputs, axis=1) - target
             for name, target in (("change", change), ("level", level))
@@ -177,7 +176,7 @@ def fit(
         ]
         return jnp.mean(sum(optax.losses.huber_loss(error) for error in errors))
 
-    inputs = _linear_inputs(regressors, _network.output(regressors.hidden))
+    inputs = _linear_inputs(regressors)
     linear = _least_squares.fit(state.linear, inputs, change)
     is_sound = (weight > 0) & jnp.all(jnp.isfinite(linear.weights))
     linear = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), linear, state.linear)
@@ -229,16 +228,16 @@ def _units(state: State):
     return state.change, mean, jnp.maximum(spread, jnp.maximum(1e-6 * abs(mean), _scale.TINY))
 
 
-def _network_inputs(regressors: Regressors, hidden: jax.Array) -> jax.Array:
+def _network_inputs(regressors: Regressors, output: jax.Array) -> jax.Array:
     """Inputs of the network's readouts, (H, n)."""
-    common = jnp.concatenate([regressors.basis, hidden])
+    common = jnp.concatenate([regressors.basis, output])
     ahead = regressors.ahead
     return jnp.concatenate([jnp.tile(common, (len(ahead), 1)), ahead], axis=1)
 
 
-def _linear_inputs(regressors: Regressors, hidden: jax.Array) -> jax.Array:
+def _linear_inputs(regressors: Regressors) -> jax.Array:
     """Inputs of the least-squares readouts, (1 or H, n)."""
-    common = jnp.concatenate([regressors.basis, hidden, regressors.lags])
+    common = jnp.concatenate([regressors.basis, regressors.output, regressors.lags])
     ahead = regressors.ahead
     if not ahead.shape[1]:
         return common[None]

@@ -13,7 +13,7 @@ from foretrace import cells, learners
 from foretrace._checks import UserError
 from foretrace._types import Cell, Learner
 
-CELLS = ("elstm", "rtu", "diagonal", "gru", "lstm", "highway", "rnn")
+CELLS = tuple(cells.CELLS)
 _UNITWISE = ("elstm", "rtu", "diagonal")  # exact RTRL is as cheap as the weights: no unit sees another
 _LONGEST = 400.0  # steps that the slowest unit remembers at first
 
@@ -53,7 +53,7 @@ def network_parts(name: str, hidden: int, inputs: int, learning_rate: float) -> 
     """
     if name not in CELLS:
         raise UserError(f"cell must be one of {', '.join(CELLS)}; got {name!r}; elstm is the default.")
-    cell = getattr(cells, name)(hidden=hidden, inputs=inputs)
+    cell = cells.CELLS[name](hidden=hidden, inputs=inputs)
     learner = learners.rtrl(cell) if name in _UNITWISE else learners.ok(cell, rank=8, block=16)
     return NetworkParts(cell, learner, optax.adam(learning_rate), name == "elstm")
 
@@ -109,14 +109,9 @@ def fit(
     return net._replace(params=params, optimizer=optimizer)
 
 
-def output(hidden: Any) -> jax.Array:
-    """The part of a hidden state that readouts get, as a vector: all of it, of an LSTM h."""
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(getattr(hidden, "h", hidden))])
-
-
 def output_size(parts: NetworkParts) -> int:
-    """Length of `output`."""
-    return jax.eval_shape(lambda: output(parts.cell.initial_hidden())).shape[0]
+    """Length of the cell's output."""
+    return jax.eval_shape(lambda: parts.cell.output(parts.cell.initial_hidden())).shape[0]
 
 
 def enlarge(old: Any, new: Any) -> Any:

@@ -107,4 +107,5 @@ def _regressors(
         distance = _model.seasonal(state, season, recent[0])
         ahead = jnp.concatenate([distance[:, None], ahead], axis=1)
     lags = _model.lags(config, state, recent)
-    return Regressors(hidden, _model.basis(state, recent), lags, ahead, recent[0], season)
+    output = network_parts(config).cell.output(hidden)
+    return Regressors(output, _model.basis(state, recent), lags, ahead, recent[0], season)

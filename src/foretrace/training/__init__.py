@@ -3,7 +3,7 @@
 from foretrace.training._driver import Measure, advance, chunks_for, run
 from foretrace.training._evaluate import evaluation
 from foretrace.training._guard import guarded
-from foretrace.training._loop import Carry, Metrics, Streams, Trainer, features, period, predict, trainer
+from foretrace.training._loop import Carry, Metrics, Streams, Trainer, period, predict, trainer
 from foretrace.training._watch import CheckedChunk, InfluenceWarning, NonFiniteError
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "advance",
     "chunks_for",
     "evaluation",
-    "features",
     "guarded",
     "period",
     "predict",

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from foretrace._types import Cell
 from foretrace.tasks import Task
-from foretrace.training._loop import features, predict
+from foretrace.training._loop import predict
 
 
 def evaluation(
@@ -44,7 +44,7 @@ def evaluation(
             hidden = cell.step(
                 params["cell"], hidden, jax.nn.one_hot(heard, task.inputs, dtype=jnp.float32)
             )
-            return hidden, task.loss.of(predict(params["readout"], features(hidden)), said)
+            return hidden, task.loss.of(predict(params["readout"], cell.output(hidden)), said)
 
         def step(hidden, row):
             heard, said, weight = row

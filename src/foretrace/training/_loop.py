@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from foretrace._checks import UserError, check_count, check_number
-from foretrace._types import Cell, Hidden, Learner, Phases
+from foretrace._types import Cell, Learner, Phases
 from foretrace._xla import false_after
+from foretrace.structure._find import shapes_of
 from foretrace.tasks import Task
 
 
@@ -78,7 +79,6 @@ def trainer(
     steps: int,
     update_every: int = 1,
     clip: float | None = None,
-    features: Callable[[Hidden], Any] = lambda hidden: hidden,
 ) -> Trainer:
     """Trains `cell` and a linear readout on `task` with the gradients of `learner`.
 
@@ -97,7 +97,6 @@ def trainer(
         update_every: time steps per update, with the mean of their gradients; 1 is fully online.
             Where whole blocks lie between updates, each costs one sweep through its window.
         clip: global norm to which the gradient of all parameters is clipped; None for no clipping.
-        features: the vector (n,) of one lane's hidden state that the readout sees.
 
     Returns:
         The trainer.
@@ -115,10 +114,16 @@ def trainer(
             f"steps must be a multiple of {spacing}, where a block and an update end together; "
             f"got {steps}; use {math.ceil(steps / spacing) * spacing}."
         )
+    output = jax.eval_shape(lambda: cell.output(cell.initial_hidden()))
+    if not task.cell and len(getattr(output, "shape", ())) != 1:
+        raise UserError(
+            f"cell.output must give a vector for the readout; got {shapes_of(output)}; give output= to "
+            "ft.cell, such as lambda hidden: hidden[0]."
+        )
     if clip is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
     phases = learner.phases or _one_step(learner)
-    parts = _Parts(cell, learner, phases, task, optimizer, update_every, features)
+    parts = _Parts(cell, learner, phases, task, optimizer, update_every)
     turn = _updates_in_a_block if update_every < phases.length else _blocks_in_an_update
 
     def chunk(carry):
@@ -156,13 +161,12 @@ class _Parts(NamedTuple):
     task: Task
     optimizer: optax.GradientTransformation
     update_every: int
-    features: Callable[[Hidden], Any]
 
 
 def _init(parts, key, lanes):
     cell, task = parts.cell, parts.task
     cell_key, kernel_key, bias_key, learner_key, task_key = jax.random.split(key, 5)
-    units = jax.eval_shape(lambda: parts.features(cell.initial_hidden()))
+    units = jax.eval_shape(lambda: cell.output(cell.initial_hidden()))
     shape, dtype = (*units.shape, task.outputs), units.dtype
     readout = {
         "kernel": 0.01 * jax.random.normal(kernel_key, shape, dtype),
@@ -177,14 +181,14 @@ def _loss(parts, readout, hidden, targets):
     """Mean over lanes of what is minimised."""
 
     def lane(hidden, target):
-        return parts.task.loss.of(predict(readout, parts.features(hidden)), target)
+        return parts.task.loss.of(predict(readout, parts.cell.output(hidden)), target)
 
     return jnp.mean(jax.vmap(lane)(hidden, targets))
 
 
-def predict(readout: dict[str, Any], features: Any) -> Any:
-    """What a linear readout makes of one lane's features (n,); without one, the features themselves."""
-    return features @ readout["kernel"] + readout["bias"] if readout else features
+def predict(readout: dict[str, Any], output: Any) -> Any:
+    """The prediction of a linear readout from one lane's output (n,); without one, the output itself."""
+    return output @ readout["kernel"] + readout["bias"] if readout else output
 
 
 def _advance(parts, params, streams, phase):
@@ -270,11 +274,6 @@ def _blocks_in_an_update(parts, carry):
     (streams, total), (loss, info) = jax.lax.scan(block, start, length=blocks)
     carry, norm = _update(parts, carry, streams, total)
     return carry, (loss, norm, info)
-
-
-def features(hidden: Hidden) -> Any:
-    """What the readout sees of a hidden state: all of it, of an LSTM h."""
-    return getattr(hidden, "h", hidden)
 
 
 def _after(params, gradient):
