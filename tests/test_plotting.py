@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from foretrace import tasks
 from foretrace.plotting import Chart, Line, draw_charts, plot_comparison, plot_forecast, plot_run
 from foretrace.plotting import _charts as charts_module
 from foretrace.plotting._labels import spread_labels
@@ -114,7 +115,7 @@ def test_a_diverged_seed_is_marked_where_it_was_last_finite(tmp_path, monkeypatc
 def pictures(folder):
     """Draws every kind of picture twice; yields pairs of files."""
     records = [
-        {"step": 100 * i, "bits": 1 / i, "T": i, "raised": [[i, 100 * i - 50]], "valid": 2 / i}
+        {"step": 100 * i, "bits": 1 / i, "T": i, "raised": {"T": [[i, 100 * i - 50]]}, "valid": 2 / i}
         for i in range(1, 6)
     ]
     rows = [f"{i},{h},{i % 7},{i % 7 - 1},{i % 7 + 1},{i % 5},0" for i in range(1, 40) for h in (1, 3)]
@@ -123,9 +124,9 @@ def pictures(folder):
     curves = {label: ([1, 10, 20], np.ones((2, 3)) * i) for i, label in enumerate(("ok:8", "uoro"), 1)}
     chart = Chart("title", "x", [Line("a", [1, 2], [[1, 2]]), Line("b", [1, 2], [[2, 2]], True)])
     draws = {
-        "run": lambda path: plot_run(records, "copy", "bits", None, path),
-        "loss": lambda path: plot_run([{"step": 1, "error": 1.0}], "adding", "error", None, path),
-        "comparison": lambda path: plot_comparison(curves, "copy", "bits", (0.5, "floor"), path),
+        "run": lambda path: plot_run(records, tasks.copy(), "copy", path),
+        "loss": lambda path: plot_run([{"step": 1, "squared_error": 1.0}], tasks.adding(), "adding", path),
+        "comparison": lambda path: plot_comparison(curves, tasks.anbn().loss_metric, "anbn", path),
         "forecast": lambda path: plot_forecast(folder / "rows.csv", "load", path),
         "charts": lambda path: draw_charts([chart] * 4, "title", path),
     }

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -243,3 +244,40 @@ def test_compare_shows_parameters_and_losses_of_any_size(tmp_path, capsys, monke
     words[-1] = "0.05"
     assert main([*words, "--seeds", "2", "--out", str(tmp_path / "far")]) == 0
     assert re.search(r"\d\.\d+e\+\d+ ± ", capsys.readouterr().out)
+
+
+def test_a_new_task_is_one_entry_and_its_curriculum_is_shown_under_its_own_name(
+    tmp_path, capsys, monkeypatch
+):
+    def climb(pace: int = 10) -> tasks.Task:
+        """Copying whose level rises by itself.
+
+        Args:
+            pace: steps on a level.
+        """
+        return tasks.adding()._replace(
+            metrics=lambda state: {"level": 3 + state.time // pace},
+            shown=(tasks.Metric("level", "level reached", start=3),),
+        )
+
+    monkeypatch.setitem(tasks.TASKS, "climb", tasks.TaskSpec("climb", climb, "climbing.", {"hidden": 4}))
+    monkeypatch.setenv("COLUMNS", "120")
+    words = ["climb", "--pace", "5", "--lanes", "2", "--steps", "20", "--chunk", "10", "--learner", "uoro"]
+    words += ["--block", "2", "--optimizer", "sgd"]
+    assert main(["train", *words, "--out", str(tmp_path / "run")]) == 0
+    assert "level = 7, " in capsys.readouterr().out
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["level"] for record in records] == [5, 7]
+    assert records[0]["raised"] == {"level": [[4, 6], [5, 10]]}
+    assert main(["compare", *words, "--seeds", "2", "--out", str(tmp_path / "compare")]) == 0
+    shown = capsys.readouterr().out
+    assert "level reached" in shown and "7.0 ± 0.0" in shown
+    assert main(["--help"]) == 0
+    assert ",balance,climb}" in capsys.readouterr().out
+
+
+def test_every_task_is_in_the_readme():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme[readme.index("| task | ") :]
+    rows = section[: section.index("\n\n")].splitlines()[2:]
+    assert [re.match(r"\| `(\w+)", row)[1] for row in rows] == list(tasks.TASKS)

@@ -16,7 +16,7 @@ RECORD = {
     "seconds": 1.5,
     "bits": 0.25,
     "T": 3,
-    "raised": [[3, 480]],
+    "raised": {"T": [[3, 480]]},
     "info": {"mixed": 2.0, "per group": [1.0, 4.0]},
 }
 

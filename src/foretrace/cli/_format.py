@@ -14,8 +14,9 @@ from rich.console import Console
 from foretrace import training
 from foretrace._checks import UserError
 from foretrace.cli import _job
-from foretrace.cli._tasks import TASKS, Problem
+from foretrace.cli._tasks import Problem
 from foretrace.runs import checkpoint
+from foretrace.tasks import TASKS
 
 
 def split_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
@@ -43,31 +44,25 @@ def plan(task: str, options: Any, problem: Problem, run: _job.Run) -> list[str]:
     falling = f", falling by 1 + {options.decay:g} sqrt(t)" if options.decay else ""
     clip = f", clip {options.clip:g}" if options.clip else ""
     parameters = f"{cell.parameters:,} parameter{'' if cell.parameters == 1 else 's'}"
-    name = {"adam": "Adam", "sgd": "SGD"}[options.optimizer]
     return [
         f"{task} task, {lanes}, {run.steps:,} steps",
         f"{problem.network}: {parameters} in {groups}",
         f"{run.label}, block {run.block}: {amount(cost.bytes)}B of influence and window, "
         f"{flop(cost.operations)} per step",
-        f"{name} {options.learning_rate:g}{falling}{clip}, one update every {every}",
+        f"{options.optimizer} {options.learning_rate:g}{falling}{clip}, one update every {every}",
     ]
 
 
 def summary(problem: Problem, records: list[dict[str, Any]]) -> str:
     """Where a run arrived, in words."""
-    name = problem.task.loss.name
-    ends = {m.name: f"{m.name} {records[-1][m.name]:.4g}" for m in problem.measures}
-    if "T" in records[-1]:
-        ends["T"] = f"T = {records[-1]['T']}"
-    floor = f" (floor {problem.task.floor:.3f})" if problem.task.floor else ""
-    return ", ".join([*ends.values(), f"{tail_mean(records, name):.4g} {label_of(name)}{floor}"])
-
-
-def label_of(name: str) -> str:
-    """What an entry of the records is called on paper."""
-    return {"bits": "bits per character", "valid": "bits on --valid", "test": "bits on --test"}.get(
-        name, name.replace("_", " ")
-    )
+    task, last = problem.task, records[-1]
+    ends = [
+        f"{m.name} = {last[m.name]}" if m.start is not None else f"{m.name} {last[m.name]:.4g}"
+        for m in task.shown
+    ]
+    floor = f" (floor {task.floor:.3f})" if task.floor else ""
+    loss = task.loss_metric
+    return ", ".join([*ends, f"{tail_mean(records, loss.name):.4g} {loss.label}{floor}"])
 
 
 def config(options: Any, **resolved: Any) -> dict[str, Any]:

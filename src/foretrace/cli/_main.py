@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import foretrace
 from foretrace._checks import UserError, missing_extra
+from foretrace.tasks import TASKS
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
@@ -23,7 +24,7 @@ COMMANDS = {
 # Packages that come with the extra foretrace[cli].
 _EXTRA = ("filelock", "matplotlib", "rich", "tyro")
 _HELP = """\
-usage: foretrace {{train,compare}} {{copy,text,anbn,brackets,adding,rotation,balance}} [OPTIONS]
+usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace data ptb --dir DIR
        foretrace resume RUN
@@ -57,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         lines = (f"  {name:10}  {purpose}" for name, purpose in COMMANDS.items())
-        print(_HELP.format(commands="\n".join(lines)), end="")
+        print(_HELP.format(tasks=",".join(TASKS), commands="\n".join(lines)), end="")
         return 0
     if words[0] == "--version":
         print(f"foretrace {foretrace.__version__}")

@@ -15,9 +15,10 @@ from foretrace import plotting, training
 from foretrace._checks import UserError
 from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
-from foretrace.cli._tasks import Problem, options_for
+from foretrace.cli._tasks import Problem, options_for, problem_of
 from foretrace.runs._folder import RunFolder, open_run, to_bytes
 from foretrace.runs._progress import Reporter
+from foretrace.tasks import Metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
     if not 1 <= options.seeds <= 1000:
         raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
     texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
-    problem = options.problem()
+    problem = problem_of(task, options)
     entrants = [_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
     settings = {entrant.label: entrant.settings for entrant in entrants}
     config = _format.config(options, task=task, learner=settings, command=["compare", task, *words])
@@ -60,7 +61,7 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
         (folder.path / "results.json").write_bytes(to_bytes(results))
         title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
         lines = {label: _curve(problem, options.seeds, records) for label, records in curves.items()}
-        plotting.plot_comparison(lines, title, problem.shown, problem.goal, folder.path / "comparison.png")
+        plotting.plot_comparison(lines, problem.main, title, folder.path / "comparison.png")
     console.print(_table(problem, results))
     _format.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
 
@@ -81,8 +82,8 @@ def _train(
         records = curves[entrant.label]
         if entrant.label in finished:
             continue
-        with Reporter(console, entrant.label.ljust(8), entrant.steps, problem.task.loss) as reporter:
-            for record in training.run(entrant.trainer, keys, entrant.chunks, problem.measures):
+        with Reporter(console, entrant.label.ljust(8), entrant.steps, problem.task) as reporter:
+            for record in training.run(entrant.trainer, keys, entrant.chunks):
                 records.append({"learner": entrant.label} | record)
                 folder.append(records[-1])
                 reporter.show(record)
@@ -91,9 +92,9 @@ def _train(
 
 def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Where every seed of a learner arrived, and what that took."""
-    names, loss = (problem.shown, *(m.name for m in problem.measures)), problem.task.loss.name
+    loss = problem.task.loss.name
     return {
-        **{name: records[-1][name] for name in names},
+        **{metric.name: records[-1][metric.name] for metric in problem.task.shown},
         loss: _format.tail_mean(records, loss).tolist(),
         "steps": run.steps,
         "steps_per_second": round(run.steps * seeds / max(records[-1]["seconds"], 1e-9)),
@@ -103,32 +104,33 @@ def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str
 
 
 def _curve(problem: Problem, seeds: int, records: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
-    """Steps, and what is shown of every seed at them."""
-    points = [(record["step"], record[problem.shown]) for record in records if problem.shown in record]
-    if problem.shown == "T":
-        points.insert(0, (0, [1] * seeds))
+    """Steps, and the main metric of every seed at them."""
+    name, start = problem.main.name, problem.main.start
+    points = [(record["step"], record[name]) for record in records if name in record]
+    if start is not None:
+        points.insert(0, (0, [start] * seeds))
     steps, values = zip(*points, strict=True)
     return steps, np.transpose(values)
 
 
 def _table(problem: Problem, results: dict[str, Any]) -> Table:
     """Mean and spread over seeds of every learner."""
-    names = dict.fromkeys([problem.shown, *(m.name for m in problem.measures), problem.task.loss.name])
+    metrics = {m.name: m for m in (problem.main, *problem.task.shown, problem.task.loss_metric)}.values()
     table = Table("learner", title="mean and standard deviation over seeds", title_justify="left")
-    for column in (*map(_format.label_of, names), "steps/s, all seeds", "memory", "per step"):
+    for column in (*(metric.label for metric in metrics), "steps/s, all seeds", "memory", "per step"):
         table.add_column(column, justify="right")
-    for label, found in results.items():
+    for label, ends in results.items():
         table.add_row(
             label,
-            *(_spread(name, found[name]) for name in names),
-            f"{found['steps_per_second']:,}",
-            f"{_format.amount(found['bytes'])}B",
-            _format.flop(found["operations"]),
+            *(_spread(metric, ends[metric.name]) for metric in metrics),
+            f"{ends['steps_per_second']:,}",
+            f"{_format.amount(ends['bytes'])}B",
+            _format.flop(ends["operations"]),
         )
     return table
 
 
-def _spread(name: str, values: Any) -> str:
-    """Mean and standard deviation; what is not a length may be tiny, or beyond all bounds."""
+def _spread(metric: Metric, values: Any) -> str:
+    """Mean and standard deviation; a number that is no level may be tiny, or beyond all bounds."""
     mean, spread = np.mean(values), np.std(values)
-    return f"{mean:.1f} ± {spread:.1f}" if name == "T" else f"{mean:.4g} ± {spread:.2g}"
+    return f"{mean:.1f} ± {spread:.1f}" if metric.start is not None else f"{mean:.4g} ± {spread:.2g}"

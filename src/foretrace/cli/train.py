@@ -15,7 +15,7 @@ from foretrace import plotting, training
 from foretrace._checks import UserError
 from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
-from foretrace.cli._tasks import Problem, options_for
+from foretrace.cli._tasks import Problem, options_for, problem_of
 from foretrace.runs._folder import RunFolder, SaveInterval, open_run
 from foretrace.runs._progress import Reporter
 from foretrace.runs._signals import StopSignal
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> int:
 
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
-    problem = options.problem()
+    problem = problem_of(task, options)
     sizes = {"rank": options.rank, "window": options.window}
     run = _job.build_run(options, options.learner, problem.task, problem.cell, **sizes)
     if not 0 <= options.seed < 2**32:
@@ -78,10 +78,8 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
         start = folder.restore(jax.eval_shape(run.trainer.init, key))
         if start:
             _format.say(console, f"goes on from step {start[1]['step']:,}")
-        with Reporter(console, run.label, run.steps, loss) as reporter:
-            chunks = training.advance(
-                run.trainer, key, run.chunks, problem.measures, start=start, watch=watch
-            )
+        with Reporter(console, run.label, run.steps, problem.task) as reporter:
+            chunks = training.advance(run.trainer, key, run.chunks, start=start, watch=watch)
             for record in folder.record(chunks, stop, loss.name):
                 reporter.show(record)
                 if board:
@@ -98,7 +96,7 @@ def _finish(console: Console, task: str, problem: Problem, run: _job.Run, folder
     """Draws the curve, and says where the run arrived."""
     records = folder.records()
     title = f"{task.capitalize()}: {run.label} trains {problem.network}"
-    plotting.plot_run(records, title, problem.task.loss.name, problem.goal, folder.path / "curve.png")
+    plotting.plot_run(records, problem.task, title, folder.path / "curve.png")
     last = records[-1]
     speed = run.steps / max(last["seconds"], 1e-9)
     _format.say(

@@ -6,84 +6,83 @@ from typing import Any
 import numpy as np
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
-
-_TITLES = {
-    "T": "longest sequence, T",
-    "bits": "bits per character",
-    "valid": "bits per character, validation",
-}
+from foretrace.tasks import Metric, Task
 
 
-def plot_run(
-    records: list[dict[str, Any]], title: str, loss: str, goal: tuple[float, str] | None, path: Path
-) -> None:
-    """Draws the curve of one run: the loss, and above it what else tells how well it goes, if anything.
+def plot_run(records: list[dict[str, Any]], task: Task, title: str, path: Path) -> None:
+    """Draws the curve of one run: the loss, and above it the metrics that the task shows.
 
     Args:
-        records: what `training.run` yielded, for one seed.
-        title: what was trained.
-        loss: name of the loss in the records.
-        goal: a value to draw and what to call it, or None.
+        records: those of `training.run`, for one seed.
+        task: names its loss and its metrics.
+        title: of the picture.
         path: PNG file to write.
     """
-    steps = [record["step"] for record in records]
-    charts = [_loss_chart(records, loss)]
-    if "T" in records[0]:
-        risen, heights = _staircase(records)
-        line = Line(f"T = {heights[-1]}", risen, [heights])
-        charts.insert(0, Chart(_TITLES["T"], "", [line], (), 0.0, 1.1 * max(heights[-1], 4)))
-    elif "theta" in records[0]:
-        values = _bounded([record["theta"] for record in records])
-        charts.insert(0, Chart("theta", "", [Line(f"theta {values[-1]:.3g}", steps, [values])], ()))
-    if goal:
-        charts[0].lines.append(Line(goal[1], [steps[0], steps[-1]], [[goal[0]] * 2], theory=True))
+    others = [metric for metric in task.shown if not metric.is_loss]
+    charts = [*(_metric_chart(records, metric) for metric in others), _loss_chart(records, task)]
     draw_charts(charts, title, path, columns=1)
 
 
-def plot_comparison(
-    curves: dict[str, tuple[Any, Any]], title: str, shown: str, goal: tuple[float, str] | None, path: Path
-) -> None:
-    """Draws one quantity against time steps: a line and a band over seeds per learner.
+def plot_comparison(curves: dict[str, tuple[Any, Any]], shown: Metric, title: str, path: Path) -> None:
+    """Draws one metric against time steps: a line and a band over seeds per learner.
 
     Args:
         curves: for each label the steps (n,) and the values (seeds, n).
-        title: what was compared.
-        shown: name of the quantity in the records.
-        goal: a value to draw and what to call it, or None.
+        shown: the metric.
+        title: of the picture.
         path: PNG file to write.
     """
     lines = [Line(label, steps, _bounded(values)) for label, (steps, values) in curves.items()]
     values = np.concatenate([line.y.ravel() for line in lines])
-    if shown == "T":
+    if shown.start is not None:
         low, high = 0.0, 1.08 * max(4.0, values.max())
     else:
-        low, high = _range(values, goal)
+        low, high = _range(values, shown.goal)
         low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
-    if goal:
-        lines.append(Line(goal[1], [0, max(line.x[-1] for line in lines)], [[goal[0]] * 2], theory=True))
+    lines += _goal(shown, 0, max(line.x[-1] for line in lines))
     x = "time steps  (line: mean over seeds, band: their range)"
-    draw_charts([Chart(_title(shown), x, lines, (), low, high)], title, path)
+    draw_charts([Chart(shown.label, x, lines, (), low, high)], title, path)
 
 
-def _loss_chart(records: list[dict[str, Any]], loss: str) -> Chart:
-    """The loss of every chunk, and the points where other data were measured."""
-    steps, values = [record["step"] for record in records], _bounded([record[loss] for record in records])
+def _metric_chart(records: list[dict[str, Any]], metric: Metric) -> Chart:
+    """A curriculum as a staircase, another metric as a line."""
+    goal = _goal(metric, records[0]["step"], records[-1]["step"])
+    if metric.start is not None:
+        corners, levels = _staircase(records, metric)
+        line = Line(f"{metric.name} = {levels[-1]}", corners, [levels])
+        return Chart(metric.label, "", [line, *goal], (), 0.0, 1.1 * max(levels[-1], 4))
+    points = [(record["step"], record[metric.name]) for record in records if metric.name in record]
+    steps, values = _bounded(points).T
+    return Chart(metric.label, "", [Line(f"{metric.name} {values[-1]:.3g}", steps, [values]), *goal], ())
+
+
+def _loss_chart(records: list[dict[str, Any]], task: Task) -> Chart:
+    """The loss of every chunk, and the points where it was measured on other data."""
+    loss = task.loss_metric
+    steps, values = (
+        [record["step"] for record in records],
+        _bounded([record[loss.name] for record in records]),
+    )
     lines = [Line("training", steps, [values])]
-    for name in ("valid", "test"):
-        points = [(record["step"], record[name]) for record in records if name in record]
-        if points:
+    for metric in task.shown:
+        points = [(record["step"], record[metric.name]) for record in records if metric.name in record]
+        if metric.is_loss and points:
             measured = _bounded(points)
-            lines.append(Line(f"{name} {measured[-1, 1]:.4g}", measured[:, 0].tolist(), [measured[:, 1]]))
-    if "T" in records[0]:
-        lines.append(Line("T rises below 0.15", [0, steps[-1]], [[0.15] * 2], theory=True))
-    if loss != "bits":
-        return Chart(_title(loss), "time steps", lines, ("y",))
+            label = f"{metric.name} {measured[-1, 1]:.4g}"
+            lines.append(Line(label, measured[:, 0].tolist(), [measured[:, 1]]))
+        if metric.rises_below is not None:
+            label, level = f"{metric.name} rises below {metric.rises_below:g}", metric.rises_below
+            lines.append(Line(label, [0, steps[-1]], [[level] * 2], theory=True))
+    lines += _goal(loss, steps[0], steps[-1])
+    if task.loss.name != "bits":
+        return Chart(loss.label, "time steps", lines, ("y",))
     low, high = float(values.min()), max(0.3, 1.05 * float(np.quantile(values, 0.98)))
-    return Chart(_title(loss), "time steps", lines, (), 0.0 if low < 0.5 * high else 0.9 * low, high)
+    return Chart(loss.label, "time steps", lines, (), 0.0 if low < 0.5 * high else 0.9 * low, high)
 
 
-def _title(name: str) -> str:
-    return _TITLES.get(name, name.replace("_", " "))
+def _goal(metric: Metric, first: int | float, last: int | float) -> list[Line]:
+    """The line where a metric should arrive, if that is known."""
+    return [Line(metric.goal[1], [first, last], [[metric.goal[0]] * 2], theory=True)] if metric.goal else []
 
 
 def _bounded(values: Any) -> np.ndarray:
@@ -101,11 +100,11 @@ def _range(values: np.ndarray, goal: tuple[float, str] | None) -> tuple[float, f
     return float(low), float(max(high, low + 1e-6))
 
 
-def _staircase(records: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
-    """Steps and values of T, two corners for each rise, from the first step to the last."""
-    corners = [(0, 1)]
+def _staircase(records: list[dict[str, Any]], metric: Metric) -> tuple[list[int], list[int]]:
+    """Steps and levels of a curriculum, two corners for each rise, from the first step to the last."""
+    corners = [(0, metric.start or 0)]
     for record in records:
-        for height, step in record["raised"]:
-            corners += [(step, corners[-1][1]), (step, height)]
-    steps, heights = zip(*corners, (records[-1]["step"], corners[-1][1]), strict=True)
-    return list(steps), list(heights)
+        for level, step in record["raised"][metric.name]:
+            corners += [(step, corners[-1][1]), (step, level)]
+    steps, levels = zip(*corners, (records[-1]["step"], corners[-1][1]), strict=True)
+    return list(steps), list(levels)

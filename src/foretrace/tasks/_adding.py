@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from foretrace._checks import UserError
-from foretrace.tasks._task import SQUARED, Example, Task
+from foretrace.tasks._task import SQUARED, Example, Task, TaskSpec
 
 
 class AddingState(NamedTuple):
@@ -58,3 +58,12 @@ def adding(near: int = 6, far: int = 10) -> Task:
         return AddingState(jax.random.split(key, lanes), jnp.int32(0))
 
     return Task(2, 1, init, sample, SQUARED, floor=0.0)
+
+
+SPEC = TaskSpec(
+    "adding",
+    adding,
+    "adding: predict half of the input `near` steps ago minus a quarter of the one `far` steps ago.",
+    defaults={"cell": "rnn", "steps": 20_000},
+    examples=("", "--near 10 --far 20 --learner rtrl --out runs/rtrl"),
+)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from foretrace._checks import check_count
-from foretrace.tasks._task import BITS, Example, Task
+from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 _A, _B, _NEWLINE, _SYMBOLS = 0, 1, 2, 3
 
@@ -70,3 +70,20 @@ def anbn(longest: int = 32) -> Task:
 def _init(key, lanes):
     zeros = jnp.zeros(lanes, jnp.int32)
     return AnbnState(jax.random.split(key, lanes), zeros, zeros)
+
+
+SPEC = TaskSpec(
+    "anbn",
+    anbn,
+    "the strings a^n b^n: as many b as there were a, in bits per character.",
+    defaults={
+        "cell": "gru",
+        "hidden": 64,
+        "lanes": 1,
+        "learning_rate": 1e-3,
+        "decay": 0.03,
+        "steps": 100_000,
+        "chunk": 1000,
+    },
+    examples=("", "--learner uoro --steps 1000000 --out runs/uoro"),
+)

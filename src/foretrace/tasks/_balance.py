@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from foretrace._types import Cell
-from foretrace.tasks._task import Example, Loss, Task
+from foretrace.tasks._task import Example, Loss, Metric, Task, TaskSpec
 
 _UNITS, _POSITIVE = 23, 10
 
@@ -53,4 +53,22 @@ def balance() -> Task:
         return BalanceState(jnp.zeros(lanes, jnp.int32))
 
     loss = Loss("loss", lambda s, target: 0.5 * (s[0] - target[0]) ** 2, 1.0)
-    return Task(0, 1, init, sample, loss, floor=0.0, cell=cell)
+    optimum = -1 / 6, "optimum -1/6"
+    theta = Metric("theta", "theta", of=lambda params: params["cell"]["theta"], goal=optimum)
+    return Task(0, 1, init, sample, loss, shown=(theta,), floor=0.0, cell=cell)
+
+
+SPEC = TaskSpec(
+    "balance",
+    balance,
+    "influence balancing: find the weight whose influence has one sign soon and the other one late.",
+    defaults={
+        "lanes": 1,
+        "optimizer": "sgd",
+        "learning_rate": 1e-5,
+        "clip": None,
+        "steps": 30_000,
+        "chunk": 200,
+    },
+    examples=("", "--learner tbptt:100 --out runs/100", "--learner tbptt:200 --out runs/200"),
+)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from foretrace._checks import UserError, check_count
-from foretrace.tasks._task import BITS, Example, Task
+from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 
 class BracketsState(NamedTuple):
@@ -33,9 +33,9 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
     k itself cannot be known.
 
     Args:
-        letters: s.
-        gap: least and largest k.
-        alphabet: number of letters.
+        letters: letters in a bracket, s.
+        gap: least and largest number of letters between two brackets, k.
+        alphabet: number of different letters.
 
     Returns:
         The task, with its floor in bits per character. The paper's sets are (1, (5, 5), 10), with a floor
@@ -88,3 +88,20 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
 def _init(key, lanes):
     zeros = jnp.zeros(lanes, jnp.int32)
     return BracketsState(jax.random.split(key, lanes), zeros, zeros)
+
+
+SPEC = TaskSpec(
+    "brackets",
+    brackets,
+    "distant brackets: say again the letters of the last bracket, in bits per character.",
+    defaults={
+        "cell": "gru",
+        "hidden": 64,
+        "lanes": 1,
+        "learning_rate": 1e-3,
+        "decay": 0.03,
+        "steps": 100_000,
+        "chunk": 1000,
+    },
+    examples=("", "--letters 3 --gap 2 7 --learner uoro --out runs/uoro"),
+)

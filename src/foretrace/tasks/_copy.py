@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from foretrace.tasks._task import BITS, Example, Task
+from foretrace.tasks._task import BITS, Example, Metric, Task, TaskSpec
 
 _START, _BLANK, _SYMBOLS = 2, 3, 4
 _SPREAD = 5  # a sequence's length is one of the last five lengths of the curriculum
@@ -53,7 +53,8 @@ def copy() -> Task:
     Source:
         Mujika et al., NeurIPS 2018, and the authors' code of Benzing et al., ICML 2019.
     """
-    return Task(_SYMBOLS, _SYMBOLS, _init, _sample, BITS, _feedback, _metrics)
+    level = Metric("T", "longest sequence, T", start=1, rises_below=_SOLVED)
+    return Task(_SYMBOLS, _SYMBOLS, _init, _sample, BITS, _feedback, _metrics, (level,))
 
 
 def _init(key, lanes):
@@ -99,3 +100,15 @@ def _feedback(state, bits):
 
 def _metrics(state):
     return {"T": state.curriculum, "average": state.average}
+
+
+SPEC = TaskSpec(
+    "copy",
+    copy,
+    "the copy task: hear T random bits, wait, say them again; T rises whenever it is solved.",
+    examples=(
+        "",
+        "--learner ok:16 --hidden 128 --steps 100000 --out runs/big",
+        "--learner tbptt:5 --cell gru --out runs/gru",
+    ),
+)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from foretrace._checks import check_count
-from foretrace.tasks._task import SQUARED, Example, Task
+from foretrace.tasks._task import SQUARED, Example, Task, TaskSpec
 
 _SLOWEST, _FASTEST = 0.1, 1.0  # radians per step
 
@@ -70,3 +70,12 @@ def rotation(period: int = 100) -> Task:
         )
 
     return Task(1, 1, init, sample, SQUARED)
+
+
+SPEC = TaskSpec(
+    "rotation",
+    rotation,
+    "rotation: forecast a point on a circle from one coordinate; its speed changes now and then.",
+    defaults={"cell": "rnn", "steps": 20_000},
+    examples=("", "--period 20 --learner rtrl --out runs/rtrl"),
+)

@@ -1,4 +1,4 @@
-"""What a task is: an endless stream of labelled examples that runs inside scan."""
+"""A task: an endless stream of labelled examples that runs inside scan."""
 
 import math
 from collections.abc import Callable
@@ -26,17 +26,43 @@ class Example(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What is minimised at every step, and how it is shown.
+    """The number that is minimised at every step, and its form in records and pictures.
 
     Attributes:
-        name: of what is shown.
+        name: its name in the records.
         of: `(prediction (outputs,), target) -> scalar`, of one lane.
-        unit: what is shown is the loss divided by it.
+        unit: records have the loss divided by it.
+        label: its name on an axis; `name` unless given.
     """
 
     name: str
     of: Callable[[Any, Any], Any]
     unit: float
+    label: str = ""
+
+
+class Metric(NamedTuple):
+    """A number beside the loss that tells how well a task is learned.
+
+    Attributes:
+        name: its name in the records.
+        label: its name on an axis.
+        of: `(params) -> scalar`, of the trainer's parameters; None for a number that `Task.metrics` gives.
+        every: about how many time steps from one measurement by `of` to the next; the end is measured too.
+        start: of a curriculum, the level it starts at, a whole number that only rises; None for others.
+        rises_below: of a curriculum, the mean loss below which it rises, or None.
+        goal: where it should arrive and a name for that value, or None.
+        is_loss: True for the loss on other data, which is drawn with the loss.
+    """
+
+    name: str
+    label: str
+    of: Callable[[Any], Any] | None = None
+    every: int = 1
+    start: int | None = None
+    rises_below: float | None = None
+    goal: tuple[float, str] | None = None
+    is_loss: bool = False
 
 
 class Task(NamedTuple):
@@ -47,9 +73,10 @@ class Task(NamedTuple):
         outputs: number of symbols to choose from, or of numbers to predict.
         init: `(key, lanes) -> state`.
         sample: `(state) -> (state, example)`, one time step.
-        loss: what is minimised.
-        feedback: `(state, loss) -> state`, told the loss of that step as it is shown, mean over lanes.
-        metrics: `(state) -> dict` of scalars that a user watches.
+        loss: the number that is minimised.
+        feedback: `(state, loss) -> state`, called with that step's loss, as it is shown, mean over lanes.
+        metrics: `(state) -> dict` of scalars for the records.
+        shown: the metrics that commands and pictures show, the most telling one first.
         floor: the least mean loss that can be reached, as it is shown; None where it is not known.
         cell: the dynamics, where the task prescribes them. There is then no readout: the loss sees the
             cell's features themselves.
@@ -62,8 +89,34 @@ class Task(NamedTuple):
     loss: Loss
     feedback: Callable[[Any, Any], Any] = lambda state, loss: state
     metrics: Callable[[Any], dict[str, Any]] = lambda state: {}
+    shown: tuple[Metric, ...] = ()
     floor: float | None = None
     cell: Cell | None = None
+
+    @property
+    def loss_metric(self) -> Metric:
+        """The loss as a metric, with its floor as the goal."""
+        label = self.loss.label or self.loss.name.replace("_", " ")
+        goal = (self.floor, f"floor {self.floor:.3f}") if self.floor else None
+        return Metric(self.loss.name, label, goal=goal, is_loss=True)
+
+
+class TaskSpec(NamedTuple):
+    """A task as commands offer it.
+
+    Attributes:
+        name: the word that names it.
+        make: the task; its keyword arguments become options.
+        purpose: one line for the help text.
+        defaults: options of a training whose usual values do not suit this task.
+        examples: words after `foretrace train NAME`.
+    """
+
+    name: str
+    make: Callable[..., Task]
+    purpose: str
+    defaults: dict[str, Any] = {}  # noqa: RUF012
+    examples: tuple[str, ...] = ("",)
 
 
 def cross_entropy(logits: Float[Array, " n"], target: Integer[Array, ""]) -> Float[Array, ""]:
@@ -77,5 +130,5 @@ def squared_error(prediction: Float[Array, " n"], target: Float[Array, " n"]) ->
     return jnp.sum((prediction - target) ** 2)
 
 
-BITS = Loss("bits", cross_entropy, math.log(2))
+BITS = Loss("bits", cross_entropy, math.log(2), "bits per character")
 SQUARED = Loss("squared_error", squared_error, 1.0)

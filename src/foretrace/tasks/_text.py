@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8
 
 from foretrace._checks import UserError, check_count
-from foretrace.tasks._task import BITS, Example, Task
+from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 _LEAST = 100  # bytes; below that nothing can be learned or measured
 
@@ -111,3 +111,12 @@ def read_text(path: Path, name: str = "file", alphabet: UInt8[np.ndarray, " a"] 
     table = np.zeros(256, np.uint8)
     table[alphabet] = np.arange(len(alphabet))
     return Corpus(table[content], alphabet)
+
+
+SPEC = TaskSpec(
+    "text",
+    text,
+    "the characters of a text file: predict the next one, in bits per character.",
+    defaults={"hidden": 128, "lanes": 32, "learning_rate": 1e-3, "steps": 20_000},
+    examples=("--file book.txt", "--file train.txt --valid valid.txt --test test.txt --hidden 256"),
+)

@@ -1,6 +1,6 @@
 """How is it trained? The jitted loop, its guard, evaluation and the driver of chunks."""
 
-from foretrace.training._driver import Measure, advance, chunks_for, run
+from foretrace.training._driver import advance, chunks_for, run
 from foretrace.training._evaluate import evaluation
 from foretrace.training._guard import guarded
 from foretrace.training._loop import Carry, Metrics, Streams, Trainer, period, predict, trainer
@@ -10,7 +10,6 @@ __all__ = [
     "Carry",
     "CheckedChunk",
     "InfluenceWarning",
-    "Measure",
     "Metrics",
     "NonFiniteError",
     "Streams",
