@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foretrace import cells
 from foretrace.experiments import _bench as bench
-from foretrace.learners._costs import describe
+from foretrace.learners import analyse
 
 BLOCKS = (1, 2, 4, 8, 16, 32, 64)
 CASES = (
@@ -34,9 +34,8 @@ def main():
     rows = []
     for name, learner in CASES:
         setting = bench.SETTINGS[name]
-        kind, rank, _ = bench.parse(learner)
         cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
-        auto = describe(cell).best_block(kind, rank=rank, lanes=setting.lanes)
+        auto = analyse(cell).best_block(learner, lanes=setting.lanes)
         swept = setting._replace(learners=tuple(f"{learner}/{block}" for block in BLOCKS))
         measured = bench.measure_setting(name, repeats=3, setting=swept, say=lambda line: None)["rows"]
         times = {block: row["us"] for block, row in zip(BLOCKS, measured, strict=False)}

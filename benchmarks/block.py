@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import foretrace as ft
+from foretrace._types import at_phase
 from foretrace.experiments import _bench as bench
 
 BLOCKS = (1, 2, 4, 8, 16, 32)
@@ -27,22 +28,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def influences(learner, params, xs, key):
     """The influence matrix as read at every step, (steps, S, P)."""
-    phases = learner.phases
     state = learner.init(key, params)
     basis = jnp.eye(UNITS)
 
     def one(state, inputs):
         index, x = inputs
-        state = phases.extend(params, phases.place(state, index), x)
+        state = learner.advance(params, at_phase(state, index), x)
         rows = jax.vmap(lambda credit: learner.grad(params, state, credit))(basis)
         flat = jnp.concatenate([leaf.reshape(UNITS, -1) for leaf in jax.tree.leaves(rows)], axis=1)
         return state, flat
 
     def block(state, xs):
-        state, read = jax.lax.scan(one, state, (jnp.arange(phases.length), xs))
-        return phases.compress(params, state)[0], read
+        state, read = jax.lax.scan(one, state, (jnp.arange(learner.block), xs))
+        return learner.end_block(params, state)[0], read
 
-    blocks = xs.reshape(-1, phases.length, INPUTS)
+    blocks = xs.reshape(-1, learner.block, INPUTS)
     return jax.lax.scan(block, state, blocks)[1].reshape(STEPS, UNITS, -1)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import foretrace as ft
+from foretrace._types import at_phase
 
 CELLS = {"diagonal": ft.cells.diagonal, "rtu": ft.cells.rtu, "elstm": ft.cells.elstm}
 
@@ -43,12 +44,11 @@ def online(learner):
 
 def trained(learner):
     """The same as the trainer does it: the gradient before the step joins the past."""
-    phases = learner.phases
 
     def run(params, state, x):
-        state = phases.extend(params, phases.place(state, 0), x)
+        state = learner.advance(params, at_phase(state, 0), x)
         gradient = learner.grad(params, state, state.hidden)
-        return gradient, phases.compress(params, state)[0]
+        return gradient, learner.end_block(params, state)[0]
 
     return run, lambda params, lanes: learner.init(jax.random.key(1), params, lanes=lanes)
 

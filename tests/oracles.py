@@ -188,7 +188,7 @@ def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
     Groups share their signs, which leaves the mean of each as it is. `restart_at` is a step of the
     first block before which the stream begins again; `every` lists the sign vectors.
     """
-    length, credits = learner.phases.length, basis(cell.initial_hidden())
+    length, credits = learner.block, basis(cell.initial_hidden())
     blocks = jax.tree.map(lambda a: a.reshape(-1, length, *a.shape[1:]), xs)
     start = learner.init(jax.random.key(0), params)
 
@@ -197,14 +197,14 @@ def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
         for i in range(length):
             if i == restart_at:
                 state = learner.reset(state, jnp.array(True))
-            state = learner.phases.extend(params, state, jax.tree.map(lambda a, i=i: a[i], xs))
+            state = learner.advance(params, state, jax.tree.map(lambda a, i=i: a[i], xs))
             read.append(jax.vmap(lambda c, s=state: learner.grad(params, s, c))(credits))
         return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *read)
 
     def later_block(state, inputs):
         xs, signs = inputs
         with signs_from(lambda count: signs[:count]):
-            state, _ = learner.phases.compress(params, state)
+            state, _ = learner.end_block(params, state)
         return one_block(state, xs)
 
     def trajectory(signs):
@@ -213,7 +213,7 @@ def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
         _, tail = jax.lax.scan(later_block, state, (rest, signs))
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), head, tail)
 
-    width = signs_drawn(learner.phases.compress, params, start)
+    width = signs_drawn(learner.end_block, params, start)
     ends = len(jax.tree.leaves(blocks)[0]) - 1
     assert 0 < width * ends <= 14, f"{width * ends} signs are too many to enumerate, or none"
     signs = every(width * ends).reshape(-1, ends, width)

@@ -13,6 +13,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import tasks
+from foretrace._types import at_phase
 from foretrace.learners._engine import _lanes
 from foretrace.training import trainer
 from oracles import traced
@@ -24,12 +25,12 @@ def block_step(learner, params, inputs, state):
     def one(carry, xs):
         params, state = carry
         index, x = xs
-        state = learner.phases.extend(params, learner.phases.place(state, index), x)
+        state = learner.advance(params, at_phase(state, index), x)
         gradient = learner.grad(params, state, state.hidden)
         return (jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), state), None
 
     (params, state), _ = jax.lax.scan(one, (params, state), (jnp.arange(len(inputs)), inputs))
-    return params, learner.phases.compress(params, state)[0]
+    return params, learner.end_block(params, state)[0]
 
 
 def block_of(make, hidden, lanes=2, block=1, inputs=4):
@@ -119,9 +120,9 @@ def test_rtrl_with_a_block_of_n_steps_is_schmidhubers_at_the_cube_of_n(block_of,
         learner, params = ft.rtrl(cell, block=block), cell.init(jax.random.key(0))
         state = learner.init(jax.random.key(1), params)
         count = partial(multiplications, turns=block)
-        step = count(learner.phases.extend, params, state, jnp.ones(4))
+        step = count(learner.advance, params, state, jnp.ones(4))
         gradient = count(learner.grad, params, state, state.hidden)
-        return step + gradient + count(learner.phases.compress, params, state) / block
+        return step + gradient + count(learner.end_block, params, state) / block
 
     assert abs(np.log2(per_step(64) / per_step(32)) - power) < 0.25
 

@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import foretrace as ft
+from foretrace._types import at_phase
 from foretrace.learners._engine._sparse import SparsePast
 from foretrace.structure._sparsity import find_sparsity
 from oracles import (
@@ -95,10 +96,10 @@ def test_weights_that_change_at_every_step_are_each_steps_own(x64, name, way):
     def learn(carry, inputs):
         (params, state), (x, credit) = carry, inputs
         if way == "phases":
-            state = learner.phases.extend(params, learner.phases.place(state, 0), x)
+            state = learner.advance(params, at_phase(state, 0), x)
             gradient = learner.grad(params, state, credit)
             params = update(params, gradient)
-            return (params, learner.phases.compress(params, state)[0]), gradient
+            return (params, learner.end_block(params, state)[0]), gradient
         state, _ = learner.step(params, state, x)
         gradient = learner.grad(params, state, credit)
         return (update(params, gradient), state), gradient

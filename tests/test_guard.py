@@ -92,9 +92,9 @@ def assert_finite(carry):
     ("make", "update_every"),
     [
         (lambda: ft.rtrl(CELL, block=2), 1),
-        (lambda: ft.rtrl(CELL)._replace(phases=None), 1),
+        (lambda: ft.rtrl(CELL), 1),
     ],
-    ids=["updates in a block", "without phases"],
+    ids=["updates in a block", "every step a block"],
 )
 def test_where_all_is_finite_the_guard_changes_nothing(make, update_every):
     start, plain, watched = both(make(), replay(*arrays()), update_every=update_every)
@@ -127,7 +127,7 @@ def by_hand(learner, start, xs, targets):
         error = jnp.sum((hidden @ readout["kernel"] + readout["bias"][None] - target) ** 2, axis=1)
         return jnp.sum(jnp.where(fine, error, 0.0)) / LANES
 
-    step, grad, compress = map(jax.jit, (learner.step, learner.grad, learner.phases.compress))
+    step, grad, compress = map(jax.jit, (learner.step, learner.grad, learner.end_block))
     value_and_grads = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
     for x, target in zip(xs, targets, strict=True):
         broken = ~np.isfinite(x).all(1)
@@ -187,7 +187,7 @@ CASES = {
     "ok": (lambda: ft.ok(CELL, rank=2, block=2), 1, influence_breaks, "influence"),
     "average": (lambda: ft.average(ft.uoro(CELL), 2), 1, a_member_breaks, "influence"),
     "tbptt": (lambda: ft.tbptt(CELL, window=3), 3, hidden_breaks, "hidden"),
-    "without phases": (lambda: ft.rtrl(CELL)._replace(phases=None), 1, hidden_breaks, "hidden"),
+    "every step a block": (lambda: ft.rtrl(CELL), 1, hidden_breaks, "hidden"),
 }
 
 

@@ -33,16 +33,16 @@ def mean_over_signs(learner, cell, params, xs, vary=True):
 
     start = learner.init(jax.random.key(0), params)
     with signs_from(counted):
-        jax.eval_shape(lambda *args: learner.phases.compress(*args), params, start)  # traced every time
+        jax.eval_shape(lambda *args: learner.end_block(*args), params, start)  # traced every time
     width, ends = sum(counts), len(xs) - 1
 
     def after(signs):
-        state = learner.phases.extend(params, start, xs[0])
+        state = learner.advance(params, start, xs[0])
         for end in range(ends):
             left = list(jnp.split(signs[end], np.cumsum(counts)[:-1]))
             with signs_from(lambda count, left=left: left.pop(0)):
-                state, _ = learner.phases.compress(params, state)
-            state = learner.phases.extend(params, state, xs[end + 1])
+                state, _ = learner.end_block(params, state)
+            state = learner.advance(params, state, xs[end + 1])
         return jax.vmap(lambda credit: learner.grad(params, state, credit))(basis(cell.initial_hidden()))
 
     signs = all_signs(width * ends).reshape(-1, ends, width)

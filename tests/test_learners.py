@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from foretrace._types import at_phase
 from foretrace.learners import _kronecker
 from foretrace.learners._engine import _lanes, _window
 from oracles import (
@@ -417,14 +418,14 @@ def test_error_of_every_draw_of_ok_is_info_variance(x64, cell_name, rank, block)
         state = learner.init(jax.random.key(1), params)
         step = lambda state, x: (learner.step(params, state, x)[0], None)  # noqa: E731
         state, _ = jax.lax.scan(step, state, xs[: 4 * block])
-        state, _ = learner.phases.compress(params, state)
+        state, _ = learner.end_block(params, state)
         target, hidden = of_past(structure, jax.tree.map(lambda a: a[0], state.past)), state.hidden
         for x in xs[4 * block :]:
             target, hidden = carry(cell, params, target, hidden, x)
-            state = learner.phases.extend(params, state, x)
+            state = learner.advance(params, state, x)
 
         def one(key):
-            new, info = learner.phases.compress(params, state._replace(key=key))
+            new, info = learner.end_block(params, state._replace(key=key))
             got = of_past(structure, jax.tree.map(lambda a: a[0], new.past))
             difference = jax.tree.map(jnp.subtract, got, target)
             groups = jnp.stack([squared(part) for part in parts(structure, difference)])
@@ -569,10 +570,10 @@ def test_scan_is_the_python_loop(x64, name):
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name not in ("rtrl", "uoro", "kf_rtrl")])
-def test_nested_phases_are_steps_and_sweep_is_the_sum_of_gradients(x64, name):
+def test_steps_in_blocks_are_steps_and_sweep_is_the_sum_of_gradients(x64, name):
     cell, params, _, _, _ = problem("rnn", 2, precision())
     learner = learner_of(name, cell, precision())
-    length, place, extend, compress, sweep = learner.phases
+    length = learner.block
     xs, credits = stream(cell, 3 * length, 2)
     restart = jnp.zeros((3 * length, 2), bool).at[jnp.array([1, 3]), 0].set(True)
     restart = restart.at[2 * length - 1 :: length, 1].set(True)
@@ -582,13 +583,13 @@ def test_nested_phases_are_steps_and_sweep_is_the_sum_of_gradients(x64, name):
     def nested(params, *streams):
         def one_step(state, inputs):
             i, x, credit, again = inputs
-            state = extend(params, learner.reset(place(state, i), again), x)
-            return state, learner.grad(params, place(state, i + 1), credit)
+            state = learner.advance(params, learner.reset(at_phase(state, i), again), x)
+            return state, learner.grad(params, state, credit)
 
         def one_block(state, inputs):
             state, gradients = jax.lax.scan(one_step, state, (jnp.arange(length), *inputs))
-            total = sweep(params, place(state, length), inputs[1])
-            return compress(params, state)[0], (gradients, total)
+            total = learner.sweep(params, state, inputs[1])
+            return learner.end_block(params, state)[0], (gradients, total)
 
         blocks = jax.tree.map(lambda a: a.reshape(3, length, *a.shape[1:]), streams)
         state = learner.init(jax.random.key(7), params, 2)
@@ -646,14 +647,16 @@ def test_factories_take_a_cell_and_keywords(factory):
 
 
 def test_learners_have_the_same_fields_and_argument_order():
-    assert ft.Learner._fields == ("init", "step", "grad", "reset", "phases")
-    assert ft.Phases._fields == ("length", "place", "extend", "compress", "sweep")
+    assert ft.Learner._fields == ("init", "advance", "end_block", "grad", "sweep", "reset", "block")
     assert ft.Cell._fields == ("init", "initial_hidden", "step", "example_input")
     for make in LEARNERS.values():
         learner = make(CELLS["rnn"]())
         for function, names in [
             (learner.init, ["key", "params", "lanes"]),
             (learner.step, ["params", "state", "x"]),
+            (learner.advance, ["params", "state", "x"]),
+            (learner.end_block, ["params", "state"]),
+            (learner.sweep, ["params", "state", "credits"]),
             (learner.grad, ["params", "state", "credit"]),
             (learner.reset, ["state", "restart"]),
         ]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from foretrace._types import at_phase
 from oracles import (
     CELLS,
     assert_close,
@@ -103,9 +104,9 @@ def test_the_error_is_never_above_the_certificate(x64, cell_name, rank, scale):
             flat = jax.flatten_util.ravel_pytree(state.hidden)[0]
             moved, immediate = jax.jacobian(step, argnums=(1, 0))(weights, flat, x)
             influence = moved @ influence + immediate
-            state = learner.phases.extend(params, learner.phases.place(state, 0), x)
-            state, info = learner.phases.compress(params, learner.phases.place(state, 1))
-            at_start = learner.phases.place(state, 0)
+            state = learner.advance(params, at_phase(state, 0), x)
+            state, info = learner.end_block(params, at_phase(state, 1))
+            at_start = at_phase(state, 0)
             got = dense(cell, params, lambda credit: learner.grad(params, at_start, credit))
             return (state, influence), (
                 jnp.linalg.norm(got - influence),

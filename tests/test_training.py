@@ -44,7 +44,7 @@ def python_loop(learner, optimizer, carry, steps, update_every):
         gradient = {"cell": grad(params["cell"], state, credit), "readout": readout}
         total = jax.tree.map(jnp.add, total, gradient)
         if (i + 1) % update_every == 0:
-            if learner.phases and update_every % learner.phases.length == 0:
+            if update_every % learner.block == 0:
                 # A full block is compressed with the weights that all of it was run with.
                 state = eager(learner, params["cell"], state)
             mean = jax.tree.map(lambda leaf: leaf / update_every, total)
@@ -58,7 +58,7 @@ def python_loop(learner, optimizer, carry, steps, update_every):
 
 def eager(learner, params, state):
     """Compresses now what `step` would compress when it is called next."""
-    return jax.jit(learner.phases.compress)(params, state)[0]
+    return jax.jit(learner.end_block)(params, state)[0]
 
 
 def assert_close(got, want, tolerance=1e-5):
@@ -75,7 +75,6 @@ CASES = {
     "tbptt, one update in a window": (lambda: ft.tbptt(CELL, window=3), 3),
     "kf_rtrl, one update in two blocks": (lambda: ft.kf_rtrl(CELL, block=3), 6),
     "average of uoro": (lambda: ft.average(ft.uoro(CELL), 2), 1),
-    "a learner without phases": (lambda: ft.rtrl(CELL)._replace(phases=None), 1),
 }
 
 

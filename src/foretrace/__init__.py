@@ -1,28 +1,30 @@
 """Online training of recurrent networks, with gradients that are never truncated."""
 
 from foretrace import cells, learners
-from foretrace._types import Cell, Learner, Phases
+from foretrace._types import Cell, Learner
 from foretrace.cells import cell
 from foretrace.cells._adapters import from_equinox, from_flax
 from foretrace.learners import (
+    average,
     contrib,
     eprop,
+    explain,
     frozen,
     immediate,
     kf_rtrl,
     ktp,
     ok,
+    online,
     random_feedback,
+    recommend,
     rflo,
     rtrl,
+    run_blocks,
     sketch,
     snap,
     tbptt,
     uoro,
 )
-from foretrace.learners._costs import explain
-from foretrace.learners._online import average, online
-from foretrace.learners._recommend import recommend
 from foretrace.runs.checkpoint import load, save
 from foretrace.structure._find import structure_of
 
@@ -31,7 +33,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Cell",
     "Learner",
-    "Phases",
     "average",
     "cell",
     "cells",
@@ -52,6 +53,7 @@ __all__ = [
     "recommend",
     "rflo",
     "rtrl",
+    "run_blocks",
     "save",
     "sketch",
     "snap",

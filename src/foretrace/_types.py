@@ -1,13 +1,18 @@
 """The central types: a cell is dynamics, a learner is how credit reaches the parameters."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
 
 Params = Any  # pytree of float arrays
 Hidden = Any  # pytree of float arrays, S floats in all
-Input = Any  # pytree of arrays, what one step of the stream brings
-State = Any  # NamedTuple with a field `hidden`: all a learner needs to continue bit for bit
-Info = Any  # NamedTuple of what is only observed
+Input = Any  # pytree of arrays: one step of the stream
+Info = Any  # NamedTuple of values that are only observed
+# NamedTuple with a field `hidden`: all that a learner needs to continue bit for bit. Where a block has an
+# end to wait for, also `phase`, the number of steps in the block so far, and `at_phase(index)`, the same
+# state with that number.
+State = Any
 
 
 def whole_hidden(hidden: Hidden) -> Hidden:
@@ -35,45 +40,131 @@ class Cell(NamedTuple):
     output: Callable[[Hidden], Any] = whole_hidden
 
 
-class Phases(NamedTuple):
-    """A learner's step taken apart, for loops that nest a scan over steps in a scan over blocks.
+@runtime_checkable
+class Init(Protocol):
+    """`(key, params, lanes=None) -> state`."""
 
-    `step` is `compress` when the block is full, then `extend`; a loop that calls the two itself
-    needs no `cond`, so that it can be vmapped over seeds at full speed.
+    def __call__(self, key: Any, params: Params, /, lanes: int | None = None) -> State:
+        """A state with zero influence, which carries its own PRNG key.
 
-    Attributes:
-        length: steps per block.
-        place: `(state, index) -> state`, the same state told its place in the block, 0 to length - 1,
-            by a loop that knows it as an index of its own (and so not batched under `vmap`).
-        extend: `(params, state, x) -> state`, one step inside a block.
-        compress: `(params, state) -> (state, info)`, the end of a block.
-        sweep: `(params, state, credits) -> gradient` at the end of a full block, for losses at all
-            of its steps; leaves of `credits` have the leading axes (length, lanes).
-    """
+        Args:
+            key: typed PRNG key.
+            params: parameters of the cell; only shapes and dtypes are read.
+            lanes: number of streams B side by side; leaves of `hidden`, `x` and `credit` then have a
+                leading axis B. None for a single stream, without that axis.
+        """
+        ...
 
-    length: int
-    place: Callable[[State, Any], State]
-    extend: Callable[[Params, State, Input], State]
-    compress: Callable[[Params, State], tuple[State, Info]]
-    sweep: Callable[[Params, State, Hidden], Params]
+
+@runtime_checkable
+class Advance(Protocol):
+    """`(params, state, x) -> state`."""
+
+    def __call__(self, params: Params, state: State, x: Input, /) -> State:
+        """Takes one step inside a block; `state.hidden` is the new hidden state."""
+        ...
+
+
+@runtime_checkable
+class EndBlock(Protocol):
+    """`(params, state) -> (state, info)`."""
+
+    def __call__(self, params: Params, state: State, /) -> tuple[State, Info]:
+        """Ends a full block: its steps join the past. Does nothing where every step joins it at once."""
+        ...
+
+
+@runtime_checkable
+class Grad(Protocol):
+    """`(params, state, credit) -> gradient`."""
+
+    def __call__(self, params: Params, state: State, credit: Hidden, /) -> Params:
+        """The gradient of the loss at the present step, shaped like `params`, summed over lanes.
+
+        Args:
+            params: parameters of the cell.
+            state: after `advance`.
+            credit: dL_t/dh_t, shaped like `state.hidden`.
+        """
+        ...
+
+
+@runtime_checkable
+class Sweep(Protocol):
+    """`(params, state, credits) -> gradient`."""
+
+    def __call__(self, params: Params, state: State, credits: Hidden, /) -> Params:
+        """The sum of the gradients of all steps of a full block, in one pass backwards.
+
+        Args:
+            params: parameters of the cell.
+            state: after the block's last `advance`.
+            credits: leaves have the leading axes (block, lanes), or (block,) for a single stream.
+        """
+        ...
+
+
+@runtime_checkable
+class Reset(Protocol):
+    """`(state, restart) -> state`."""
+
+    def __call__(self, state: State, restart: Any, /) -> State:
+        """Begins anew where `restart` is true, with the cell's initial hidden state and no past.
+
+        Args:
+            state: before the step that begins a new sequence.
+            restart: bool array (lanes,), or () for a single stream.
+        """
+        ...
 
 
 class Learner(NamedTuple):
     """How credit at time t reaches the parameters used at all times <= t.
 
+    Time runs in blocks of `block` steps: `advance` takes a step, `grad` reads a gradient after it, and
+    `end_block` closes a full block. `step` does it all in the right order for a plain loop; `run_blocks`
+    and the trainer nest a scan over steps in a scan over blocks instead, which needs no `cond`.
+
     Attributes:
-        init: `(key, params, lanes=None) -> state` with zero influence; the state carries its own
-            PRNG key. With `lanes=B`, leaves of `hidden`, `x` and `credit` have a leading axis B.
-        step: `(params, state, x) -> (state, info)`; `state.hidden` is the new hidden state.
-        grad: `(params, state, credit) -> gradient`, shaped like `params`, summed over lanes;
-            `credit` is dL_t/dh_t, shaped like `state.hidden`.
-        reset: `(state, restart) -> state`: lanes where `restart` is true begin again, with the cell's
-            initial hidden state and no past; a bool array (lanes,), or () for a single stream.
-        phases: the same step taken apart, or None where a learner has no such parts.
+        init: `(key, params, lanes=None) -> state`, see `Init`.
+        advance: `(params, state, x) -> state`, see `Advance`.
+        end_block: `(params, state) -> (state, info)`, see `EndBlock`.
+        grad: `(params, state, credit) -> gradient`, see `Grad`.
+        sweep: `(params, state, credits) -> gradient`, see `Sweep`.
+        reset: `(state, restart) -> state`, see `Reset`.
+        block: steps per block.
     """
 
-    init: Callable[..., State]
-    step: Callable[[Params, State, Input], tuple[State, Info]]
-    grad: Callable[[Params, State, Hidden], Params]
-    reset: Callable[[State, Any], State]
-    phases: Phases | None = None
+    init: Init
+    advance: Advance
+    end_block: EndBlock
+    grad: Grad
+    sweep: Sweep
+    reset: Reset
+    block: int = 1
+
+    def step(self, params: Params, state: State, x: Input) -> tuple[State, Info]:
+        """Ends the block if it is full, then advances: `(state, info)`.
+
+        `info` tells of the block's end; its leaves are zeros at steps without one. Where every step is a
+        block of its own, it tells of the present step.
+        """
+        if not hasattr(state, "phase"):
+            return self.end_block(params, self.advance(params, state, x))
+
+        def wait(state):
+            _, info = jax.eval_shape(self.end_block, params, state)
+            return state, jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), info)
+
+        full = state.phase == self.block
+        state, info = jax.lax.cond(full, lambda state: self.end_block(params, state), wait, state)
+        return self.advance(params, state, x), info
+
+
+def at_phase(state: State, index: Any) -> Any:
+    """A state told its place in the block by a loop that knows it.
+
+    Under `vmap` over seeds the loop's own index is not batched, unlike a number in the carry: the window
+    is then written at one place, and not scattered into.
+    """
+    return state.at_phase(index) if hasattr(state, "phase") else state

@@ -1,7 +1,6 @@
 """From options to a trainer: everything that can refuse them happens here, before a run begins."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -9,20 +8,12 @@ import optax
 import tyro
 
 from foretrace._checks import UserError, check_count, check_number
-from foretrace._types import Cell, Learner
-from foretrace.learners._costs import Cost, Explanation, describe
-from foretrace.learners._recommend import MAKE
+from foretrace._types import Cell
+from foretrace.learners import Choice, Cost, Explanation, analyse, parse
 from foretrace.tasks import Task
 from foretrace.training import Trainer, chunks_for, guarded, period, trainer
 
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-
-# What N in NAME:N means, and its default.
-_NUMBERS = {
-    **dict.fromkeys(("ok", "ktp", "sketch"), ("rank", 8)),
-    "snap": ("order", 1),
-    "tbptt": ("window", 25),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,19 +88,22 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **given: int
     Raises:
         TypeError, ValueError: if any option is out of range or does not fit the others.
     """
-    name, number = _choice(text, **given)
+    choice = _choice(text, **given)
     _check(options)
-    explanation = describe(cell)
-    sizes = {_NUMBERS[name][0]: number} if name in _NUMBERS else {}
+    explanation = analyse(cell)
     given_every = 1 if options.update_every is None else options.update_every
     check_count("update_every", given_every, "1 is online")
-    block = options.block
+    block = choice.block or options.block
     if block == "auto":
-        block = explanation.best_block(name, rank=sizes.get("rank", 1), lanes=options.lanes)
+        block = explanation.best_block(choice, lanes=options.lanes)
         # Where updates come at another rhythm, a block between two of them is what fits.
         block = block if block % given_every == 0 or given_every % block == 0 else given_every
-    learner: Learner = MAKE[name](cell, number, block)
-    update_every = number if options.update_every is None and name == "tbptt" else given_every
+    check_count("block", block, "1 is the papers' algorithm")
+    if choice.spec.takes_block:
+        choice = choice._replace(block=block)
+    learner = choice.build(cell)
+    truncates = choice.spec.name == "tbptt"
+    update_every = learner.block if options.update_every is None and truncates else given_every
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
     optimizer = getattr(optax, options.optimizer)(_rate(options, update_every))
@@ -121,10 +115,9 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **given: int
     }
     made = trainer(cell, learner, task, optimizer, **common)
     watched = guarded(cell, learner, task, optimizer, **common)
-    cost = explanation.cost(name, block=block, lanes=options.lanes, **sizes)
-    label = f"{name}:{number}" if name in _NUMBERS else name
-    length = learner.phases.length if learner.phases else 1
-    return Run(label, explanation, cost, made, watched, chunks, update_every, length)
+    cost = explanation.cost(choice, lanes=options.lanes)
+    label = str(choice if "/" in text else choice._replace(block=None))
+    return Run(label, explanation, cost, made, watched, chunks, update_every, learner.block)
 
 
 def _rate(options: Settings, update_every: int) -> Any:
@@ -145,25 +138,17 @@ def _check(options: Settings) -> None:
         check_count(name, getattr(options, name), "leave it out for the default")
 
 
-def _choice(text: str, **given: int | None) -> tuple[str, int]:
-    """Learner and number from NAME or NAME:N and the options `rank` and `window`."""
-    name, colon, digits = text.partition(":")
-    if name not in MAKE:
-        raise UserError(f"learner must be one of {', '.join(MAKE)}; got {text!r}; choose one of them.")
-    option, number = _NUMBERS.get(name, (None, 1))
-    values: dict[str, int] = {other: value for other, value in given.items() if value is not None}
-    for other, value in values.items():
-        if other != option:
-            raise UserError(f"{other} must be left out for {name}; got {value}; drop --{other}.")
-    if colon:
-        if option is None or not re.fullmatch(r"-?\d+", digits):
-            remedy = f"{name}:{number}" if option else name
+def _choice(text: str, **given: int | None) -> Choice:
+    """The learner that `text` names, with the option `rank` or `window` in the place of its number."""
+    choice = parse(text)
+    number = choice.spec.number
+    values = {option: value for option, value in given.items() if value is not None}
+    for option, value in values.items():
+        if number is None or option != number.keyword:
             raise UserError(
-                f"learner must be NAME or, for {', '.join(_NUMBERS)}, NAME:N with an int N; "
-                f"got {text!r}; write {remedy}."
+                f"{option} must be left out for {choice.spec.name}; got {value}; drop --{option}."
             )
-        if values.get(option, int(digits)) != int(digits):
-            raise UserError(f"{option} must be given once; got {text!r} and {values[option]}; drop one.")
-        return name, int(digits)
-    # What was given can only be this one.
-    return name, next(iter(values.values()), number)
+        if ":" in text and value != choice.number:
+            raise UserError(f"{option} must be given once; got {text!r} and {value}; drop one.")
+        choice = choice._replace(number=value)
+    return choice

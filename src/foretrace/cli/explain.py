@@ -10,8 +10,7 @@ from foretrace import cells
 from foretrace.cli._job import OptionalInt
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import CellName
-from foretrace.learners import _costs
-from foretrace.learners._recommend import recommend
+from foretrace.learners import analyse, recommend
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,5 +40,7 @@ def run(words: Sequence[str]) -> None:
     """Prints both tables."""
     options = parse(Explain, words, "foretrace explain")
     cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=options.inputs)
-    choices = recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes)
-    print(*_costs.describe(cell).lines(), "", choices, sep="\n")
+    explanation = analyse(cell)
+    print("\n".join(explanation.lines()))
+    print()
+    print(recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes))

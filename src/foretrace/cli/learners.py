@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from foretrace.cli._parse import parse
-from foretrace.learners._recommend import columns, table
+from foretrace.learners._catalogue._recommend import columns, table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,5 +20,4 @@ class Learners:
 def run(words: Sequence[str]) -> None:
     """Prints the table."""
     parse(Learners, words, "foretrace learners")
-    rows = [line.strip("| ").replace("`", "").split(" | ") for line in table()]
-    print("\n".join(columns([rows[0], *rows[2:]])))
+    print("\n".join(columns(table())))

@@ -12,7 +12,7 @@ from foretrace import tasks
 from foretrace._checks import UserError
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator, phases
+from foretrace.experiments._gradient_error import estimator
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
@@ -36,7 +36,7 @@ def _run(settings, say, part):
 def _learn(task, label, rate, length, seeds, progress):
     """Theta of every seed while one learner learns."""
     learner = estimator(task.cell, label)
-    whole = phases(learner).length
+    whole = learner.block
     steps, chunks = chunks_for(length, whole, max(whole, length // 200))
     training = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
     curve = curves(training, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])

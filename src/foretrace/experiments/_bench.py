@@ -21,9 +21,8 @@ import numpy as np
 
 from foretrace import cells
 from foretrace._checks import UserError
-from foretrace._types import Cell, Learner
-from foretrace.learners._costs import describe
-from foretrace.learners._recommend import MAKE
+from foretrace._types import Cell, Learner, at_phase
+from foretrace.learners import analyse, parse
 
 _TARGET = 0.25  # seconds that one run of a loop lasts, about
 
@@ -60,13 +59,6 @@ class Loop(NamedTuple):
     compile_seconds: float
 
 
-def parse(text: str) -> tuple[str, int, int]:
-    """`NAME:N/K` -> (NAME, N, K); N and K are 1 where they are missing."""
-    text, _, block = text.partition("/")
-    name, _, number = text.partition(":")
-    return name, int(number or 1), int(block or 1)
-
-
 def measure_setting(
     name: str, repeats: int = 7, say: Callable[[str], None] = print, setting: Setting | None = None
 ) -> dict[str, Any]:
@@ -83,11 +75,11 @@ def measure_setting(
     """
     setting = setting or SETTINGS[name]
     cell: Cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
-    explanation = describe(cell)
+    explanation = analyse(cell)
     loops, rows = {}, []
     for text in (*setting.learners, "tbptt:25"):
-        kind, number, block = parse(text)
-        learner = MAKE[kind](cell, number, block)
+        choice = parse(text)
+        kind, number, learner = choice.spec.name, choice.number, choice.build(cell)
         loops[text] = _learning_loop(cell, learner, setting, sweep=text == "tbptt:25")
         floor = _floor_name(kind, number)
         if floor and floor not in loops:
@@ -96,9 +88,9 @@ def measure_setting(
         loops["svd 9 x 9"] = _svd_loop(setting.lanes)
     times = _take_turns(loops, repeats)
     for text in (*setting.learners, "tbptt:25"):
-        kind, number, block = parse(text)
+        kind, number = parse(text).spec.name, parse(text).number
         loop, taken = loops[text], times[text]
-        cost = explanation.cost(kind, rank=number, block=block, window=number, lanes=setting.lanes)
+        cost = explanation.cost(text, lanes=setting.lanes)
         row = {"learner": text, **_spread(taken)}
         floor = _floor_name(kind, number)
         if floor:
@@ -186,8 +178,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: bool) -> Loop:
     """Forward, gradient and update at every step; with `sweep`, one of the latter per block."""
-    phases: Any = learner.phases
-    inputs = jax.random.normal(jax.random.key(2), (phases.length, setting.lanes, setting.inputs))
+    inputs = jax.random.normal(jax.random.key(2), (learner.block, setting.lanes, setting.inputs))
 
     def update(params, gradient):
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
@@ -195,16 +186,16 @@ def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: boo
     def one(carry, xs):
         params, state = carry
         index, x = xs
-        state = phases.extend(params, phases.place(state, index), x)
+        state = learner.advance(params, at_phase(state, index), x)
         if sweep:
             return (params, state), state.hidden
         return (update(params, learner.grad(params, state, state.hidden)), state), None
 
     def block(carry, _):
-        (params, state), credits = jax.lax.scan(one, carry, (jnp.arange(phases.length), inputs))
+        (params, state), credits = jax.lax.scan(one, carry, (jnp.arange(learner.block), inputs))
         if sweep:
-            params = update(params, phases.sweep(params, state, credits))
-        state, _ = phases.compress(params, state)
+            params = update(params, learner.sweep(params, state, credits))
+        state, _ = learner.end_block(params, state)
         return (params, state), None
 
     # Weights of a network that has learnt something: with the tiny initial ones nothing has a past.
@@ -212,7 +203,7 @@ def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: boo
         lambda a: a / (1e-6 + jnp.std(a)) * setting.hidden**-0.5, cell.init(jax.random.key(0))
     )
     carry = params, learner.init(jax.random.key(1), params, lanes=setting.lanes)
-    return _compiled(block, carry, phases.length)
+    return _compiled(block, carry, learner.block)
 
 
 def _floor_name(kind: str, number: int) -> str | None:

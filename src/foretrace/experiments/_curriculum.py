@@ -10,7 +10,7 @@ from foretrace import tasks
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import highway
-from foretrace.experiments._gradient_error import estimator, phases
+from foretrace.experiments._gradient_error import estimator
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
@@ -31,7 +31,7 @@ def _learn(settings, label, length, progress):
     cell = highway(settings["units"])
     learner = estimator(cell, label)
     # TBPTT makes one update per window, as it is always used; the others one per step.
-    whole = phases(learner).length
+    whole = learner.block
     every, rate = (whole, "tbptt_rate") if label.startswith("tbptt") else (1, "rate")
     steps, chunks = chunks_for(length, whole, max(settings["learners"].values()) // 100)
     training = trainer(

@@ -5,11 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError
-from foretrace._types import Cell, Learner, Params, Phases
-from foretrace.experiments._bench import parse
-from foretrace.learners._online import average
-from foretrace.learners._recommend import MAKE
+from foretrace._types import Cell, Learner, Params, at_phase
+from foretrace.learners import parse
 
 
 class Errors(NamedTuple):
@@ -28,10 +25,7 @@ class Errors(NamedTuple):
 
 def estimator(cell: Cell, text: str) -> Learner:
     """The learner that `text` names: NAME:N/K*C with rank or window N, block K, the average of C copies."""
-    text, _, copies = text.partition("*")
-    name, number, block = parse(text)
-    found = MAKE[name](cell, number, block)
-    return average(found, int(copies)) if copies else found
+    return parse(text).build(cell)
 
 
 def errors(
@@ -50,43 +44,31 @@ def errors(
         xs: inputs (steps, ..); whole blocks of `exact`.
         credits: dL_t/dh_t, (steps, S).
     """
-    mine, whole = phases(learner), phases(exact)
 
     def one(carry, inputs):
         (state, truth), (first, index, x, credit) = carry, inputs
-        state = mine.extend(params, mine.place(state, index), x)
-        truth = whole.extend(params, whole.place(truth, first + index), x)
+        state = learner.advance(params, at_phase(state, index), x)
+        truth = exact.advance(params, at_phase(truth, first + index), x)
         found, wanted = learner.grad(params, state, credit), exact.grad(params, truth, credit)
         return (state, truth), _compare(flat(found), flat(wanted))
 
     def block(carry, inputs):
         first, x, credit = inputs
-        steps = jnp.broadcast_to(first, mine.length), jnp.arange(mine.length), x, credit
+        steps = jnp.broadcast_to(first, learner.block), jnp.arange(learner.block), x, credit
         (state, truth), seen = jax.lax.scan(one, carry, steps)
-        return (mine.compress(params, state)[0], truth), seen
+        return (learner.end_block(params, state)[0], truth), seen
 
     def blocks(carry, inputs):
-        firsts = jnp.arange(0, whole.length, mine.length)
+        firsts = jnp.arange(0, exact.block, learner.block)
         (state, truth), seen = jax.lax.scan(block, carry, (firsts, *inputs))
-        return (state, whole.compress(params, truth)[0]), seen
+        return (state, exact.end_block(params, truth)[0]), seen
 
-    shape = (-1, whole.length // mine.length, mine.length)
+    shape = (-1, exact.block // learner.block, learner.block)
     # The exact learner draws nothing: a key of its own keeps its state out of a vmap over keys.
     start = learner.init(key, params), exact.init(jax.random.key(0), params)
     cut = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), (xs, credits))
     _, seen = jax.lax.scan(blocks, start, cut)
     return jax.tree.map(jnp.ravel, seen)
-
-
-def phases(learner: Learner) -> Phases:
-    """The learner's step taken apart.
-
-    Raises:
-        ValueError: it has no such parts.
-    """
-    if learner.phases is None:
-        raise UserError("learner must have phases; got one without; use one of foretrace's own.")
-    return learner.phases
 
 
 def flat(gradient: Any) -> jax.Array:

@@ -14,7 +14,7 @@ from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import endless, follow
-from foretrace.experiments._gradient_error import estimator, flat, phases
+from foretrace.experiments._gradient_error import estimator, flat
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -97,10 +97,8 @@ def _measure(settings, name, task, label, frozen, progress):
     learner, (streams, exact) = estimator(cell, label), frozen()
     cosine = _cosine(_gradients(settings, learner, streams), exact)
     truncated = label.startswith("tbptt")
-    every = phases(learner).length if truncated else 1
-    steps, chunks = chunks_for(
-        settings["steps"], max(every, phases(learner).length), settings["steps"] // 20
-    )
+    every = learner.block if truncated else 1
+    steps, chunks = chunks_for(settings["steps"], max(every, learner.block), settings["steps"] // 20)
     rate = settings["rates"].get(label, settings["rate"])
     training = trainer(
         cell, learner, task, optax.adam(optax.linear_schedule(rate, 0.0, steps * chunks // every)),

@@ -13,7 +13,7 @@ from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator, phases
+from foretrace.experiments._gradient_error import estimator
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, evaluation, trainer
 
@@ -76,7 +76,7 @@ def _run(settings, say, part):
 def _learn(cell, task, options, label, length, on_texts, say, progress):
     """Bits of every seed: on the validation text while one learner learns, on the test text at the end."""
     learner = estimator(cell, label)
-    whole = phases(learner).length
+    whole = learner.block
     online = not label.startswith("tbptt")
     steps, chunks = chunks_for(length, whole, options["valid_every"])
     training = trainer(

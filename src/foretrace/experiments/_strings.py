@@ -10,7 +10,7 @@ import optax
 from foretrace import cells, tasks
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator, phases
+from foretrace.experiments._gradient_error import estimator
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -31,7 +31,7 @@ def _run(make: Callable[..., Task], settings, say, part) -> dict[str, Any]:
 def _learn(settings, task, cell, label, progress):
     """Bits of every seed while one learner learns."""
     learner = estimator(cell, label)
-    whole = phases(learner).length
+    whole = learner.block
     every = whole if label.startswith("tbptt") else 1
 
     def rate(count):

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace import learners
-from foretrace._types import Cell, Learner
+from foretrace._types import Cell, Learner, at_phase
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import Stream, highway, stream
-from foretrace.experiments._gradient_error import estimator, flat, phases
+from foretrace.experiments._gradient_error import estimator, flat
 from foretrace.plotting import Chart, Line
 
 _PAPER = "Benzing et al., ICML 2019"
@@ -20,19 +20,19 @@ _PAPER = "Benzing et al., ICML 2019"
 
 def _influences(learner: Learner, cell: Cell, made: Stream, key: Any) -> Any:
     """The influence matrix that a learner reads at every step, (steps, S, P)."""
-    parts = phases(learner)
+    parts = learner
     rows = _reader(learner, cell, made)
 
     def one(state, inputs):
         index, x = inputs
-        state = parts.extend(made.params, parts.place(state, index), x)
+        state = parts.advance(made.params, at_phase(state, index), x)
         return state, rows(state)
 
     def block(state, xs):
-        state, read = jax.lax.scan(one, state, (jnp.arange(parts.length), xs))
-        return parts.compress(made.params, state)[0], read
+        state, read = jax.lax.scan(one, state, (jnp.arange(parts.block), xs))
+        return parts.end_block(made.params, state)[0], read
 
-    xs = made.xs.reshape(-1, parts.length, made.xs.shape[-1])
+    xs = made.xs.reshape(-1, parts.block, made.xs.shape[-1])
     _, read = jax.lax.scan(block, learner.init(key, made.params), xs)
     return read.reshape(-1, *read.shape[2:])
 
@@ -44,20 +44,20 @@ def _reader(learner: Learner, cell: Cell, made: Stream) -> Any:
 
 def _reductions(learner: Learner, cell: Cell, made: Stream, key: Any) -> tuple[Any, Any]:
     """Squared error of every single reduction, as measured and as its formula says, (blocks,)."""
-    parts = phases(learner)
+    parts = learner
     rows = _reader(learner, cell, made)
 
     def block(state, xs):
         def one(state, inputs):
             index, x = inputs
-            return parts.extend(made.params, parts.place(state, index), x), None
+            return parts.advance(made.params, at_phase(state, index), x), None
 
-        state, _ = jax.lax.scan(one, state, (jnp.arange(parts.length), xs))
+        state, _ = jax.lax.scan(one, state, (jnp.arange(parts.block), xs))
         before = rows(state)
-        state, info = parts.compress(made.params, state)
+        state, info = parts.end_block(made.params, state)
         return state, (jnp.sum((rows(state) - before) ** 2), jnp.sum(info.variance))
 
-    xs = made.xs.reshape(-1, parts.length, made.xs.shape[-1])
+    xs = made.xs.reshape(-1, parts.block, made.xs.shape[-1])
     return jax.lax.scan(block, learner.init(key, made.params), xs)[1]
 
 

@@ -1,17 +1,14 @@
 """e-prop, eligibility traces along every unit's own dynamics, and feedback that is not the readout's."""
 
-from typing import NamedTuple
-
 import jax
 from jaxtyping import Array, Float
 
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._sparse import local_past
-from foretrace.learners._engine._window import engine
-
-
-class EPropInfo(NamedTuple):
-    """Nothing is random; what is dropped is the same at every step."""
+from foretrace.learners._catalogue._requirements import UNITS_APART
+from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._sparse import SparseRule
+from foretrace.structure._structure import Structure
 
 
 def eprop(cell: Cell) -> Learner:
@@ -54,11 +51,12 @@ def eprop(cell: Cell) -> Learner:
     Spikes need a derivative of the cell's own (`jax.custom_jvp`); a leaky readout is a part of the cell or
     of the loss; feedback that is itself learned is not included.
     """
+    return learner_of(cell, _rule, 1)
 
-    def past(structure):
-        return local_past(structure, "eprop", EPropInfo(), alone=False)  # (1), (2)
 
-    return engine(cell, past, 1)
+def _rule(structure: Structure) -> SparseRule:  # (1), (2)
+    UNITS_APART.check(structure, "eprop")
+    return SparseRule(structure, without_weights=True)
 
 
 def random_feedback(
@@ -86,3 +84,24 @@ def random_feedback(
     """
     still = jax.lax.stop_gradient(hidden)
     return still @ weights + (hidden - still) @ jax.lax.stop_gradient(feedback)  # (1)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    sets = sizes.column_sets(None, without_weights=True)
+    return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
+
+
+SPEC = Spec(
+    factory=eprop,
+    call="eprop(cell)",
+    influence="each unit's own",
+    exact=False,
+    unbiased=False,
+    memory="K P",
+    time="K^2 P",
+    requires=UNITS_APART,
+    source="Bellec et al. 2020",
+    operations=_operations,
+    order=7,
+    takes_block=False,
+)

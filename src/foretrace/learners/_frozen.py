@@ -1,11 +1,11 @@
 """A recurrence that is not trained: the readout learns alone."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Learner
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Spec
 from foretrace.learners._immediate import immediate
 
 
@@ -37,10 +37,28 @@ def frozen(cell: Cell) -> Learner:
     Source: the reservoir of an echo state network, Jaeger, GMD Report 148, 2001, where the recurrence is
     also scaled by hand.
     """
-    learner = immediate(cell)
-    phases: Any = learner.phases
 
     def grad(params, state, credit):  # (1)
         return jax.tree.map(jnp.zeros_like, params)
 
-    return learner._replace(grad=grad, phases=phases._replace(sweep=grad))
+    return immediate(cell)._replace(grad=grad, sweep=grad)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    return {"forward": 2 * sizes.weights}
+
+
+SPEC = Spec(
+    factory=frozen,
+    call="frozen(cell)",
+    influence="none: the readout learns alone",
+    exact=False,
+    unbiased=False,
+    memory="none",
+    time="P",
+    requires=ANY_CELL,
+    source="a baseline",
+    operations=_operations,
+    order=11,
+    takes_block=False,
+)

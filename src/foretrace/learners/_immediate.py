@@ -1,6 +1,8 @@
 """No propagation at all: the baseline that every learner must beat."""
 
 from foretrace._types import Cell, Learner
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Spec
 from foretrace.learners._tbptt import tbptt
 
 
@@ -34,3 +36,23 @@ def immediate(cell: Cell) -> Learner:
     arXiv 2603.28750, 2026.
     """
     return tbptt(cell, window=1)  # (1)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}
+
+
+SPEC = Spec(
+    factory=immediate,
+    call="immediate(cell)",
+    influence="the present step alone",
+    exact=False,
+    unbiased=False,
+    memory="none",
+    time="P",
+    requires=ANY_CELL,
+    source="a baseline",
+    operations=_operations,
+    order=10,
+    takes_block=False,
+)

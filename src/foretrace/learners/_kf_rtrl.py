@@ -2,15 +2,25 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._factored import Factors, factored_past, keys_for
+from foretrace.learners._catalogue._requirements import FACTORISES
+from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._kronecker_sum import (
+    Factors,
+    KroneckerSumRule,
+    NewTerms,
+    keys_for,
+    new_products,
+)
 from foretrace.learners._engine._right_factors import inner
-from foretrace.learners._engine._window import engine
 from foretrace.learners._kronecker import reduce_by_signs
+from foretrace.structure._structure import Structure
 
 
 class KFInfo(NamedTuple):
@@ -64,20 +74,55 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
-    def reduced(key, old, new):  # (1), (2)
-        left = jnp.concatenate([old.left, new.left])
-        widths = jnp.sqrt(jnp.append(inner(old.right, old.right), new.right.squares()))
-        left, mixing, scalings = reduce_by_signs(key, left, widths)
-        right = new.right.added(mixing[0] * old.right, mixing[None, 1:])
-        return Factors(left[None], right), scalings
+    return learner_of(cell, KFRule, block)
 
-    def past(structure):
-        def compress(key, old, new):
-            found = [reduced(*group) for group in zip(keys_for(key, old), old, new, strict=True)]
-            none = jnp.zeros((block + 1, 0), structure.dtype)
-            scalings = jnp.stack([scaling for _, scaling in found], axis=-1) if found else none
-            return [factors for factors, _ in found], KFInfo(scalings)
 
-        return factored_past(structure, "kf_rtrl", 1, compress)
+class KFRule(KroneckerSumRule):
+    """Reduces to one product with random signs."""
 
-    return engine(cell, past, block)
+    def __init__(self, structure: Structure) -> None:
+        FACTORISES.check(structure, "kf_rtrl")
+        super().__init__(structure, rank=1)
+
+    def reduce(
+        self, key: jax.Array, old: list[Factors], new: list[NewTerms]
+    ) -> tuple[list[Factors], KFInfo]:
+        """Equations (1) and (2) of every group."""
+        pairs = [_reduced(*group) for group in zip(keys_for(key, old), old, new, strict=True)]
+        if not pairs:
+            return [], KFInfo(jnp.zeros((0, 0), self.structure.dtype))
+        return [factors for factors, _ in pairs], KFInfo(jnp.stack([p for _, p in pairs], axis=-1))
+
+
+def _reduced(key: jax.Array, old: Factors, new: NewTerms) -> tuple[Factors, jax.Array]:
+    """One group's product, and the scalings of its terms."""
+    left = jnp.concatenate([old.left, new.left])
+    widths = jnp.sqrt(jnp.append(inner(old.right, old.right), new.right.squares()))
+    left, mixing, scalings = reduce_by_signs(key, left, widths)  # (1)
+    return Factors(left[None], new.right.added(mixing[0] * old.right, mixing[None, 1:])), scalings  # (2)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    joint = 1 + new_products(sizes, block)
+    return sizes.window(block) | {
+        "transport": sizes.jacobians(block),
+        "move": 2 * sizes.state * (sizes.area + sizes.state * sizes.dense) / block,
+        "read": 2 * sizes.area,
+        "gram": 2 * joint * sizes.area / block,
+        "mix": 2 * joint * sizes.area / block,
+    }
+
+
+SPEC = Spec(
+    factory=kf_rtrl,
+    call="kf_rtrl(cell)",
+    influence="one Kronecker product",
+    exact=False,
+    unbiased=True,
+    memory="F + S Z",
+    time="S^2 Z",
+    requires=FACTORISES,
+    source="Mujika et al. 2018",
+    operations=_operations,
+    order=2,
+)

@@ -9,10 +9,20 @@ from jaxtyping import Array, Float
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace._xla import key_after
-from foretrace.learners._engine._factored import check_factorises
-from foretrace.learners._engine._past import Past, Sensitivity, Terms, empty_dense, read_dense
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import FACTORISES
+from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import (
+    GroupedGradient,
+    PastRule,
+    Terms,
+    empty_dense,
+    push_dense,
+    read_dense,
+)
 from foretrace.learners._kronecker import mix, reduce_by_signs, reduce_optimally
+from foretrace.structure._structure import Structure
 
 
 class KTPInfo(NamedTuple):
@@ -91,43 +101,53 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for one product as in KF-RTRL use kf_rtrl(cell)")
     check_count("block", block, "1 is the paper's algorithm")
 
-    def past(structure):
-        check_factorises(structure, "ktp")
-        size, dtype = structure.state_size, structure.dtype
+    return learner_of(cell, lambda structure: KTPRule(structure, rank), block)
 
-        def empty():
-            groups = (
-                Triple(*(jnp.zeros(n, dtype) for n in (g.factor_size, (rank, size), (rank, g.preact_size))))
-                for g in structure.groups
-            )
-            return KTPPast(tuple(groups), empty_dense(structure))
 
-        def read(past, credit):
-            groups = tuple(Terms(g.u[None], (g.a @ credit)[None] @ g.b) for g in past.groups)
-            return Sensitivity(groups, read_dense(structure, past.dense, credit))
+class KTPRule(PastRule[KTPPast]):
+    """Carries one `Triple` per group, step by step."""
 
-        def push(key, past, block):
-            def step(past, params, residuals, transport, data):
-                keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-                jacobian, preacts, immediate = transport.jacobians(params, residuals)
-                forward = jax.vmap(lambda a: structure.pushforward(params, residuals, a))
-                found = []
-                parts = zip(keys, past.groups, structure.factors(residuals), preacts, strict=True)
-                for k, g, f, d in parts:  # each after those before it, as `reduce_optimally` asks
-                    found.append(_merged(key_after(k, found), g._replace(a=forward(g.a)), f, d, rank))
-                dense = tuple(jacobian @ a + b for a, b in zip(past.dense, immediate, strict=True))
-                none = jnp.zeros((0, 2), dtype)
-                shares = jnp.stack([share for _, share in found]) if found else none
-                return KTPPast(tuple(group for group, _ in found), dense), shares
+    def __init__(self, structure: Structure, rank: int) -> None:
+        FACTORISES.check(structure, "ktp")
+        super().__init__(structure)
+        self.rank = rank
 
-            keys = jax.random.split(key, (block.length, len(structure.groups)))
-            # As numbers, since the checker of keys takes those that a scan goes through for used.
-            past, shares = block.fold(step, past, jax.random.key_data(keys))
-            return past, KTPInfo(shares[..., 0], shares[..., 1])
+    def empty(self) -> KTPPast:
+        """See `PastRule`."""
+        structure, rank = self.structure, self.rank
+        shapes = [
+            (g.factor_size, (rank, structure.state_size), (rank, g.preact_size)) for g in structure.groups
+        ]
+        groups = tuple(Triple(*(jnp.zeros(n, structure.dtype) for n in triple)) for triple in shapes)
+        return KTPPast(groups, empty_dense(structure))
 
-        return Past(empty, read, push)
+    def read(self, past: KTPPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        groups = tuple(Terms(g.u[None], (g.a @ credit)[None] @ g.b) for g in past.groups)
+        return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 
-    return engine(cell, past, block)
+    def push(self, key: jax.Array, past: KTPPast, block: Block) -> tuple[KTPPast, KTPInfo]:
+        """Equations (1) to (4) at every step of the block."""
+        structure = self.structure
+
+        def step(past, params, residuals, jacobians, numbers):
+            keys = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
+            jacobian, preacts, immediate = jacobians.jacobians(params, residuals)
+            forward = jax.vmap(lambda a: structure.pushforward(params, residuals, a))
+            merged: list[tuple[Triple, jax.Array]] = []
+            parts = zip(keys, past.groups, structure.factors(residuals), preacts, strict=True)
+            for k, g, f, d in parts:  # each after those before it, as `reduce_optimally` asks
+                moved = g._replace(a=forward(g.a))
+                merged.append(_merged(key_after(k, merged), moved, f, d, self.rank))
+            dense = push_dense(jacobian, past.dense, immediate)
+            none = jnp.zeros((0, 2), structure.dtype)
+            shares = jnp.stack([share for _, share in merged]) if merged else none
+            return KTPPast(tuple(group for group, _ in merged), dense), shares
+
+        keys = jax.random.split(key, (block.length, len(structure.groups)))
+        # As numbers, since the checker of keys takes those that a scan goes through for used.
+        past, shares = block.fold(step, past, jax.random.key_data(keys))
+        return past, KTPInfo(shares[..., 0], shares[..., 1])
 
 
 def _merged(key, moved: Triple, f: jax.Array, d: jax.Array, rank: int) -> tuple[Triple, jax.Array]:
@@ -153,3 +173,29 @@ def _merged(key, moved: Triple, f: jax.Array, d: jax.Array, rank: int) -> tuple[
 def _norm(a: jax.Array, b: jax.Array) -> jax.Array:
     """Frobenius norm of sum_r a_r b_r^T."""
     return jnp.sqrt(jnp.maximum(jnp.sum((a @ a.T) * (b @ b.T)), 0))
+
+
+def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+    vectors = sizes.state * sizes.groups + sizes.area / sizes.state
+    return sizes.window(block) | {
+        "transport": 0 if sizes.is_elementwise else 4 * sizes.state * sizes.weights,
+        "move": 2 * rank * sizes.weights * sizes.groups,
+        "mix": 2 * rank * sizes.area + 16 * rank**2 * vectors,
+        "decompose": 2e4 + 16 * rank**3,
+    }
+
+
+SPEC = Spec(
+    factory=ktp,
+    call="ktp(cell, rank=R)",
+    influence="R products of three vectors, one of them shared",
+    exact=False,
+    unbiased=True,
+    memory="F + R (S + Z)",
+    time="R S Z",
+    requires=FACTORISES,
+    source="Benzing et al. 2019",
+    operations=_operations,
+    order=3,
+    number=Number("rank", 8, recommended=(16,)),
+)

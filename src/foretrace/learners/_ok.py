@@ -9,10 +9,19 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._factored import Factors, factored_past, keys_for
-from foretrace.learners._engine._right_factors import Rights, inner, mixed
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import FACTORISES
+from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._kronecker_sum import (
+    Factors,
+    KroneckerSumRule,
+    NewTerms,
+    keys_for,
+    new_products,
+)
+from foretrace.learners._engine._right_factors import RightFactors, inner, mixed
 from foretrace.learners._kronecker import reduce_optimally
+from foretrace.structure._structure import Structure
 
 
 class OKInfo(NamedTuple):
@@ -72,31 +81,39 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_count("block", block, "1 is the papers' algorithm")
 
-    def past(structure):
-        def compress(key, old, new):  # (2)
-            if not old:
-                return [], OKInfo(*(jnp.zeros(0, structure.dtype) for _ in OKInfo._fields))
-            grams = jnp.stack([_gram(a.right, b.right) for a, b in zip(old, new, strict=True)])
-            # All groups at once: the decompositions of one at a time would wait for each other.
-            width = max(group.left.shape[1] for group in old)
-            lefts = jnp.stack([_padded(a.left, b.left, width) for a, b in zip(old, new, strict=True)])
-            reduce = jax.vmap(partial(reduce_optimally, rank=rank))
-            lefts, mixings, info = reduce(keys_for(key, old), lefts, grams)
-            factors = [
-                Factors(
-                    left[:, : a.left.shape[1]],
-                    b.right.added(mixed(a.right, mixing[:, :rank]), mixing[:, rank:]),
-                )
-                for a, b, left, mixing in zip(old, new, lefts, mixings, strict=True)
-            ]
-            return factors, OKInfo(*info)
-
-        return factored_past(structure, "ok", rank, compress)
-
-    return engine(cell, past, block)
+    return learner_of(cell, lambda structure: OKRule(structure, rank), block)
 
 
-def _gram(old: Float[Array, "n q"], new: Rights) -> Float[Array, "m m"]:
+class OKRule(KroneckerSumRule):
+    """Reduces with least variance."""
+
+    def __init__(self, structure: Structure, rank: int) -> None:
+        FACTORISES.check(structure, "ok")
+        super().__init__(structure, rank)
+
+    def reduce(
+        self, key: jax.Array, old: list[Factors], new: list[NewTerms]
+    ) -> tuple[list[Factors], OKInfo]:
+        """Equation (2)."""
+        if not old:
+            return [], OKInfo(*(jnp.zeros(0, self.structure.dtype) for _ in OKInfo._fields))
+        grams = jnp.stack([_gram(a.right, b.right) for a, b in zip(old, new, strict=True)])
+        # All groups at once: the decompositions of one at a time would wait for each other.
+        width = max(group.left.shape[1] for group in old)
+        lefts = jnp.stack([_padded(a.left, b.left, width) for a, b in zip(old, new, strict=True)])
+        reduce = jax.vmap(partial(reduce_optimally, rank=self.rank))
+        lefts, mixings, info = reduce(keys_for(key, old), lefts, grams)
+        factors = [
+            Factors(
+                left[:, : a.left.shape[1]],
+                b.right.added(mixed(a.right, mixing[:, : self.rank]), mixing[:, self.rank :]),
+            )
+            for a, b, left, mixing in zip(old, new, lefts, mixings, strict=True)
+        ]
+        return factors, OKInfo(*info)
+
+
+def _gram(old: Float[Array, "n q"], new: RightFactors) -> Float[Array, "m m"]:
     """Inner products of all right factors."""
     across = new.across(old)
     return jnp.block([[inner(old, old), across], [across.T, new.gram()]])
@@ -105,3 +122,31 @@ def _gram(old: Float[Array, "n q"], new: Rights) -> Float[Array, "m m"]:
 def _padded(old: Float[Array, "q F"], new: Float[Array, "k F"], width: int) -> Float[Array, "q+k {width}"]:
     """All left factors of a group, with zeros up to the longest of any group."""
     return jnp.pad(jnp.concatenate([old, new]), ((0, 0), (0, width - old.shape[1])))
+
+
+def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+    joint = rank + new_products(sizes, block)
+    return sizes.window(block) | {
+        "transport": sizes.jacobians(block),
+        "move": 2 * sizes.state * (rank * sizes.area + sizes.state * sizes.dense) / block,
+        "read": 2 * rank * sizes.area,
+        "gram": 2 * joint**2 * sizes.area / block,
+        "mix": 2 * rank * joint * sizes.area / block,
+        "decompose": (1e4 + (rank + block) ** 3) / block,
+    }
+
+
+SPEC = Spec(
+    factory=ok,
+    call="ok(cell, rank=R)",
+    influence="R Kronecker products, least variance",
+    exact=False,
+    unbiased=True,
+    memory="R (F + S Z)",
+    time="R S^2 Z",
+    requires=FACTORISES,
+    source="Benzing et al. 2019",
+    operations=_operations,
+    order=1,
+    number=Number("rank", 8, recommended=(16, 8, 2)),
+)

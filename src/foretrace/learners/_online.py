@@ -1,4 +1,4 @@
-"""The step that `jax.grad` differentiates, and averages of learners."""
+"""Loops around a learner: the step that `jax.grad` differentiates, steps in blocks, averages."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import check_count
-from foretrace._types import Hidden, Input, Learner, Params, Phases, State
-from foretrace.learners._engine import _window as _engine
+from foretrace._checks import UserError, check_count
+from foretrace._types import Hidden, Input, Learner, Params, State, at_phase
+from foretrace.learners._engine._window import WindowState
 
 
 def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, State]]:
@@ -62,11 +62,86 @@ def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, S
     return step
 
 
+def run_blocks(
+    learner: Learner,
+    params: Params,
+    state: State,
+    xs: Input,
+    each: Callable[[Params, State, Input], tuple[Params, Any]],
+    end: Callable[[Params, State, Any], tuple[Params, Any]] | None = None,
+) -> tuple[Params, State, Any]:
+    """Takes steps in whole blocks: a scan over steps in a scan over blocks, without a `cond`.
+
+    Args:
+        learner: any learner.
+        params: parameters of its cell.
+        state: at the start of a block, such as a new one.
+        xs: inputs, leaves (steps, ..), or (steps, lanes, ..); steps must be a multiple of `learner.block`.
+        each: `(params, state, x) -> (params, out)`, called after every step: reads gradients, updates.
+        end: `(params, state, outs) -> (params, out)`, called at the end of every full block before it joins
+            the past, with the outputs of its steps, leaves (block, ..): for `learner.sweep`.
+
+    Returns:
+        Parameters, state and the outputs of all steps, leaves (steps, ..); with `end` its outputs, leaves
+        (blocks, ..).
+
+    Raises:
+        ValueError: the number of steps is not a multiple of the block.
+
+    Example:
+        >>> import jax, foretrace as ft
+        >>> cell = ft.cells.rnn(hidden=8, inputs=3)
+        >>> learner = ft.ok(cell, rank=4, block=5)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state = learner.init(jax.random.key(1), params)
+        >>> def each(params, state, x):
+        ...     gradient = learner.grad(params, state, state.hidden)
+        ...     return jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient), (state.hidden**2).sum()
+        >>> params, state, losses = ft.run_blocks(learner, params, state, jax.numpy.ones((20, 3)), each)
+        >>> losses.shape
+        (20,)
+    """
+    steps = len(jax.tree.leaves(xs)[0])
+    if steps % learner.block:
+        raise UserError(
+            f"xs must have a multiple of {learner.block} steps, those of a block; got {steps}; cut or pad "
+            "them."
+        )
+
+    def step(carry, inputs):
+        (params, state), (index, x) = carry, inputs
+        state = learner.advance(params, at_phase(state, index), x)
+        params, out = each(params, state, x)
+        return (params, state), out
+
+    def block(carry, xs):
+        (params, state), outs = jax.lax.scan(step, carry, (jnp.arange(learner.block), xs))
+        if end is not None:
+            params, outs = end(params, state, outs)
+        state, _ = learner.end_block(params, state)
+        return (params, state), outs
+
+    blocks = jax.tree.map(lambda a: a.reshape(-1, learner.block, *a.shape[1:]), xs)
+    (params, state), outs = jax.lax.scan(block, (params, state), blocks)
+    if end is None:
+        outs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outs)
+    return params, state, outs
+
+
 class AverageState(NamedTuple):
     """States of the members, stacked on a leading axis, and the hidden state they all have."""
 
     hidden: Hidden
     members: Any
+
+    @property
+    def phase(self) -> Any:
+        """The members' place in the block, if they have one."""
+        return self.members.phase
+
+    def at_phase(self, index: Any) -> "AverageState":
+        """The same state at this place in the block."""
+        return self._replace(members=self.members.at_phase(index))
 
 
 def average(learner: Learner, n: int) -> Learner:
@@ -88,59 +163,46 @@ def average(learner: Learner, n: int) -> Learner:
     def collect(members):
         return AverageState(jax.tree.map(lambda a: a[0], members.hidden), members)
 
-    def mean(gradients):
-        return jax.tree.map(lambda a: jnp.mean(a, axis=0), gradients)
-
     def init(key, params, lanes=None):
         def one(key):
             return learner.init(key, params, lanes)
 
-        shared = _shared(jax.eval_shape(one, key))
+        shared = _axes(jax.eval_shape(one, key))
         return collect(jax.vmap(one, out_axes=shared)(jax.random.split(key, n)))
 
-    def step(params, state, x):
-        shared = _shared(state.members)
-        stepped = jax.vmap(learner.step, in_axes=(None, shared, None), out_axes=(shared, 0))
-        members, info = stepped(params, state.members, x)
+    def advance(params, state, x):
+        axes = _axes(state.members)
+        return collect(
+            jax.vmap(learner.advance, in_axes=(None, axes, None), out_axes=axes)(params, state.members, x)
+        )
+
+    def end_block(params, state):
+        axes = _axes(state.members)
+        ended = jax.vmap(learner.end_block, in_axes=(None, axes), out_axes=(axes, 0))
+        members, info = ended(params, state.members)
         return collect(members), info
 
-    def grad(params, state, credit):
-        read = jax.vmap(learner.grad, in_axes=(None, _shared(state.members), None))
-        return mean(read(params, state.members, credit))
+    def mean(read: Callable) -> Callable:
+        """The mean over members of `learner.grad` or `learner.sweep`."""
+
+        def gradient(params, state, credit):
+            every = jax.vmap(read, in_axes=(None, _axes(state.members), None))
+            return jax.tree.map(lambda a: jnp.mean(a, axis=0), every(params, state.members, credit))
+
+        return gradient
 
     def reset(state, restart):
-        shared = _shared(state.members)
-        begin = jax.vmap(learner.reset, in_axes=(shared, None), out_axes=shared)
-        return collect(begin(state.members, restart))
+        axes = _axes(state.members)
+        return collect(jax.vmap(learner.reset, in_axes=(axes, None), out_axes=axes)(state.members, restart))
 
-    if learner.phases is None:
-        return Learner(init, step, grad, reset)
-    length, place, one_extend, one_compress, one_sweep = learner.phases
-
-    def extend(params, state, x):
-        shared = _shared(state.members)
-        extended = jax.vmap(one_extend, in_axes=(None, shared, None), out_axes=shared)
-        return collect(extended(params, state.members, x))
-
-    def compress(params, state):
-        shared = _shared(state.members)
-        compressed = jax.vmap(one_compress, in_axes=(None, shared), out_axes=(shared, 0))
-        members, info = compressed(params, state.members)
-        return collect(members), info
-
-    def sweep(params, state, credits):
-        read = jax.vmap(one_sweep, in_axes=(None, _shared(state.members), None))
-        return mean(read(params, state.members, credits))
-
-    def placed(state, index):
-        return state._replace(members=place(state.members, index))
-
-    return Learner(init, step, grad, reset, Phases(length, placed, extend, compress, sweep))
+    return Learner(init, advance, end_block, mean(learner.grad), mean(learner.sweep), reset, learner.block)
 
 
-def _shared(state: State):
-    """Axes of a state's members under `vmap`; weights and the place in the block are common to them."""
-    if not isinstance(state, _engine.EngineState):
+def _axes(state: Any) -> Any:
+    """Axes of members' states under `vmap`; step weights and the place in the block are common to them."""
+    if isinstance(state, AverageState):
+        return AverageState(hidden=0, members=_axes(state.members))
+    if not isinstance(state, WindowState):
         return 0
     axes: Any = {name: None if name in ("phase", "weights") else 0 for name in state._fields}
-    return _engine.EngineState(**axes)
+    return WindowState(**axes)

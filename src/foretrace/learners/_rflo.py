@@ -1,14 +1,11 @@
 """RFLO, random-feedback local online learning."""
 
-from typing import NamedTuple
-
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._sparse import local_past
-from foretrace.learners._engine._window import engine
-
-
-class RFLOInfo(NamedTuple):
-    """Nothing is random; what is dropped is the same at every step."""
+from foretrace.learners._catalogue._requirements import SINGLE_UNITS
+from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._sparse import SparseRule
+from foretrace.structure._structure import Structure
 
 
 def rflo(cell: Cell) -> Learner:
@@ -51,8 +48,30 @@ def rflo(cell: Cell) -> Learner:
     Source: Murray, eLife 8:e43299, 2019, for the leaky network above; here the leak may depend on the
     state, as a gate does, and is then taken as it is at every step.
     """
+    return learner_of(cell, _rule, 1)
 
-    def past(structure):
-        return local_past(structure, "rflo", RFLOInfo(), alone=True)  # (1), (2)
 
-    return engine(cell, past, 1)
+def _rule(structure: Structure) -> SparseRule:  # (1), (2)
+    SINGLE_UNITS.check(structure, "rflo")
+    return SparseRule(structure, without_weights=True)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    sets = sizes.column_sets(None, without_weights=True)
+    return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
+
+
+SPEC = Spec(
+    factory=rflo,
+    call="rflo(cell)",
+    influence="each unit's own leak",
+    exact=False,
+    unbiased=False,
+    memory="P",
+    time="P",
+    requires=SINGLE_UNITS,
+    source="Murray 2019",
+    operations=_operations,
+    order=8,
+    takes_block=False,
+)

@@ -7,15 +7,21 @@ import jax.numpy as jnp
 
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._past import Past, Sensitivity, empty_dense, read_dense
-from foretrace.learners._engine._sparse import sparse_past
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import (
+    GroupedGradient,
+    NoInfo,
+    PastRule,
+    empty_dense,
+    push_dense,
+    read_dense,
+)
+from foretrace.learners._engine._sparse import SparseRule
 from foretrace.structure._sparsity import find_sparsity, is_sparse_cheaper
 from foretrace.structure._structure import Structure
-
-
-class RTRLInfo(NamedTuple):
-    """Nothing is random or dropped, so there is nothing to watch."""
 
 
 class RTRLPast(NamedTuple):
@@ -70,35 +76,41 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the classic algorithm")
 
-    def past(structure):
-        reach = find_sparsity(structure)
-        if is_sparse_cheaper(structure, reach):
-            # Read before a step joins it, which spares the compiler to make its entries twice.
-            return sparse_past(structure, reach, RTRLInfo())._replace(own_weights=True)
-        return _dense_past(structure)
-
-    return engine(cell, past, block)
+    return learner_of(cell, _rule, block)
 
 
-def _dense_past(structure: Structure) -> Past:
-    """Every entry of the influence matrix."""
-    size = structure.state_size
+def _rule(structure: Structure) -> PastRule:
+    sparsity = find_sparsity(structure)
+    if is_sparse_cheaper(structure, sparsity):
+        # Read before a step joins it, which spares the compiler to compute its entries twice.
+        return SparseRule(structure, needs_no_window=False, keeps_step_weights=True)
+    return DenseRule(structure)
 
-    def empty():
-        return RTRLPast(
-            tuple(
-                jnp.zeros((size, g.factor_size, g.preact_size), structure.dtype) for g in structure.groups
-            ),
-            empty_dense(structure),
-        )
 
-    def read(past, credit):  # (2)
+class DenseRule(PastRule[RTRLPast]):
+    """Keeps every entry of the influence matrix."""
+
+    is_random = False
+    needs_no_window = True
+
+    def empty(self) -> RTRLPast:
+        """See `PastRule`."""
+        structure = self.structure
+        shapes = [(structure.state_size, g.factor_size, g.preact_size) for g in structure.groups]
+        groups = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)
+        return RTRLPast(groups, empty_dense(structure))
+
+    def read(self, past: RTRLPast, credit: jax.Array) -> GroupedGradient:
+        """Equation (2)."""
+        size = self.structure.state_size
         groups = tuple(
             (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]) for influence in past.groups
         )
-        return Sensitivity(groups, read_dense(structure, past.dense, credit))
+        return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 
-    def push(key, past, block):  # (3)
+    def push(self, key: jax.Array, past: RTRLPast, block: Block) -> tuple[RTRLPast, NoInfo]:
+        """Equation (3); (1) where the block is one step."""
+        size = self.structure.state_size
         jacobian, rights, dense = block.matrices()
         rights = (right.dense for right in rights)
         groups = tuple(
@@ -106,7 +118,32 @@ def _dense_past(structure: Structure) -> Past:
             + jnp.swapaxes((f.T @ right.reshape(block.length, -1)).reshape(-1, *right.shape[1:]), 0, 1)
             for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
         )
-        dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
-        return RTRLPast(groups, dense), RTRLInfo()
+        return RTRLPast(groups, push_dense(jacobian, past.dense, dense)), NoInfo()
 
-    return Past(empty, read, push, draws=False, at_once=True)
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    structure = sizes.structure
+    if is_sparse_cheaper(structure, find_sparsity(structure)):
+        return sizes.window(block) | sizes.sparse_influence(sizes.column_sets(None))
+    influence = sizes.state * (sizes.weights + sizes.dense)
+    return sizes.window(block) | {
+        "transport": sizes.jacobians(block),
+        "move": 2 * sizes.state * influence / block,
+        "read": 2 * influence,
+        "mix": 2 * sizes.state * sizes.weights,
+    }
+
+
+SPEC = Spec(
+    factory=rtrl,
+    call="rtrl(cell)",
+    influence="all of it",
+    exact=True,
+    unbiased=True,
+    memory="S P, or K P",
+    time="S^2 P, or K^2 P",
+    requires=ANY_CELL,
+    source="Williams & Zipser 1989",
+    operations=_operations,
+    order=0,
+)

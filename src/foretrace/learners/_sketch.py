@@ -1,5 +1,6 @@
 """SK-RTRL: SnAp-1 beside a low-rank sketch of all the rest, and a bound on the error of both."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -9,12 +10,16 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._past import Past
-from foretrace.learners._engine._sparse import advance, arriving, sensitivity
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import WEIGHTS, CellSizes, Number, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import GroupedGradient, PastRule
+from foretrace.learners._engine._sparse import advance_entries, arriving, scatter_columns
 from foretrace.structure._jacobians import linearisation
 from foretrace.structure._pattern import by_rows
 from foretrace.structure._sparsity import ColumnSets, find_sparsity, sets_within
+from foretrace.structure._structure import Structure
 
 
 class SketchInfo(NamedTuple):
@@ -95,47 +100,59 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for no sketch at all use snap(cell, order=1)")
     check_count("block", block, "1 is the paper's algorithm")
 
-    def past(structure):
-        reach, size, dtype = find_sparsity(structure), structure.state_size, structure.dtype
-        sets, linearise = sets_within(structure, reach, 1), linearisation(structure, reach)
-        depth = min(rank, size)
+    return learner_of(cell, lambda structure: SketchRule(structure, rank), block)
+
+
+class SketchRule(PastRule[SketchPast]):
+    """Carries the entries of SnAp-1 and the sketch, step by step."""
+
+    is_random = False
+
+    def __init__(self, structure: Structure, rank: int) -> None:
+        super().__init__(structure)
+        sparsity = find_sparsity(structure)
+        self.sets = sets_within(structure, sparsity, 1)
+        self.linearise = linearisation(structure, sparsity)
+        self.rank = min(rank, structure.state_size)
+
+    def empty(self) -> SketchPast:
+        """See `PastRule`."""
+        size, dtype = self.structure.state_size, self.structure.dtype
+        near = tuple(jnp.zeros(part.shape, dtype) for part in self.sets)
+        right = tuple(jnp.zeros((self.rank, *part.shape[1:]), dtype) for part in self.sets)
+        return SketchPast(near, jnp.zeros((size, self.rank), dtype), right, jnp.zeros((), dtype))
+
+    def read(self, past: SketchPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        weights = credit @ past.left
+        columns = [
+            arriving(part, near, credit) + jnp.einsum("r,rcfg->cfg", weights, right)
+            for part, near, right in zip(self.sets, past.near, past.right, strict=True)
+        ]
+        return scatter_columns(self.structure, self.sets, columns)
+
+    def push(self, key: jax.Array, past: SketchPast, block: Block) -> tuple[SketchPast, SketchInfo]:
+        """Equations (1) to (4) at every step of the block."""
+        size = self.structure.state_size
         everywhere = np.ones((size, size), bool)
 
-        def empty():
-            near = tuple(jnp.zeros(part.shape, dtype) for part in sets)
-            right = tuple(jnp.zeros((depth, *part.shape[1:]), dtype) for part in sets)
-            return SketchPast(near, jnp.zeros((size, depth), dtype), right, jnp.zeros((), dtype))
-
-        def read(past, credit):
-            weights = credit @ past.left
-            found = [
-                arriving(part, near, credit) + jnp.einsum("r,rcfg->cfg", weights, right)
-                for part, near, right in zip(sets, past.near, past.right, strict=True)
-            ]
-            return sensitivity(structure, sets, found)
-
-        def step(past, params, residuals, transport, each):
-            jacobian, *_ = transport.jacobians(params, residuals)
+        def step(past, params, residuals, jacobians, each):
+            jacobian, *_ = jacobians.jacobians(params, residuals)
             state = by_rows(jacobian, everywhere, np.arange(size))
-            _, immediate = linearise(params, residuals, transport)
+            _, immediate = self.linearise(params, residuals, jacobians)
             moved = jacobian @ past.left
-            leaks = [_leak(part, jacobian) for part in sets]
+            leaks = [_leak(part, jacobian) for part in self.sets]
             left, dropped = _directions(moved, past, leaks)  # (3)
             turn, right = left.T @ moved, []
             for old, near, leak in zip(past.right, past.near, leaks, strict=True):
                 new = jnp.einsum("rkg,kcfg->rcfg", jnp.einsum("sr,skg->rkg", left, leak), near)
                 right.append(jnp.einsum("qr,rcfg->qcfg", turn, old) + new)
-            near = advance(structure, sets, past.near, residuals, state, immediate)  # (2)
+            near = advance_entries(self.structure, self.sets, past.near, residuals, state, immediate)  # (2)
             bound = _rho(jacobian) * past.bound + dropped  # (4)
             return SketchPast(near, left, tuple(right), bound), dropped
 
-        def push(key, past, block):
-            past, dropped = block.fold(step, past)
-            return past, SketchInfo(past.bound, dropped[-1])
-
-        return Past(empty, read, push, draws=False)
-
-    return engine(cell, past, block)
+        past, dropped = block.fold(step, past)
+        return past, SketchInfo(past.bound, dropped[-1])
 
 
 def _leak(part: ColumnSets, jacobian: jax.Array) -> jax.Array:
@@ -172,3 +189,35 @@ def _rho(jacobian: jax.Array) -> jax.Array:
     sizes = jnp.abs(jacobian)
     mixed = jnp.sqrt(jnp.max(jnp.sum(sizes, axis=0)) * jnp.max(jnp.sum(sizes, axis=1)))
     return jnp.minimum(jnp.linalg.norm(jacobian), mixed)
+
+
+def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+    sets, size = sizes.column_sets(1), sizes.state
+    columns = sum(math.prod(part.shape[1:]) for part in sets)
+    entries = sum(math.prod(part.shape) for part in sets)
+    reached = sum(part.rows.size for part in sets)
+    return (
+        sizes.window(block)
+        | sizes.sparse_influence(sets)
+        | {
+            "transport": sizes.jacobians(1),
+            "mix": 2 * rank**2 * columns + 2 * rank * entries + 4 * size**2 * reached,
+            "decompose": 25 * size**3 / WEIGHTS["decompose"],  # of (S, S): at the rate of a large product
+        }
+    )
+
+
+SPEC = Spec(
+    factory=sketch,
+    call="sketch(cell, rank=R)",
+    influence="SnAp-1 and R outer products, error bounded",
+    exact=False,
+    unbiased=False,
+    memory="K P + R (S + P)",
+    time="S^3 + R^2 P",
+    requires=ANY_CELL,
+    source="Yi & Wang 2026",
+    operations=_operations,
+    order=5,
+    number=Number("rank", 8, recommended=(8,)),
+)

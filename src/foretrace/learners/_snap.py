@@ -1,16 +1,11 @@
 """SnAp-n, the influence matrix with a sparse pattern that is kept."""
 
-from typing import NamedTuple
-
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._sparse import sparse_past
-from foretrace.learners._engine._window import engine
-from foretrace.structure._sparsity import find_sparsity
-
-
-class SnApInfo(NamedTuple):
-    """Nothing is random; what is dropped is the same at every step."""
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._sparse import SparseRule
 
 
 def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
@@ -59,8 +54,24 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     check_count("order", order, "immediate(cell) keeps nothing")
     check_count("block", block, "1 is the paper's algorithm")
 
-    def past(structure):
-        way = sparse_past(structure, find_sparsity(structure), SnApInfo(), steps=order)  # (1), (2), (3)
-        return way._replace(at_once=True)
+    return learner_of(cell, lambda structure: SparseRule(structure, steps=order), block)  # (1), (2), (3)
 
-    return engine(cell, past, block)
+
+def _operations(sizes: CellSizes, order: int, block: int) -> dict[str, float]:
+    return sizes.window(block) | sizes.sparse_influence(sizes.column_sets(order))
+
+
+SPEC = Spec(
+    factory=snap,
+    call="snap(cell, order=n)",
+    influence="entries reached in n steps",
+    exact=False,
+    unbiased=False,
+    memory="K P",
+    time="K^2 P",
+    requires=ANY_CELL,
+    source="Menick et al. 2021",
+    operations=_operations,
+    order=6,
+    number=Number("order", 1, recommended=(2, 1)),
+)

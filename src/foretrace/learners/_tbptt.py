@@ -2,18 +2,19 @@
 
 from typing import NamedTuple
 
+import jax
+
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._past import Past, nothing
-from foretrace.learners._engine._window import engine
-
-
-class TBPTTInfo(NamedTuple):
-    """Nothing to watch."""
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule, zero_gradient
 
 
 class TBPTTPast(NamedTuple):
-    """Nothing: what lies before the window is dropped."""
+    """Nothing: steps before the window are dropped."""
 
 
 def tbptt(cell: Cell, *, window: int) -> Learner:
@@ -54,13 +55,43 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
     """
     check_count("window", window, "for gradients that are not truncated use ok(cell, rank=16)")
 
-    def past(structure):
-        def read(past, credit):
-            return nothing(structure)
+    return learner_of(cell, TBPTTRule, window, one_update=True)
 
-        def push(key, past, block):
-            return TBPTTPast(), TBPTTInfo()
 
-        return Past(TBPTTPast, read, push, draws=False)
+class TBPTTRule(PastRule[TBPTTPast]):
+    """Drops the past; the gradient (1) is the window's."""
 
-    return engine(cell, past, window, one_update=True)
+    is_random = False
+
+    def empty(self) -> TBPTTPast:
+        """See `PastRule`."""
+        return TBPTTPast()
+
+    def read(self, past: TBPTTPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        return zero_gradient(self.structure)
+
+    def push(self, key: jax.Array, past: TBPTTPast, block: Block) -> tuple[TBPTTPast, NoInfo]:
+        """See `PastRule`."""
+        return TBPTTPast(), NoInfo()
+
+
+def _operations(sizes: CellSizes, window: int, block: int) -> dict[str, float]:
+    return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}  # one sweep per window
+
+
+SPEC = Spec(
+    factory=tbptt,
+    call="tbptt(cell, window=T)",
+    influence="dropped after T steps",
+    exact=False,
+    unbiased=False,
+    memory="T steps",
+    time="P",
+    requires=ANY_CELL,
+    source="Williams & Peng 1990",
+    operations=_operations,
+    order=9,
+    number=Number("window", 25, recommended=(25,)),
+    takes_block=False,
+)

@@ -8,9 +8,13 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_count, check_number
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._past import Past, Sensitivity, norm, nothing
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import ANY_CELL
+from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import GroupedGradient, PastRule, norm, zero_gradient
 from foretrace.learners._kronecker import random_signs
+from foretrace.structure._structure import Structure
 
 
 class UOROInfo(NamedTuple):
@@ -35,7 +39,7 @@ class UOROPast(NamedTuple):
     """
 
     s: jax.Array
-    w: Sensitivity
+    w: GroupedGradient
     epsilon: jax.Array
 
 
@@ -80,35 +84,65 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    def past(structure):
-        def empty():
-            return UOROPast(
-                jnp.zeros(structure.state_size, structure.dtype),
-                nothing(structure),
-                jnp.full((), epsilon, structure.dtype),
-            )
+    return learner_of(cell, lambda structure: UORORule(structure, epsilon), block)
 
-        def read(past, credit):
-            weight = credit @ past.s
-            return jax.tree.map(lambda w: weight * w, past.w)
 
-        def push(key, past, block):
-            s, w, epsilon = past
-            nu = jnp.where(block.over, 0, random_signs(key, structure.state_size, structure.dtype))
-            moved = block.pushforward(s)  # (1)
-            _, g = block.pullback(nu)
-            size = jnp.where(block.alive, norm(w), 0)
-            rho0 = jnp.sqrt((size + epsilon) / (norm(moved) + epsilon))  # (2)
-            rho1 = jnp.sqrt((norm(g) + epsilon) / (norm(nu) + epsilon))
-            s = rho0 * moved + rho1 * nu  # (3)
-            keep = jnp.where(block.alive, 1 / rho0, 0)
-            groups = tuple(
-                keep * old + new.left.T @ (new.right / rho1)
-                for old, new in zip(w.groups, g.groups, strict=True)
-            )
-            dense = jax.tree.map(lambda old, new: keep * old + new / rho1, w.dense, g.dense)
-            return UOROPast(s, Sensitivity(groups, dense), epsilon), UOROInfo(rho0, rho1)
+class UORORule(PastRule[UOROPast]):
+    """Carries one outer product."""
 
-        return Past(empty, read, push)
+    def __init__(self, structure: Structure, epsilon: float) -> None:
+        super().__init__(structure)
+        self.epsilon = epsilon
 
-    return engine(cell, past, block)
+    def empty(self) -> UOROPast:
+        """See `PastRule`."""
+        structure = self.structure
+        return UOROPast(
+            jnp.zeros(structure.state_size, structure.dtype),
+            zero_gradient(structure),
+            jnp.full((), self.epsilon, structure.dtype),
+        )
+
+    def read(self, past: UOROPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        weight = credit @ past.s
+        return jax.tree.map(lambda w: weight * w, past.w)
+
+    def push(self, key: jax.Array, past: UOROPast, block: Block) -> tuple[UOROPast, UOROInfo]:
+        """Equations (1) to (3)."""
+        s, w, epsilon = past
+        signs = random_signs(key, self.structure.state_size, self.structure.dtype)
+        nu = jnp.where(block.ends_empty, 0, signs)
+        moved = block.pushforward(s)  # (1)
+        _, g = block.pullback(nu)
+        size = jnp.where(block.past_survives, norm(w), 0)
+        rho0 = jnp.sqrt((size + epsilon) / (norm(moved) + epsilon))  # (2)
+        rho1 = jnp.sqrt((norm(g) + epsilon) / (norm(nu) + epsilon))
+        s = rho0 * moved + rho1 * nu  # (3)
+        scale = jnp.where(block.past_survives, 1 / rho0, 0)
+        groups = tuple(
+            scale * old + new.left.T @ (new.right / rho1)
+            for old, new in zip(w.groups, g.groups, strict=True)
+        )
+        dense = jax.tree.map(lambda old, new: scale * old + new / rho1, w.dense, g.dense)
+        return UOROPast(s, GroupedGradient(groups, dense), epsilon), UOROInfo(rho0, rho1)
+
+
+def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+    w = sizes.weights
+    return sizes.window(block) | {"read": 2 * w, "mix": 8 * w / block, "transport": 4 * w}
+
+
+SPEC = Spec(
+    factory=uoro,
+    call="uoro(cell)",
+    influence="one outer product",
+    exact=False,
+    unbiased=True,
+    memory="S + P",
+    time="P",
+    requires=ANY_CELL,
+    source="Tallec & Ollivier 2018",
+    operations=_operations,
+    order=4,
+)

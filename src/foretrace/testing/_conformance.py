@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Cell, Learner
-from foretrace.learners import rtrl
+from foretrace.learners import rtrl, run_blocks
 from foretrace.structure._find import structure_of
 
 __all__ = [
@@ -82,8 +82,8 @@ def check_learner(
 
     The hidden state is the cell's. State, info and gradient keep their structure, shapes and dtypes. There
     is no gradient before the first step or right after a restart; a lane that restarts forgets its past and
-    leaves the others alone. One lane is a single stream. Steps in a scan, one by one and, where the learner
-    has phases, in blocks are the same, and `sweep` sums their gradients. A second call compiles nothing.
+    leaves the others alone. One lane is a single stream. Steps in a scan, one by one and in blocks are the
+    same, and `sweep` sums their gradients. A second call compiles nothing.
 
     Args:
         make: the learner's factory, of a cell alone.
@@ -118,8 +118,7 @@ def check_learner(
 
     _check_calls(learner, params, xs, credits, gradients, tolerance)
     _check_restarts(learner, params, scanned, xs, credits, tolerance)
-    if learner.phases is not None:
-        _check_phases(learner, cell, params, tolerance)
+    _check_blocks(learner, cell, params, tolerance)
     lane, single = (jax.tree.map(lambda a, k=k: a[:, k], (xs, credits, never)) for k in (slice(1), 0))
     of_lane, *_ = _scan(learner, params, lane[0], lane[1], lane[2], 1)
     of_single, *_ = _scan(learner, params, single[0], single[1], single[2], None)
@@ -244,26 +243,24 @@ def _check_restarts(learner, params, scanned, xs, credits, tolerance) -> None:
     assert_close(total, whole, tolerance, "a lane that goes on must not notice another's restart:")
 
 
-def _check_phases(learner, cell, params, tolerance) -> None:
+def _check_blocks(learner, cell, params, tolerance) -> None:
     """Blocks of steps are the same as steps, and `sweep` is the sum of their gradients."""
-    length, place, extend, compress, sweep = learner.phases
-    xs, credits = stream(cell, 2 * length, 2)
-    expected, _, _ = _scan(learner, params, xs, credits, jnp.zeros((2 * length, 2), bool), 2)
+    block = learner.block
+    xs, credits = stream(cell, 2 * block, 2)
+    expected, _, _ = _scan(learner, params, xs, credits, jnp.zeros((2 * block, 2), bool), 2)
 
     @jax.jit
     def blocks(xs, credits):
-        def one_step(state, inputs):
-            i, x, credit = inputs
-            state = extend(params, place(state, i), x)
-            return state, learner.grad(params, place(state, i + 1), credit)
+        state = learner.init(jax.random.key(1), params, 2)
+        reader = learner._replace(advance=lambda params, state, x: learner.advance(params, state, x[0]))
 
-        def one_block(state, inputs):
-            state, gradients = jax.lax.scan(one_step, state, (jnp.arange(length), *inputs))
-            total = sweep(params, place(state, length), inputs[1])
-            return compress(params, state)[0], (gradients, total)
+        def read(params, state, x):
+            return params, (learner.grad(params, state, x[1]), x[1])
 
-        inputs = jax.tree.map(lambda a: a.reshape(2, length, *a.shape[1:]), (xs, credits))
-        return jax.lax.scan(one_block, learner.init(jax.random.key(1), params, 2), inputs)[1]
+        def end(params, state, outs):
+            return params, (outs[0], learner.sweep(params, state, outs[1]))
+
+        return run_blocks(reader, params, state, (xs, credits), read, end)[2]
 
     gradients, totals = blocks(xs, credits)
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), gradients)

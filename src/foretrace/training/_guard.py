@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace._types import Cell, Learner, Phases
+from foretrace._types import Cell, Learner
 from foretrace.tasks import Task
 from foretrace.training._loop import Carry, Metrics, Streams, trainer
 
@@ -47,6 +47,15 @@ class _Watched(NamedTuple):
     def hidden(self) -> Any:
         """Hidden state, where the part is a learner."""
         return self.inner.hidden
+
+    @property
+    def phase(self) -> Any:
+        """Place in the block, where the part is a learner whose blocks have an end to wait for."""
+        return self.inner.phase
+
+    def at_phase(self, index: Any) -> "_Watched":
+        """The same state at this place in the block."""
+        return self._replace(inner=self.inner.at_phase(index))
 
 
 def guarded(
@@ -140,38 +149,25 @@ def _guard_learner(learner: Learner, lanes: int) -> tuple[Learner, Callable[[Any
         inner = jax.tree.map(begin, state.inner, blank, axes)
         return state._replace(inner=learner.reset(inner, ~both))
 
-    def step(params, state, x):
+    def advance(params, state, x):
         state = clean(params, state)
-        inner, info = learner.step(params, state.inner, x)
-        return state._replace(inner=inner, steps=state.steps + 1), info
+        return state._replace(inner=learner.advance(params, state.inner, x), steps=state.steps + 1)
 
-    made = Learner(
-        init=lambda key, params, lanes=None: _begin(learner.init(key, params, lanes=lanes)),
-        step=step,
-        grad=lambda params, state, credit: learner.grad(params, state.inner, credit),
-        reset=lambda state, restart: state._replace(inner=learner.reset(state.inner, restart)),
-        phases=learner.phases and _guard_phases(learner.phases, clean),
-    )
-    return made, clean
-
-
-def _guard_phases(phases: Phases, clean: Callable[[Any, Any], Any]) -> Phases:
-    def extend(params, state, x):
+    def end_block(params, state):
         state = clean(params, state)
-        return state._replace(inner=phases.extend(params, state.inner, x), steps=state.steps + 1)
-
-    def compress(params, state):
-        state = clean(params, state)
-        inner, info = phases.compress(params, state.inner)
+        inner, info = learner.end_block(params, state.inner)
         return state._replace(inner=inner), info
 
-    return Phases(
-        length=phases.length,
-        place=lambda state, index: state._replace(inner=phases.place(state.inner, index)),
-        extend=extend,
-        compress=compress,
-        sweep=lambda params, state, credits: phases.sweep(params, state.inner, credits),
+    guarded_learner = Learner(
+        init=lambda key, params, lanes=None: _begin(learner.init(key, params, lanes=lanes)),
+        advance=advance,
+        end_block=end_block,
+        grad=lambda params, state, credit: learner.grad(params, state.inner, credit),
+        sweep=lambda params, state, credits: learner.sweep(params, state.inner, credits),
+        reset=lambda state, restart: state._replace(inner=learner.reset(state.inner, restart)),
+        block=learner.block,
     )
+    return guarded_learner, clean
 
 
 def _guard_optimizer(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from foretrace._checks import UserError, check_count, check_number
-from foretrace._types import Cell, Learner, Phases
+from foretrace._types import Cell, Learner, at_phase
 from foretrace._xla import false_after
 from foretrace.structure._find import shapes_of
 from foretrace.tasks import Task
@@ -122,9 +122,8 @@ def trainer(
         )
     if clip is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
-    phases = learner.phases or _one_step(learner)
-    parts = _Parts(cell, learner, phases, task, optimizer, update_every)
-    turn = _updates_in_a_block if update_every < phases.length else _blocks_in_an_update
+    parts = _Parts(cell, learner, task, optimizer, update_every)
+    turn = _updates_in_a_block if update_every < learner.block else _blocks_in_an_update
 
     def chunk(carry):
         def one(carry, _):
@@ -145,7 +144,7 @@ def period(learner: Learner, update_every: int) -> int:
     Raises:
         ValueError: if neither is a multiple of the other.
     """
-    length = learner.phases.length if learner.phases else 1
+    length = learner.block
     if update_every % length and length % update_every:
         raise UserError(
             f"update_every must divide the block length {length} or be a multiple of it; "
@@ -157,7 +156,6 @@ def period(learner: Learner, update_every: int) -> int:
 class _Parts(NamedTuple):
     cell: Cell
     learner: Learner
-    phases: Phases
     task: Task
     optimizer: optax.GradientTransformation
     update_every: int
@@ -196,9 +194,9 @@ def _advance(parts, params, streams, phase):
     task, example = parts.task.sample(streams.task)
     # The scan's own index is the same for all seeds: under vmap over seeds the window is then
     # written at one place, instead of being scattered into.
-    state = parts.phases.place(streams.learner, phase)
+    state = at_phase(streams.learner, phase)
     state = parts.learner.reset(state, example.restart)
-    state = parts.phases.extend(params["cell"], state, example.x)
+    state = parts.learner.advance(params["cell"], state, example.x)
     loss, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
         params["readout"], state.hidden, example.target
     )
@@ -227,7 +225,7 @@ def _swept(parts, params, streams, indices):
         return streams, seen
 
     streams, (loss, readout, credits) = jax.lax.scan(step, streams, indices)
-    gradient = parts.phases.sweep(params["cell"], streams.learner, credits)
+    gradient = parts.learner.sweep(params["cell"], streams.learner, credits)
     readout = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), readout)
     return streams, {"cell": gradient, "readout": readout}, jnp.mean(loss)
 
@@ -239,8 +237,8 @@ def _update(parts, carry, streams, total):
     return Carry(params, optimizer, streams), optax.tree.norm(gradient)
 
 
-def _compress(parts, params, streams):
-    state, info = parts.phases.compress(params["cell"], streams.learner)
+def _end_block(parts, params, streams):
+    state, info = parts.learner.end_block(params["cell"], streams.learner)
     return streams._replace(learner=state), info
 
 
@@ -252,21 +250,21 @@ def _updates_in_a_block(parts, carry):
         carry, norm = _update(parts, carry, streams, total)
         return carry, (loss, norm)
 
-    indices = jnp.arange(parts.phases.length).reshape(-1, parts.update_every)
+    indices = jnp.arange(parts.learner.block).reshape(-1, parts.update_every)
     carry, (loss, norm) = jax.lax.scan(segment, carry, indices)
-    streams, info = _compress(parts, carry.params, carry.streams)
+    streams, info = _end_block(parts, carry.params, carry.streams)
     return carry._replace(streams=streams), (loss, norm, info)
 
 
 def _blocks_in_an_update(parts, carry):
     """One update after one or more blocks: carry, and losses, the gradient norm and info."""
-    length = parts.phases.length
+    length = parts.learner.block
     run = _swept if length > 1 else _each_step
 
     def block(inner, _):
         streams, total = inner
         streams, gradient, loss = run(parts, carry.params, streams, jnp.arange(length))
-        streams, info = _compress(parts, _after(carry.params, gradient), streams)
+        streams, info = _end_block(parts, _after(carry.params, gradient), streams)
         return (streams, _add(total, gradient)), (loss, info)
 
     start = (carry.streams, _zeros(carry.params))
@@ -287,17 +285,6 @@ def _after(params, gradient):
         least = places[min(places)]
         leaves[least] = jnp.where(false_after(gradient["cell"]), 0, leaves[least])
     return params | {"cell": jax.tree.unflatten(tree, leaves)}
-
-
-def _one_step(learner: Learner) -> Phases:
-    """A learner that cannot be taken apart, as blocks of one whole step."""
-    return Phases(
-        length=1,
-        place=lambda state, index: state,
-        extend=lambda params, state, x: learner.step(params, state, x)[0],
-        compress=lambda params, state: (state, None),
-        sweep=learner.grad,
-    )
 
 
 def _zeros(tree: Any) -> Any:

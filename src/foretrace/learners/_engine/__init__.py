@@ -1,1 +1,32 @@
-"""What learners share: the window, the block and the past."""
+"""The machinery that learners share: window, block, past. Each paper's file gives only its `PastRule`."""
+
+from collections.abc import Callable
+
+from foretrace._types import Cell, Learner
+from foretrace.learners._engine._immediate import ImmediateEngine, sweep_of_steps
+from foretrace.learners._engine._past import PastRule
+from foretrace.learners._engine._window import WindowEngine
+from foretrace.structure._find import structure_of
+from foretrace.structure._structure import Structure
+
+
+def learner_of(
+    cell: Cell, make_rule: Callable[[Structure], PastRule], block: int, *, one_update: bool = False
+) -> Learner:
+    """A learner from a method's rule for the past.
+
+    Args:
+        cell: the dynamics.
+        make_rule: the method, given the cell's structure.
+        block: steps per block.
+        one_update: whether weights change between blocks alone.
+    """
+    rule = make_rule(structure_of(cell))
+    if block == 1 and rule.needs_no_window:
+        at_once = ImmediateEngine(cell, rule)
+        sweep = sweep_of_steps(at_once.grad)
+        return Learner(at_once.init, at_once.advance, at_once.end_block, at_once.grad, sweep, at_once.reset)
+    engine = WindowEngine(cell, rule, block, one_update=one_update)
+    return Learner(
+        engine.init, engine.advance, engine.end_block, engine.grad, engine.sweep, engine.reset, block
+    )

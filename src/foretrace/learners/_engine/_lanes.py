@@ -1,51 +1,93 @@
-"""Lanes of streams and the structure of their cell: what learners of every kind begin with."""
+"""Lanes, streams side by side: with or without a lanes axis, and in groups one after the other."""
 
 import os
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from foretrace._checks import UserError, check_count
-from foretrace._types import Cell, Hidden, Input, Params, State
-from foretrace.structure._find import shapes_of, structure_of
+from foretrace._types import Cell, Hidden, Input, Params
+from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
 
-_CACHE = 2**21  # bytes; about what a core has for itself
+_CACHE = 2**21  # bytes; about as much as a core has for itself
 
 
-def once_for_shapes(cell: Cell, build: Callable[[Structure], Any]) -> Callable[[Params], Any]:
-    """`(params) -> build(structure)`, computed once for parameters of the same shapes."""
-    build = cache(build)
-    return lambda params: build(structure_of(cell, params))
+class Lanes:
+    """A cell stepped on several streams; a single one has no lanes axis outside, one of length 1 inside."""
 
+    def __init__(self, cell: Cell, structure: Structure) -> None:
+        self._cell, self._structure = cell, structure
 
-def first_hidden(cell: Cell, lanes: Any) -> tuple[Hidden, int]:
-    """The hidden state that streams start from, and the number of lanes, 1 for a single stream."""
-    if lanes is None:
-        return cell.initial_hidden(), 1
-    count = check_count("lanes", lanes, "for a single stream leave it out")
-    return repeat(cell.initial_hidden(), count), count
+    def first(self, params: Params, lanes: Any) -> tuple[Hidden, int]:
+        """The hidden state that streams start from, and the number of lanes, 1 for a single stream.
 
+        Raises:
+            TypeError, ValueError: `lanes` is not an int >= 1, or `params` are not shaped like the cell's.
+        """
+        self._check_params(params)
+        if lanes is None:
+            return self._cell.initial_hidden(), 1
+        count = check_count("lanes", lanes, "for a single stream leave it out")
+        return repeat(self._cell.initial_hidden(), count), count
 
-def forward(structure: Structure, params: Params, state: State, x: Input) -> tuple[Hidden, tuple]:
-    """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
+    def forward(self, params: Params, state: Any, x: Input) -> tuple[Hidden, tuple[jax.Array, ...]]:
+        """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
 
-    Raises:
-        ValueError: `x` is not shaped like the cell's example.
-    """
-    hidden, x = as_lanes(structure, state, (state.hidden, x))
-    given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
-    if shapes_of(given) != shapes_of(structure.x):
-        raise UserError(
-            f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
-            f"{shapes_of(given)}; convert it or build the cell for it."
-        )
-    flat = jax.vmap(structure.ravel)(hidden)
-    flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
-    return like_hidden(structure, state, jax.vmap(structure.unravel)(flat)), residuals
+        Raises:
+            ValueError: `x` is not shaped like the cell's example.
+        """
+        structure = self._structure
+        self._check_params(params)
+        hidden, x = self.as_lanes(state, (state.hidden, x))
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
+        if shapes_of(shapes) != shapes_of(structure.x):
+            raise UserError(
+                f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
+                f"{shapes_of(shapes)}; convert it or build the cell for it."
+            )
+        flat = jax.vmap(structure.ravel)(hidden)
+        flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
+        return self.like_hidden(state, jax.vmap(structure.unravel)(flat)), residuals
+
+    def begin(self, hidden: Hidden, restart: jax.Array) -> Hidden:
+        """The hidden state with the lanes that restart at the cell's initial one."""
+
+        def one(old, initial):
+            where = restart.reshape(restart.shape + (1,) * initial.ndim)
+            return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
+
+        return jax.tree.map(one, hidden, self._cell.initial_hidden())
+
+    def ravel(self, state: Any, tree: Hidden) -> jax.Array:
+        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S)."""
+        return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree))
+
+    def as_lanes(self, state: Any, tree: Any) -> Any:
+        """Arrays of a single stream with a lanes axis of length 1."""
+        return tree if self._has_lanes(state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
+
+    def like_hidden(self, state: Any, tree: Any) -> Any:
+        """Arrays without the lanes axis where `state.hidden` has none."""
+        return tree if self._has_lanes(state) else jax.tree.map(lambda a: a[0], tree)
+
+    def _has_lanes(self, state: Any) -> bool:
+        leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(self._structure.hidden)[0]
+        return leaf.ndim > like.ndim
+
+    def _check_params(self, params: Params) -> None:
+        structure = self._structure
+        expected = jax.tree.unflatten(structure.treedef, structure.leaves)
+        shapes = jax.eval_shape(lambda tree: tree, params)
+        if shapes_of(shapes) != shapes_of(expected):
+            raise UserError(
+                f"params must be shaped like cell.init(key), {shapes_of(expected)}; got "
+                f"{shapes_of(shapes)}; make them with cell.init or build the cell with the sizes of these "
+                "parameters."
+            )
 
 
 def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
@@ -62,35 +104,33 @@ def lanes_that_fit(past: Any, lanes: int) -> int:
     if jax.default_backend() != "cpu":
         return lanes
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(past)) / lanes
-    parts = (
-        n for n in range(1, lanes + 1) if lanes % n == 0 and n * size <= _CACHE * (os.cpu_count() or 1)
-    )
-    return max(parts, default=1)
+    divisors = (n for n in range(1, lanes + 1) if lanes % n == 0)
+    return max((n for n in divisors if n * size <= _CACHE * (os.cpu_count() or 1)), default=1)
 
 
-def by_groups(
+def map_lane_groups(
     push: Callable[..., tuple[Any, Any]],
     lanes: int,
     group: int,
     past: Any,
-    given: tuple,
+    arguments: tuple,
     axes: tuple[int | None, ...],
 ) -> tuple[Any, Any]:
-    """`jax.vmap(push)` over so many lanes, a group of them after the other.
+    """`jax.vmap(push)` over all lanes, one group of them after the other.
 
-    What a push makes on its way is then read while it is in the cache, and there is little of it at once.
+    Intermediate results of a push are then read while they are in the cache, and few exist at a time.
 
     Args:
-        push: `(past, *given) -> (past, out)`, of one lane.
-        lanes: how many there are.
-        group: lanes at a time, a divisor of all.
+        push: `(past, *arguments) -> (past, out)`, of one lane.
+        lanes: number of lanes.
+        group: lanes side by side, a divisor of all.
         past: leaves (lanes, ..), overwritten where they lie.
-        given: what else a lane gets.
-        axes: of each of these the lanes axis, or None.
+        arguments: of all lanes.
+        axes: lanes axis of each argument, or None.
     """
     every = jax.vmap(push, in_axes=(0, *axes))
     if group == lanes:
-        return every(past, *given)
+        return every(past, *arguments)
 
     def turn(past, start):
         def part(tree, axis):
@@ -98,7 +138,7 @@ def by_groups(
                 return tree
             return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, group, axis), tree)
 
-        new, out = every(part(past, 0), *map(part, given, axes))
+        new, out = every(part(past, 0), *map(part, arguments, axes))
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
         return jax.tree.map(put, past, new), out
 
@@ -106,31 +146,6 @@ def by_groups(
     return past, jax.tree.map(lambda a: a.reshape(lanes, *a.shape[2:]), out)
 
 
-def begin(cell: Cell, hidden: Hidden, restart: jax.Array) -> Hidden:
-    """The hidden state with the lanes that restart at the cell's initial one."""
-
-    def one(old, initial):
-        where = restart.reshape(restart.shape + (1,) * initial.ndim)
-        return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
-
-    return jax.tree.map(one, hidden, cell.initial_hidden())
-
-
-def as_lanes(structure: Structure, state: State, tree: Any) -> Any:
-    """Gives the arrays of a single stream a lanes axis of length one."""
-    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
-
-
-def like_hidden(structure: Structure, state: State, tree: Any) -> Any:
-    """Takes the lanes axis off again where `state.hidden` has none."""
-    return tree if _has_lanes(structure, state) else jax.tree.map(lambda a: a[0], tree)
-
-
 def repeat(tree: Any, count: int) -> Any:
-    """A tree with a leading axis of so many copies."""
+    """A tree with a leading axis of `count` copies."""
     return jax.tree.map(lambda a: jnp.repeat(a[None], count, axis=0), tree)
-
-
-def _has_lanes(structure: Structure, state: State) -> bool:
-    leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(structure.hidden)[0]
-    return leaf.ndim > like.ndim

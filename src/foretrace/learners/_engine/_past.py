@@ -1,22 +1,19 @@
-"""What a method has to say about the past, and the block of steps that joins it."""
+"""How a method represents the influence of everything before the block: the rule that each paper writes."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from foretrace._types import Info, Params
-from foretrace.learners._engine._right_factors import Placed, Rights, Whole
-from foretrace.structure._jacobians import JacobianRule
+from foretrace._types import Info
+from foretrace.structure._jacobians import JacobianRule, jacobian_rule
 from foretrace.structure._structure import Structure
 
 
-class Sensitivity(NamedTuple):
-    """A gradient, in parts: per group a (F, Z) matrix or a sum of `Terms`, per dense leaf an array."""
-
-    groups: tuple[Any, ...]
-    dense: tuple[jax.Array, ...]
+class NoInfo(NamedTuple):
+    """Nothing is random, and nothing is dropped that differs from step to step."""
 
 
 class Terms(NamedTuple):
@@ -26,142 +23,58 @@ class Terms(NamedTuple):
     right: jax.Array
 
 
-class Past(NamedTuple):
-    """How a method represents the influence of everything before the block; for one lane.
+class GroupedGradient(NamedTuple):
+    """A gradient in parts: per group a (F, Z) matrix or a sum of `Terms`, per dense leaf an array."""
+
+    groups: tuple[Any, ...]
+    dense: tuple[jax.Array, ...]
+
+
+P = TypeVar("P")
+
+
+class PastRule(ABC, Generic[P]):
+    """How a method carries the past of one lane; a past is a pytree of arrays.
+
+    Subclasses define `empty`, `read` and `push`.
 
     Attributes:
-        empty: `() -> past`, of a lane without a past.
-        read: `(past, credit (S,)) -> Sensitivity`.
-        push: `(key, past, block) -> (past, info)`, the past at the end of a `Block`.
-        draws: whether `push` uses its key; to make keys for nothing costs small networks a tenth of a step.
-        at_once: whether, at block 1, every step is pushed as it is taken and read from the past alone: for
-            a past that says all there is to say of the present step.
-        own_weights: whether a step leaves its weights at block 1 too, as it does in longer blocks.
+        structure: of the cell.
+        is_random: whether `push` uses its key. Making keys for nothing costs small networks a tenth of a
+            step.
+        needs_no_window: whether, at block 1, every step joins the past at once and gradients are read from
+            the past alone: only for methods whose past represents the present step exactly.
+        keeps_step_weights: whether a step leaves its weights in the window at block 1 too, as it does in
+            longer blocks.
     """
 
-    empty: Callable[[], Any]
-    read: Callable[[Any, jax.Array], Sensitivity]
-    push: Callable[[jax.Array, Any, "Block"], tuple[Any, Info]]
-    draws: bool = True
-    at_once: bool = False
-    own_weights: bool = False
+    is_random = True
+    needs_no_window = False
+    keeps_step_weights = False
 
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
 
-class Block:
-    """A full window of one lane as one transition: its tangent, cotangent and matrix forms."""
+    @cached_property
+    def jacobians(self) -> JacobianRule:
+        """The rule for Jacobians of a step as matrices."""
+        return jacobian_rule(self.structure)
 
-    def __init__(
-        self,
-        structure: Structure,
-        transport: JacobianRule,
-        params: Params,
-        weights: tuple,
-        matrices: Any,
-        window: tuple,
-        cuts: jax.Array,
-    ):
-        self.structure, self._transport = structure, transport
-        self._params, self._cuts = params, cuts
-        self._matrices = matrices  # what `transport.weights` makes of the weights
-        self._steps = window, weights
-        self.length = cuts.shape[0] - 1
-        self.alive = ~jnp.any(cuts)  # whether anything from before the block still matters
-        self.over = cuts[-1]  # whether nothing up to its end does
+    @abstractmethod
+    def empty(self) -> P:
+        """The past of a lane that has none."""
 
-    def _at(self, step: tuple) -> tuple[Params, tuple]:
-        """The parameters and residuals of one of `self._steps`."""
-        residuals, weights = step
-        return self.structure.with_weights(self._params, weights), residuals
+    @abstractmethod
+    def read(self, past: P, credit: jax.Array) -> GroupedGradient:
+        """The gradient that a credit (S,) at the block's start owes to the past."""
 
-    def pushforward(self, tangent: jax.Array) -> jax.Array:
-        """Tangent (S,) at the block's start -> at its end, parameters fixed."""
+    @abstractmethod
+    def push(self, key: jax.Array, past: P, block: Any) -> tuple[P, Info]:
+        """The past at the end of a `Block`, from that at its start."""
 
-        def step(tangent, inputs):
-            params, residuals = self._at(inputs)
-            return self.structure.pushforward(params, residuals, tangent), None
-
-        return jnp.where(self.alive, jax.lax.scan(step, tangent, self._steps, length=self.length)[0], 0)
-
-    def pullback(self, credit: jax.Array) -> tuple[jax.Array, Sensitivity]:
-        """Credit (S,) at the block's end -> at its start, and what its steps add to the gradient."""
-
-        def step(credit, inputs):
-            cut, (params, residuals) = inputs[0], self._at(inputs[1])
-            credit, preacts, dense = self.structure.pullback(params, residuals, credit)
-            return jnp.where(cut, 0, credit), (preacts, dense)
-
-        credit = jnp.where(self.over, 0, credit)
-        steps = self._cuts[:-1], self._steps
-        credit, (preacts, dense) = jax.lax.scan(step, credit, steps, reverse=True)
-        groups = tuple(Terms(*pair) for pair in zip(self.factors(), preacts, strict=True))
-        return credit, Sensitivity(groups, tuple(jnp.sum(leaf, axis=0) for leaf in dense))
-
-    def fold(self, step: Callable[..., tuple[Any, Any]], past: Any, each: Any = None) -> tuple[Any, Any]:
-        """Takes a past through the block's steps one by one; it is zero where a lane begins anew.
-
-        Args:
-            step: `(past, params, residuals, transport, each) -> (past, out)`.
-            past: at the block's start, a pytree of arrays.
-            each: something more for every step, leaves (length, ..).
-
-        Returns:
-            The past at the block's end, and what came out of every step, leaves (length, ..).
-        """
-
-        def one(past, inputs):
-            cut, (params, residuals), each = inputs[0], self._at(inputs[1]), inputs[2]
-            past = jax.tree.map(lambda a: jnp.where(cut, 0, a), past)
-            return step(past, params, residuals, self._transport, each)
-
-        steps = self._cuts[:-1], self._steps, each
-        if self.length == 1:
-            past, out = one(past, jax.tree.map(lambda a: a[0], steps))
-            out = jax.tree.map(lambda a: a[None], out)
-        else:
-            past, out = jax.lax.scan(one, past, steps)
-        return jax.tree.map(lambda a: jnp.where(self.over, 0, a), past), out
-
-    def factors(self) -> tuple[jax.Array, ...]:
-        """The input factors of every group, (length, F)."""
-        return jax.vmap(self.structure.factors, axis_size=self.length)(self._steps[0])
-
-    def matrices(self) -> tuple[jax.Array, tuple[Rights, ...], tuple[jax.Array, ...]]:
-        """The state Jacobian of the block and what its steps add to the influence at its end.
-
-        Returns:
-            Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
-            factors Q_i D_i of every step; per dense leaf sum_i Q_i I_i, (S, size).
-        """
-        way, remembers = self._transport, bool(self._steps[1])
-        own, shared = (self._matrices, None) if remembers else (None, self._matrices)
-        if self.length == 1:  # the identity needs no product
-            first, own = jax.tree.map(lambda a: a[0], (self._steps, own))
-            values = way.values(*self._at(first))
-            found = way.step(own if remembers else shared, values, None, self._cuts[0])
-            suffix, slopes, dense = jax.tree.map(lambda a: jnp.where(self.over, 0, a), found)
-            entries = way.entries(slopes)
-            if entries is None:
-                return suffix, tuple(Whole(right[None]) for right in way.rights(slopes, None)), dense
-            shapes = ((self.structure.state_size, group.preact_size) for group in self.structure.groups)
-            pairs = zip(entries, shapes, strict=True)
-            return suffix, tuple(Placed(*each, shape) for each, shape in pairs), dense
-
-        # Made for all steps at once: in the loop the compiler would make them anew for every entry.
-        values = jax.vmap(lambda step: way.values(*self._at(step)), axis_size=self.length)(self._steps)
-
-        def step(carry, inputs):
-            (suffix, total), (cut, values, own) = carry, inputs
-            before, slopes, dense = way.step(own if remembers else shared, values, suffix, cut)
-            total = tuple(a + b for a, b in zip(total, dense, strict=True))
-            return (before, total), (slopes, suffix)
-
-        size, dtype = self.structure.state_size, self.structure.dtype
-        zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
-        start = jnp.where(self.over, 0, jnp.eye(size, dtype=dtype)), zeros
-        steps = self._cuts[:-1], values, own
-        (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
-        rights = jax.vmap(way.rights)(slopes, suffixes)
-        return suffix, tuple(Whole(right) for right in rights), dense
+    def info(self, past: P) -> Info:
+        """Values to observe in a past, asked only of a rule that needs no window; none by default."""
+        return NoInfo()
 
 
 def norm(tree: Any) -> jax.Array:
@@ -179,14 +92,14 @@ def _square(part) -> jax.Array:
     return jnp.sum(part**2)
 
 
-def nothing(structure: Structure) -> Sensitivity:
+def zero_gradient(structure: Structure) -> GroupedGradient:
     """A gradient of zeros."""
     groups = tuple(jnp.zeros((g.factor_size, g.preact_size), structure.dtype) for g in structure.groups)
-    return Sensitivity(groups, no_dense(structure))
+    return GroupedGradient(groups, zero_dense(structure))
 
 
-def no_dense(structure: Structure) -> tuple[jax.Array, ...]:
-    """A zero for every dense leaf."""
+def zero_dense(structure: Structure) -> tuple[jax.Array, ...]:
+    """A zero for every dense leaf, shaped like it."""
     return tuple(jnp.zeros(structure.leaves[d.leaf].shape, structure.dtype) for d in structure.dense)
 
 
@@ -195,11 +108,28 @@ def empty_dense(structure: Structure) -> tuple[jax.Array, ...]:
     return tuple(jnp.zeros((structure.state_size, d.size), structure.dtype) for d in structure.dense)
 
 
+def push_dense(jacobian: jax.Array, past: tuple[jax.Array, ...], new: tuple[jax.Array, ...]) -> tuple:
+    """Exact influences (S, size) moved by a state Jacobian (S, S), and the new immediate ones added."""
+    return tuple(jacobian @ a + b for a, b in zip(past, new, strict=True))
+
+
 def read_dense(
     structure: Structure, dense: tuple[jax.Array, ...], credit: jax.Array
 ) -> tuple[jax.Array, ...]:
     """Gradients of the dense leaves from their exact influence."""
     return tuple(
         (credit @ influence).reshape(zero.shape)
-        for influence, zero in zip(dense, no_dense(structure), strict=True)
+        for influence, zero in zip(dense, zero_dense(structure), strict=True)
     )
+
+
+def sum_lanes(group: Any) -> jax.Array:
+    """A group's part of a `GroupedGradient` with leading lanes axis, summed over it: (F, Z)."""
+    if isinstance(group, Terms):  # one matrix product
+        return flat_rows(group.left).T @ flat_rows(group.right)
+    return jnp.sum(group, axis=0)
+
+
+def flat_rows(a: jax.Array) -> jax.Array:
+    """All axes but the last as one."""
+    return a.reshape(-1, a.shape[-1])

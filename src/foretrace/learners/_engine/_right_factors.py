@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-class Whole:
+class DenseRight:
     """All entries of k matrices."""
 
     def __init__(self, matrices: Float[Array, "k S Z"]) -> None:
@@ -42,7 +42,7 @@ class Whole:
         return past + self._columns @ mixing.T
 
 
-class Placed:
+class SparseRight:
     """A single matrix, zero but for a few entries whose places are known beforehand: D itself.
 
     Nothing here reads or writes as many numbers as the matrix has, but `dense`.
@@ -78,7 +78,7 @@ class Placed:
         return whole.at[self._index].add(values, unique_indices=True)
 
 
-Rights = Whole | Placed
+RightFactors = DenseRight | SparseRight
 
 _NARROW = 8  # columns; of so few, one pass of multiplications and additions is faster than a product
 

@@ -6,16 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._checks import UserError
-from foretrace._types import Info
-from foretrace.learners._engine._factored import DENSE_PER_STATE
-from foretrace.learners._engine._past import Block, Past, Sensitivity
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule
 from foretrace.structure._jacobians import linearisation
 from foretrace.structure._pattern import Entries, gather
-from foretrace.structure._sparsity import ColumnSets, Sparsity, find_sparsity, reachable, sets_within
+from foretrace.structure._sparsity import ColumnSets, find_sparsity, sets_within
 from foretrace.structure._structure import Structure
 
-_SMALL = 4  # this many rows are multiplied one by one, more in a matrix product
+# So many rows are multiplied one by one; XLA on a CPU sums over an axis of two entries many times slower.
+_SMALL = 4
 
 
 class SparsePast(NamedTuple):
@@ -24,91 +23,60 @@ class SparsePast(NamedTuple):
     parts: tuple[jax.Array, ...]
 
 
-def sparse_past(
-    structure: Structure,
-    reach: Sparsity,
-    info: Info,
-    *,
-    steps: int | None = None,
-    direct: bool = False,
-) -> Past:
-    """A past of the entries that are reached within `steps` steps, or ever; the others are held at zero.
+class SparseRule(PastRule[SparsePast]):
+    """Keeps the entries that are reached within `steps` steps, or ever; holds the others at zero.
 
-        influence <- mask * (state_jacobian influence + immediate_jacobian)
-
-    Args:
-        structure: of the cell.
-        reach: its non-zeros.
-        info: what the learner tells of a push, empty.
-        steps: steps within which an entry must be reached; None for any number, which is exact.
-        direct: whether the state Jacobian is only that through no weight of a group.
+    influence <- mask * (state_jacobian influence + immediate_jacobian)
     """
-    sets = sets_within(structure, reach, steps, direct)
-    linearise = linearisation(structure, reach, direct)
 
-    def empty():
-        return SparsePast(tuple(jnp.zeros(part.shape, structure.dtype) for part in sets))
+    is_random = False
 
-    def push(key, past, block: Block):
-        def step(past, params, residuals, transport, each):
-            state, immediate = linearise(params, residuals, transport)
-            return SparsePast(advance(structure, sets, past.parts, residuals, state, immediate)), None
+    def __init__(
+        self,
+        structure: Structure,
+        *,
+        steps: int | None = None,
+        without_weights: bool = False,
+        needs_no_window: bool = True,
+        keeps_step_weights: bool = False,
+    ) -> None:
+        """Finds the entries.
 
-        return block.fold(step, past)[0], info
+        Args:
+            structure: of the cell.
+            steps: steps within which an entry must be reached; None for any number, which is exact.
+            without_weights: whether the state Jacobian leaves out every path through a weight of a group.
+            needs_no_window: see `PastRule`.
+            keeps_step_weights: see `PastRule`.
+        """
+        super().__init__(structure)
+        sparsity = find_sparsity(structure)
+        self.needs_no_window, self.keeps_step_weights = needs_no_window, keeps_step_weights
+        self.sets = sets_within(structure, sparsity, steps, without_weights)
+        self.linearise = linearisation(structure, sparsity, without_weights)
 
-    def read(past, credit):
-        pairs = zip(sets, past.parts, strict=True)
-        return sensitivity(structure, sets, [arriving(part, old, credit) for part, old in pairs])
+    def empty(self) -> SparsePast:
+        """See `PastRule`."""
+        return SparsePast(tuple(jnp.zeros(part.shape, self.structure.dtype) for part in self.sets))
 
-    return Past(empty, read, push, draws=False)
+    def read(self, past: SparsePast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        pairs = zip(self.sets, past.parts, strict=True)
+        return scatter_columns(self.structure, self.sets, [arriving(*pair, credit) for pair in pairs])
 
+    def push(self, key: jax.Array, past: SparsePast, block: Block) -> tuple[SparsePast, NoInfo]:
+        """See `PastRule`."""
 
-def local_past(structure: Structure, name: str, info: Info, *, alone: bool) -> Past:
-    """The `sparse_past` of every unit for itself: no credit passes from unit to unit through weights.
+        def step(past, params, residuals, jacobians, each):
+            state, immediate = self.linearise(params, residuals, jacobians)
+            return SparsePast(
+                advance_entries(self.structure, self.sets, past.parts, residuals, state, immediate)
+            ), None
 
-    A unit is the entries of the state that are connected without a weight of a group.
-
-    Args:
-        structure: of the cell.
-        name: the learner's, for messages.
-        info: what the learner tells of a push, empty.
-        alone: whether a unit must be a single entry.
-
-    Raises:
-        ValueError: the cell has no such units, or a parameter acts on several at once.
-    """
-    reach = find_sparsity(structure)
-    units = reachable(np.eye(structure.state_size, dtype=bool), reach.direct | reach.direct.T, None)
-    check_local(structure, name, reach, units, alone=alone)
-    return sparse_past(structure, reach, info, direct=True)._replace(at_once=True)
-
-
-def check_local(
-    structure: Structure, name: str, reach: Sparsity, units: np.ndarray, *, alone: bool = False
-) -> None:
-    """Raises ValueError unless every parameter acts on one of the units, (S, S) bool, within a step."""
-    large = [leaf.path for leaf in structure.dense if leaf.size > DENSE_PER_STATE * structure.state_size]
-    if large:
-        raise UserError(
-            f"{name} needs every matrix of the cell to factorise; got {large[0]!r}, which does not; "
-            "multiply it once with one vector in cell.step, or use snap(cell, order=1)."
-        )
-    if alone and (units.sum(axis=0) > 1).any():
-        raise UserError(
-            f"{name} needs units of one number, that hear nothing but themselves beside the weights; got "
-            f"units of {units.sum(axis=0).max()}; use eprop(cell)."
-        )
-    paths = [group.members[0].path for group in structure.groups] + [leaf.path for leaf in structure.dense]
-    for path, places in zip(paths, reach.immediate, strict=True):
-        first = places.argmax(axis=0)  # all that a column reaches must be in the unit of its first row
-        if (places & ~units[:, first]).any():
-            raise UserError(
-                f"{name} needs every parameter to act on one unit within a step; got {path!r}, which acts "
-                "on several; use snap(cell, order=1)."
-            )
+        return block.fold(step, past)[0], NoInfo()
 
 
-def advance(
+def advance_entries(
     structure: Structure,
     sets: list[ColumnSets],
     parts: tuple,
@@ -120,9 +88,9 @@ def advance(
     factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
     out = []
     for part, old, jacobian, factor in zip(sets, parts, immediate, factors, strict=True):
-        kept = state.at(part.rows[:, None], part.rows[None])
+        carried = state.at(part.rows[:, None], part.rows[None])
         new = jacobian.at(part.rows[:, None], part.columns[None])
-        out.append(_product(kept, old) + new[:, :, None] * factor[None, None, :, None])
+        out.append(_product(carried, old) + new[:, :, None] * factor[None, None, :, None])
     return tuple(out)
 
 
@@ -132,10 +100,12 @@ def arriving(part: ColumnSets, old: jax.Array, credit: jax.Array) -> jax.Array:
     return _product(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
 
 
-def sensitivity(structure: Structure, sets: list[ColumnSets], found: list[jax.Array]) -> Sensitivity:
-    """What was found for the columns of every set, (C, F, G), in the places of the parameters."""
+def scatter_columns(
+    structure: Structure, sets: list[ColumnSets], columns_of: list[jax.Array]
+) -> GroupedGradient:
+    """Gradients of the columns of every set, (C, F, G), in the places of the parameters."""
     out = []
-    for part, values in zip(sets, found, strict=True):
+    for part, values in zip(sets, columns_of, strict=True):
         columns = part.columns.ravel()
         if not columns.size:  # nothing of it reaches the state
             out.append(jnp.zeros((part.width, part.total), structure.dtype))
@@ -149,12 +119,12 @@ def sensitivity(structure: Structure, sets: list[ColumnSets], found: list[jax.Ar
         out.append(gather(values, place, 1))
     groups, dense = out[: len(structure.groups)], out[len(structure.groups) :]
     shapes = (structure.leaves[leaf.leaf].shape for leaf in structure.dense)
-    return Sensitivity(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))
+    return GroupedGradient(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
     """Left (I, K, G) times right (K, C, F, G), for every set."""
-    if 0 < len(right) <= _SMALL:  # a sum over an axis of two entries would be many times slower
+    if 0 < len(right) <= _SMALL:
         parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
         return sum(parts[1:], start=parts[0])
     return jnp.einsum("ikg,kcfg->icfg", left, right)

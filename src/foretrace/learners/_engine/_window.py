@@ -1,16 +1,17 @@
-"""The engine under every learner: an exact recent window and a past that each method represents its way.
+"""The engine of most learners: an exact recent window, and a past that each method represents its own way.
 
-Time is cut into blocks of `length` steps. Inside a block every step leaves its linearisation in the
-window and the past, which stands for the influence of the block's start, is left alone. Credit at step t
-runs backwards through the window, where it is exact, and what arrives at the block's start is read
+Time is cut into blocks of `length` steps. Inside a block every step leaves its linearisation in the window,
+and the past, which stands for the influence of the block's start, is left alone. Credit at step t runs
+backwards through the window, where it is exact; the credit that arrives at the block's start is read
 against the past:
 
     gradient = sum over the window of input_factor (x) (credit . preact_jacobian)           (1)
                + past.read(credit at the block's start)                                     (2)
 
 A full window is pushed into the past before the next step is taken, so that a gradient never contains the
-noise of its own block's reduction. With length 1 this is the recursion of the papers; a push multiplies by
-the weights it is given, which are then one update newer than the step unless the past has it otherwise.
+noise of its own block's reduction. With length 1 this is the papers' algorithm; the push then uses the
+current parameters, those after the update that followed the step, unless the method sets
+`keeps_step_weights`.
 
 Every step of a longer block leaves its weights in the window too: under an update per step the influence is
 then carried through the Jacobians of the trajectory, as in the papers, not through those that later weights
@@ -18,32 +19,25 @@ would have given. With the weights of the moment a network learns more slowly th
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from foretrace._types import Cell, Hidden, Info, Input, Learner, Params, Phases, State
+from foretrace._types import Cell, Hidden, Info, Input, Params
 from foretrace._xla import false_after
+from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._lanes import (
-    as_lanes,
-    begin,
-    by_groups,
-    first_hidden,
-    forward,
+    Lanes,
     lanes_that_fit,
-    like_hidden,
-    once_for_shapes,
+    map_lane_groups,
     repeat,
     write,
 )
-from foretrace.learners._engine._past import Block, Past, Terms, no_dense
-from foretrace.structure._jacobians import JacobianRule, jacobian_rule
-from foretrace.structure._structure import Structure
+from foretrace.learners._engine._past import PastRule, flat_rows, sum_lanes, zero_dense
 
 
-class EngineState(NamedTuple):
+class WindowState(NamedTuple):
     """All that continues. Everything but `hidden` has a lanes axis, of length 1 for a single stream.
 
     Attributes:
@@ -51,9 +45,9 @@ class EngineState(NamedTuple):
         past: the method's representation of the influence at the block's start, per lane.
         window: residuals of the block's steps, leaves (length, lanes, ..).
         weights: the weights that these steps multiplied by, leaves (length, ..); none where there is one
-            update per block, and at length 1 unless the past wants them.
+            update per block, and at length 1 unless the method wants them.
         phase: steps in the window, 0 to length, the same for all lanes.
-        cuts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
+        restarts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
         key: PRNG key.
     """
 
@@ -62,182 +56,171 @@ class EngineState(NamedTuple):
     window: tuple[jax.Array, ...]
     weights: tuple[jax.Array, ...]
     phase: jax.Array
-    cuts: jax.Array
+    restarts: jax.Array
     key: jax.Array
 
+    def at_phase(self, index: Any) -> "WindowState":
+        """The same state at this place in the block."""
+        return self._replace(phase=jnp.asarray(index, self.phase.dtype))
 
-def engine(
-    cell: Cell, past: Callable[[Structure], Past], length: int, *, one_update: bool = False
-) -> Learner:
-    """Builds a learner from a method's `Past` and the length of its block.
 
-    Args:
-        cell: the dynamics.
-        past: the method, given the cell's structure.
-        length: steps per block.
-        one_update: whether weights change between blocks alone, so that steps need not leave theirs.
-    """
+class WindowEngine:
+    """The functions of a `Learner` around one method's past."""
 
-    def build(structure: Structure) -> tuple[Structure, Past, JacobianRule]:
-        return structure, past(structure), jacobian_rule(structure)
+    def __init__(self, cell: Cell, rule: PastRule, length: int, *, one_update: bool = False) -> None:
+        """Builds the engine.
 
-    method = once_for_shapes(cell, build)
+        Args:
+            cell: the dynamics.
+            rule: the method.
+            length: steps per block.
+            one_update: whether weights change between blocks alone, so that steps need not leave theirs.
+        """
+        self.structure, self.rule, self.length = rule.structure, rule, length
+        self._lanes = Lanes(cell, rule.structure)
+        self._keeps_weights = (length > 1 or rule.keeps_step_weights) and not one_update
 
-    def weights_of(params: Params) -> tuple[jax.Array, ...]:
-        structure, way, _ = method(params)
-        remembers = (length > 1 or way.own_weights) and not one_update
-        return structure.weights(params) if remembers else ()
-
-    def init(key, params, lanes=None):
-        structure, way, _ = method(params)
-        hidden, count = first_hidden(cell, lanes)
-        return EngineState(
+    def init(self, key: jax.Array, params: Params, lanes: int | None = None) -> WindowState:
+        """See `foretrace._types.Init`."""
+        hidden, count = self._lanes.first(params, lanes)
+        shapes = self.structure.residual_shapes
+        return WindowState(
             hidden=hidden,
-            past=repeat(way.empty(), count),
-            window=tuple(jnp.zeros((length, count, *a.shape), a.dtype) for a in structure.residual_shapes),
-            weights=tuple(jnp.zeros((length, *a.shape), a.dtype) for a in weights_of(params)),
+            past=repeat(self.rule.empty(), count),
+            window=tuple(jnp.zeros((self.length, count, *a.shape), a.dtype) for a in shapes),
+            weights=tuple(jnp.zeros((self.length, *a.shape), a.dtype) for a in self._step_weights(params)),
             phase=jnp.zeros((), int),
-            cuts=jnp.zeros((length + 1, count), bool),
+            restarts=jnp.zeros((self.length + 1, count), bool),
             key=key,
         )
 
-    def joins(params: Params) -> bool:
-        """Whether a step joins the past as it is taken."""
-        return length == 1 and method(params)[1].at_once
+    def _step_weights(self, params: Params) -> tuple[jax.Array, ...]:
+        return self.structure.weights(params) if self._keeps_weights else ()
 
-    def take(params: Params, state: State, x: Input) -> State:
-        structure, _, _ = method(params)
-        hidden, residuals = forward(structure, params, state, x)
+    def advance(self, params: Params, state: WindowState, x: Input) -> WindowState:
+        """See `foretrace._types.Advance`."""
+        hidden, residuals = self._lanes.forward(params, state, x)
         window = write(state.window, residuals, state.phase)
-        weights = write(state.weights, weights_of(params), state.phase)
+        weights = write(state.weights, self._step_weights(params), state.phase)
         return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
-    def push(params: Params, state: State) -> tuple[State, Info]:
-        structure, way, products = method(params)
-        key, keys = state.key, state.key
-        if way.draws:
-            both = jax.random.split(key, state.cuts.shape[1] + 1)
-            key, keys = both[0], both[1:]
+    def end_block(self, params: Params, state: WindowState) -> tuple[WindowState, Info]:
+        """Pushes the window into the past."""
+        lanes = state.restarts.shape[1]
+        # The gradient before has read the past that is overwritten here. Unless the compiler sees this
+        # order, it copies the whole past at every push.
+        restarts = state.restarts | false_after(params)
+        # In groups of lanes whose pasts fit the caches: a push then reads its intermediate results while
+        # they are there. At length 1 there is too little to read again.
+        group = lanes if self.length == 1 else lanes_that_fit(state.past, lanes)
+        key, past, info = push_lanes(self.rule, params, state, restarts, group)
+        phase, restarts = jnp.zeros_like(state.phase), jnp.zeros_like(state.restarts)
+        state = state._replace(past=past, phase=phase, restarts=restarts, key=key)
+        return state, self._lanes.like_hidden(state, info)
 
-        def one(past, window, cuts, numbers):
-            # As numbers, since the checker of keys takes those that a scan goes through for used.
-            key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
-            block = Block(structure, products, params, state.weights, matrices, window, cuts)
-            return way.push(key, past, block)
+    def grad(self, params: Params, state: WindowState, credit: Hidden) -> Params:
+        """See `foretrace._types.Grad`."""
+        flat = self._lanes.ravel(state, credit)
+        return self._backward(params, state, state.phase, flat, lambda i, credit: credit)
 
-        # Of all lanes, so that no group of them makes it anew.
-        theirs = jax.vmap(lambda weights: products.weights(structure.with_weights(params, weights)))
-        matrices = theirs(state.weights) if state.weights else products.weights(params)
-        cuts = state.cuts
-        if not joins(params):  # it follows an update, whose gradient has read what is written anew here
-            cuts |= false_after(params)
-        lanes = cuts.shape[1]
-        group = lanes if length == 1 else lanes_that_fit(state.past, lanes)
-        axes = 1, 1, 0 if way.draws else None
-        given = state.window, cuts, jax.random.key_data(keys)
-        past, info = by_groups(one, lanes, group, state.past, given, axes)
-        info = like_hidden(structure, state, info)
-        phase, cuts = jnp.zeros_like(state.phase), jnp.zeros_like(state.cuts)
-        return state._replace(past=past, phase=phase, cuts=cuts, key=key), info
+    def sweep(self, params: Params, state: WindowState, credits: Hidden) -> Params:
+        """See `foretrace._types.Sweep`."""
+        flat = jax.vmap(lambda credit: self._lanes.ravel(state, credit))(credits)
+        # The block is full, and a number known beforehand stays out of `vmap` over seeds.
+        full = jnp.asarray(self.length, state.phase.dtype)
+        return self._backward(
+            params, state, full, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i]
+        )
 
-    def wait(params: Params, state: State) -> tuple[State, Info]:
-        """Leaves a state as it is, and tells of a push that was none."""
-        _, info = jax.eval_shape(push, params, state)
-        return state, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), info)
-
-    def step(params: Params, state: State, x: Input) -> tuple[State, Info]:
-        if joins(params):
-            return push(params, take(params, place(state, 0), x))
-        full, skip = partial(push, params), partial(wait, params)
-        state, info = jax.lax.cond(state.phase == length, full, skip, state)
-        return take(params, state, x), info
-
-    def extend(params: Params, state: State, x: Input) -> State:
-        if joins(params):
-            return step(params, state, x)[0]
-        return take(params, state, x)
-
-    def compress(params: Params, state: State) -> tuple[State, Info]:
-        return wait(params, state) if joins(params) else push(params, state)
-
-    def grad(params: Params, state: State, credit: Hidden) -> Params:
-        structure, _, _ = method(params)
-        state = place(state, 0) if joins(params) else state  # so that the compiler knows of no step
-        flat = jax.vmap(structure.ravel)(as_lanes(structure, state, credit))
-        return _backward(params, state, flat, lambda i, credit: credit)
-
-    def sweep(params: Params, state: State, credits: Hidden) -> Params:
-        if joins(params):
-            return grad(params, state, jax.tree.map(lambda a: a[0], credits))
-        structure, _, _ = method(params)
-        credits = jax.vmap(lambda credit: as_lanes(structure, state, credit))(credits)
-        flat = jax.vmap(jax.vmap(structure.ravel))(credits)
-        return _backward(params, state, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i])
-
-    def _backward(params, state, credit, receive) -> Params:
+    def _backward(
+        self,
+        params: Params,
+        state: WindowState,
+        phase: jax.Array,
+        credit: jax.Array,
+        receive: Callable[[jax.Array, jax.Array], jax.Array],
+    ) -> Params:
         """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
-        structure, way, _ = method(params)
-        count = state.cuts.shape[1]
+        structure, lanes = self.structure, state.restarts.shape[1]
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
         def at(buffer, i):
             return jax.lax.dynamic_index_in_dim(buffer, i, 0, keepdims=False)
 
-        def cut(i, credit):
-            return jnp.where(at(state.cuts, i)[:, None], 0, credit)
+        def stop_at_restart(i, credit):
+            return jnp.where(at(state.restarts, i)[:, None], 0, credit)
 
         def step(j, carry):
             credit, preacts, dense = carry
-            i = state.phase - 1 - j
+            i = phase - 1 - j
             residuals = tuple(at(buffer, i) for buffer in state.window)
-            then = structure.with_weights(params, [at(buffer, i) for buffer in state.weights])
-            credit, new, leaves = pullback(then, residuals, receive(i, credit))
+            step_params = structure.with_weights(params, [at(buffer, i) for buffer in state.weights])
+            credit, new, leaves = pullback(step_params, residuals, receive(i, credit))
             preacts = tuple(
                 jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
                 for buffer, value in zip(preacts, new, strict=True)
             )
             dense = tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True))
-            return cut(i, credit), preacts, dense
+            return stop_at_restart(i, credit), preacts, dense
 
-        preacts = tuple(
-            jnp.zeros((length, count, group.preact_size), structure.dtype) for group in structure.groups
-        )
-        carry = cut(state.phase, credit), preacts, no_dense(structure)
-        if length == 1:  # a choice is cheaper than a loop of one step or none
-            taken = state.phase > 0
+        shapes = [(self.length, lanes, group.preact_size) for group in structure.groups]
+        preacts = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)
+        carry = stop_at_restart(phase, credit), preacts, zero_dense(structure)
+        if self.length == 1:  # a choice is cheaper than a loop of one step or none
+            taken = phase > 0
             carry = jax.tree.map(lambda new, old: jnp.where(taken, new, old), step(0, carry), carry)
         else:
-            carry = jax.lax.fori_loop(0, state.phase, step, carry)
+            carry = jax.lax.fori_loop(0, phase, step, carry)
         credit, preacts, dense = carry
-        before = jax.vmap(way.read)(state.past, credit)
-        each = jax.vmap(jax.vmap(structure.factors, axis_size=count), axis_size=length)
+        past = jax.vmap(self.rule.read)(state.past, credit)  # (2)
+        each = jax.vmap(jax.vmap(structure.factors, axis_size=lanes), axis_size=self.length)
         factors = each(state.window)
         groups = [
-            _flatten(f).T @ _flatten(z) + _total(group)
-            for f, z, group in zip(factors, preacts, before.groups, strict=True)
+            flat_rows(f).T @ flat_rows(z) + sum_lanes(group)  # (1)
+            for f, z, group in zip(factors, preacts, past.groups, strict=True)
         ]
-        dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, before.dense, strict=True)]
+        dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
         return structure.gradient(groups, dense)
 
-    def reset(state: State, restart: jax.Array) -> State:
-        hidden = begin(cell, state.hidden, restart)
-        cut = jax.lax.dynamic_index_in_dim(state.cuts, state.phase, 0, keepdims=False)
-        cut = cut | restart.reshape(cut.shape)
-        cuts = jax.lax.dynamic_update_index_in_dim(state.cuts, cut, state.phase, 0)
-        return state._replace(hidden=hidden, cuts=cuts)
-
-    def place(state: State, index) -> State:
-        return state._replace(phase=jnp.asarray(index, state.phase.dtype))
-
-    return Learner(init, step, grad, reset, Phases(length, place, extend, compress, sweep))
+    def reset(self, state: WindowState, restart: jax.Array) -> WindowState:
+        """See `foretrace._types.Reset`."""
+        now = jax.lax.dynamic_index_in_dim(state.restarts, state.phase, 0, keepdims=False)
+        now = now | restart.reshape(now.shape)
+        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, state.phase, 0)
+        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restarts=restarts)
 
 
-def _total(group) -> jax.Array:
-    """Sum over lanes; of `Terms` as one matrix product."""
-    if isinstance(group, Terms):
-        return _flatten(group.left).T @ _flatten(group.right)
-    return jnp.sum(group, axis=0)
+def push_lanes(
+    rule: PastRule, params: Params, state: Any, restarts: jax.Array, group: int
+) -> tuple[jax.Array, Any, Info]:
+    """Pushes the block of every lane into its past.
 
+    Args:
+        rule: the method.
+        params: parameters of the cell.
+        state: with `past`, `window`, `weights` and `key`.
+        restarts: (length + 1, lanes) bool.
+        group: lanes that are pushed side by side; the groups come one after the other.
 
-def _flatten(a: jax.Array) -> jax.Array:
-    return a.reshape(-1, a.shape[-1])
+    Returns:
+        The next key, the new past and the info, leaves (lanes, ..).
+    """
+    structure, jacobians, lanes = rule.structure, rule.jacobians, restarts.shape[1]
+    key, keys = state.key, state.key
+    if rule.is_random:
+        both = jax.random.split(key, lanes + 1)
+        key, keys = both[0], both[1:]
+
+    def one(past, window, restarts, numbers):
+        # As numbers, since the checker of keys takes those that a scan goes through for used.
+        key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
+        block = Block(structure, jacobians, params, state.weights, matrices, window, restarts)
+        return rule.push(key, past, block)
+
+    # Of all lanes, so that no group of them computes it anew.
+    gather = jax.vmap(lambda weights: jacobians.weights(structure.with_weights(params, weights)))
+    matrices = gather(state.weights) if state.weights else jacobians.weights(params)
+    arguments = state.window, restarts, jax.random.key_data(keys)
+    axes = 1, 1, 0 if rule.is_random else None
+    past, info = map_lane_groups(one, lanes, group, state.past, arguments, axes)
+    return key, past, info

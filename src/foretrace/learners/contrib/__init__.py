@@ -6,14 +6,13 @@ it does not tell whether its random paths are drawn once or anew at every step.
 """
 
 from foretrace.learners.contrib._artbp import ARTBPInfo, artbp
-from foretrace.learners.contrib._dni import DNIInfo, dni, with_synthesizer
+from foretrace.learners.contrib._dni import dni, with_synthesizer
 from foretrace.learners.contrib._kernl import KeRNLInfo, kernl
 from foretrace.learners.contrib._pre_uoro import PreUOROInfo, pre_uoro
 from foretrace.learners.contrib._r_kf_rtrl import RKFInfo, r_kf_rtrl
 
 __all__ = [
     "ARTBPInfo",
-    "DNIInfo",
     "KeRNLInfo",
     "PreUOROInfo",
     "RKFInfo",

@@ -8,16 +8,10 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from foretrace._checks import UserError, check_count
 from foretrace._types import Cell, Hidden, Learner
-from foretrace.learners._engine._lanes import (
-    as_lanes,
-    begin,
-    first_hidden,
-    forward,
-    like_hidden,
-    once_for_shapes,
-    write,
-)
-from foretrace.learners._engine._past import no_dense, nothing
+from foretrace.learners._engine import sweep_of_steps
+from foretrace.learners._engine._lanes import Lanes, write
+from foretrace.learners._engine._past import zero_dense, zero_gradient
+from foretrace.structure._find import structure_of
 
 
 class ARTBPInfo(NamedTuple):
@@ -93,26 +87,28 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
     if check_count("length", length, "5 to 100 is usual") < 2:
         raise UserError("length must be an int >= 2; got 1; a stop at every step is immediate(cell).")
     slots = 8 * length if capacity is None else check_count("capacity", capacity, "8 length is the default")
-    method = once_for_shapes(cell, lambda structure: structure)
+    structure = structure_of(cell)
+    streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        hidden, count = first_hidden(cell, lanes)
-        shapes = method(params).residual_shapes
+        hidden, count = streams.first(params, lanes)
+        shapes = structure.residual_shapes
         window = tuple(jnp.zeros((slots, count, *a.shape), a.dtype) for a in shapes)
         return ARTBPState(hidden, window, jnp.zeros((), int), jnp.zeros(count, int), key)
 
-    def step(params, state, x):
-        structure = method(params)
-        hidden, residuals = forward(structure, params, state, x)
+    def advance(params, state, x):
+        hidden, residuals = streams.forward(params, state, x)
         key, drawn = jax.random.split(state.key)
         stops = random_stops(drawn, len(state.reach), 1 / length)
         reach = jnp.where(stops, 1, jnp.minimum(state.reach + 1, slots))
         window, place = write(state.window, residuals, state.place), (state.place + 1) % slots
-        new = ARTBPState(hidden, window, place, reach, key)
-        return new, like_hidden(structure, state, ARTBPInfo(reach))
+        return ARTBPState(hidden, window, place, reach, key)
+
+    def end_block(params, state):
+        return state, streams.like_hidden(state, ARTBPInfo(state.reach))
 
     def grad(params, state, credit):
-        structure, reach = method(params), state.reach[:, None]
+        reach = state.reach[:, None]
         factors_of = jax.vmap(structure.factors, axis_size=len(reach))
 
         def back(age, carry):
@@ -128,16 +124,16 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
             dense = tuple(a + jnp.sum(leaf, axis=0) for a, leaf in zip(dense, leaves, strict=True))
             return jnp.where(reach > age + 1, moved / (1 - 1 / length), 0), groups, dense  # (1)
 
-        flat = jax.vmap(structure.ravel)(as_lanes(structure, state, credit))
-        start = jnp.where(reach > 0, flat, 0), nothing(structure).groups, no_dense(structure)
+        flat = streams.ravel(state, credit)
+        start = jnp.where(reach > 0, flat, 0), zero_gradient(structure).groups, zero_dense(structure)
         _, groups, dense = jax.lax.fori_loop(0, jnp.max(reach), back, start)
         return structure.gradient(groups, dense)
 
     def reset(state, restart):
         reach = jnp.where(restart.reshape(state.reach.shape), 0, state.reach)
-        return state._replace(hidden=begin(cell, state.hidden, restart), reach=reach)
+        return state._replace(hidden=streams.begin(state.hidden, restart), reach=reach)
 
-    return Learner(init, step, grad, reset)
+    return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 
 
 def random_stops(key: PRNGKeyArray, lanes: int, probability: float) -> Array:

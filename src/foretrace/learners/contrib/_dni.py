@@ -8,11 +8,10 @@ from jax.flatten_util import ravel_pytree
 
 from foretrace._checks import UserError, check_count
 from foretrace._types import Cell, Hidden, Learner
-from foretrace.learners._engine._lanes import as_lanes, begin, first_hidden, forward, once_for_shapes
-
-
-class DNIInfo(NamedTuple):
-    """Nothing is random, and what is learned is in the parameters."""
+from foretrace.learners._engine import sweep_of_steps
+from foretrace.learners._engine._lanes import Lanes
+from foretrace.learners._engine._past import NoInfo
+from foretrace.structure._find import structure_of
 
 
 class DNIState(NamedTuple):
@@ -110,10 +109,11 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
             "cell must be made by with_synthesizer; got one without a synthesizer; use "
             "dni(with_synthesizer(cell))."
         )
-    method = once_for_shapes(cell, lambda structure: structure)
+    structure = structure_of(cell)
+    streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        structure, (hidden, count) = method(params), first_hidden(cell, lanes)
+        hidden, count = streams.first(params, lanes)
         shapes = structure.residual_shapes
         return DNIState(
             hidden=hidden,
@@ -124,19 +124,18 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
             age=jnp.zeros((), int),
         )
 
-    def step(params, state, x):
-        structure = method(params)
-        before = jax.vmap(structure.ravel)(as_lanes(structure, state, state.hidden))
-        hidden, residuals = forward(structure, params, state, x)
+    def advance(params, state, x):
+        before = streams.ravel(state, state.hidden)
+        hidden, residuals = streams.forward(params, state, x)
         target = jnp.where(state.age == 0, params["synthesizer"], state.target)
         age = (state.age + 1) % every
-        return DNIState(hidden, before, residuals, jnp.ones_like(state.begun), target, age), DNIInfo()
+        return DNIState(hidden, before, residuals, jnp.ones_like(state.begun), target, age)
+
+    def end_block(params, state):
+        return state, NoInfo()
 
     def grad(params, state, credit):
-        structure = method(params)
-        credit, hidden = (
-            jax.vmap(structure.ravel)(as_lanes(structure, state, tree)) for tree in (credit, state.hidden)
-        )
+        credit, hidden = (streams.ravel(state, tree) for tree in (credit, state.hidden))
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
         def foretold(weights, hidden):  # (1)
@@ -156,9 +155,9 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
 
     def reset(state, restart):
         begun = state.begun & ~restart.reshape(state.begun.shape)
-        return state._replace(hidden=begin(cell, state.hidden, restart), begun=begun)
+        return state._replace(hidden=streams.begin(state.hidden, restart), begun=begun)
 
-    return Learner(init, step, grad, reset)
+    return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 
 
 def _extended(hidden: jax.Array) -> jax.Array:

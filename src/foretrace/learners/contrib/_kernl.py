@@ -9,13 +9,16 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_number
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._past import Past
-from foretrace.learners._engine._sparse import SparsePast, advance, check_local, sparse_past
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import Requirement, acts_on_one
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import GroupedGradient, PastRule
+from foretrace.learners._engine._sparse import SparsePast, SparseRule, advance_entries
 from foretrace.learners._kronecker import random_signs
 from foretrace.structure._jacobians import linearisation
 from foretrace.structure._pattern import by_rows
-from foretrace.structure._sparsity import find_sparsity, sets_within
+from foretrace.structure._sparsity import find_sparsity
+from foretrace.structure._structure import Structure
 
 
 class KeRNLInfo(NamedTuple):
@@ -52,12 +55,14 @@ class KeRNLPast(NamedTuple):
         beta: (S, S), from unit i to unit k.
         gamma: (S,), the decay of what enters unit i.
         rates: (2,), of beta and of gamma.
+        error: of the latest perturbation, see `KeRNLInfo`.
     """
 
     moving: Moving
     beta: jax.Array
     gamma: jax.Array
     rates: jax.Array
+    error: jax.Array
 
 
 def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate: float = 1e-3) -> Learner:
@@ -115,48 +120,73 @@ def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate
     check_number("beta_rate", beta_rate, ">= 0", "0.01 is the default")
     check_number("gamma_rate", gamma_rate, ">= 0", "0.001 is the default")
 
-    def past(structure):
-        reach, size, dtype = find_sparsity(structure), structure.state_size, structure.dtype
-        check_local(structure, "kernl", reach, np.eye(size, dtype=bool))
-        sets, linearise = (
-            sets_within(structure, reach, 1),
-            linearisation(structure, reach, without_weights=True),
+    rates = beta_rate, gamma_rate
+    return learner_of(cell, lambda structure: KeRNLRule(structure, gamma, rates), 1)
+
+
+class KeRNLRule(PastRule[KeRNLPast]):
+    """Carries traces, the kernel, and the perturbation that the kernel learns from."""
+
+    needs_no_window = True
+
+    def __init__(self, structure: Structure, gamma: float, rates: tuple[float, float]) -> None:
+        super().__init__(structure)
+        size = structure.state_size
+        ACTS_ON_ONE_ENTRY.check(structure, "kernl")
+        self.traces = SparseRule(structure, steps=1)
+        sparsity = find_sparsity(structure)
+        self.linearise = linearisation(structure, sparsity, True)
+        self.gamma, self.rates, self.size = gamma, rates, size
+
+    def empty(self) -> KeRNLPast:
+        """See `PastRule`."""
+        size, dtype = self.size, self.structure.dtype
+        zero = jnp.zeros(size, dtype)
+        return KeRNLPast(
+            Moving(self.traces.empty(), zero, zero, zero),
+            jnp.eye(size, dtype=dtype),
+            jnp.full(size, self.gamma, dtype),
+            jnp.array(self.rates, dtype),
+            jnp.zeros((), dtype),
         )
-        traces = sparse_past(structure, reach, KeRNLInfo(jnp.zeros((), dtype)), steps=1)
 
-        def empty():
-            zero = jnp.zeros(size, dtype)
-            return KeRNLPast(
-                Moving(traces.empty(), zero, zero, zero),
-                jnp.eye(size, dtype=dtype),
-                jnp.full(size, gamma, dtype),
-                jnp.array([beta_rate, gamma_rate], dtype),
-            )
+    def read(self, past: KeRNLPast, credit: jax.Array) -> GroupedGradient:
+        """Equation (2)."""
+        return self.traces.read(past.moving.trace, credit @ past.beta)
 
-        def read(past, credit):  # (2)
-            return traces.read(past.moving.trace, credit @ past.beta)
+    def push(self, key: jax.Array, past: KeRNLPast, block: Block) -> tuple[KeRNLPast, KeRNLInfo]:
+        """Equations (1), (3) to (6)."""
+        structure, size, dtype = self.structure, self.size, self.structure.dtype
+        xi = random_signs(key, size, dtype) / jnp.sqrt(jnp.asarray(size, dtype))
+        decay = jnp.exp(-past.gamma)
+        diagonal = by_rows(decay[None], np.eye(size, dtype=bool), np.zeros(size, int))
 
-        def push(key, past, block):
-            xi = random_signs(key, size, dtype) / jnp.sqrt(jnp.asarray(size, dtype))
-            decay = jnp.exp(-past.gamma)
-            diagonal = by_rows(decay[None], np.eye(size, dtype=bool), np.zeros(size, int))
+        def step(moving, params, residuals, jacobians, each):
+            trace, delta, omega, slope = moving
+            _, immediate = self.linearise(params, residuals, jacobians)
+            parts = advance_entries(
+                structure, self.traces.sets, trace.parts, residuals, diagonal, immediate
+            )  # (1)
+            delta = structure.pushforward(params, residuals, delta) + xi  # (3)
+            slope, omega = decay * (slope - omega), decay * omega + xi  # (4)
+            return Moving(SparsePast(parts), delta, omega, slope), None
 
-            def step(moving, params, residuals, transport, each):
-                trace, delta, omega, slope = moving
-                _, immediate = linearise(params, residuals, transport)
-                parts = advance(structure, sets, trace.parts, residuals, diagonal, immediate)  # (1)
-                delta = structure.pushforward(params, residuals, delta) + xi  # (3)
-                slope, omega = decay * (slope - omega), decay * omega + xi  # (4)
-                return Moving(SparsePast(parts), delta, omega, slope), None
+        moving, _ = block.fold(step, past.moving)
+        error = past.beta @ moving.omega - moving.delta  # (5)
+        beta = past.beta - past.rates[0] * jnp.outer(error, moving.omega)  # (6)
+        new = jnp.maximum(past.gamma - past.rates[1] * moving.slope * (error @ past.beta), 0)
+        scale = jnp.linalg.norm(moving.delta)
+        relative = jnp.linalg.norm(error) / jnp.where(scale > 0, scale, 1)
+        past = KeRNLPast(moving, beta, new, past.rates, relative)
+        return past, self.info(past)
 
-            moving, _ = block.fold(step, past.moving)
-            error = past.beta @ moving.omega - moving.delta  # (5)
-            beta = past.beta - past.rates[0] * jnp.outer(error, moving.omega)  # (6)
-            new = jnp.maximum(past.gamma - past.rates[1] * moving.slope * (error @ past.beta), 0)
-            size_of = jnp.linalg.norm(moving.delta)
-            told = jnp.linalg.norm(error) / jnp.where(size_of > 0, size_of, 1)
-            return KeRNLPast(moving, beta, new, past.rates), KeRNLInfo(told)
+    def info(self, past: KeRNLPast) -> KeRNLInfo:
+        """See `PastRule`."""
+        return KeRNLInfo(past.error)
 
-        return Past(empty, read, push, at_once=True)
 
-    return engine(cell, past, 1)
+# Every entry of the state is a unit of its own, whatever connects them.
+ACTS_ON_ONE_ENTRY = Requirement(
+    "parameters act on one entry each",
+    lambda structure: acts_on_one(structure, np.eye(structure.state_size, dtype=bool)),
+)

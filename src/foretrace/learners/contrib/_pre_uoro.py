@@ -9,10 +9,20 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_count, check_number
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._factored import check_factorises
-from foretrace.learners._engine._past import Past, Sensitivity, empty_dense, norm, nothing, read_dense
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import FACTORISES
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._past import (
+    GroupedGradient,
+    PastRule,
+    empty_dense,
+    norm,
+    push_dense,
+    read_dense,
+    zero_gradient,
+)
 from foretrace.learners._kronecker import random_signs
+from foretrace.structure._structure import Structure
 
 
 class PreUOROInfo(NamedTuple):
@@ -93,43 +103,53 @@ def pre_uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    def past(structure):
-        check_factorises(structure, "pre_uoro")
-        size, dtype = structure.state_size, structure.dtype
+    return learner_of(cell, lambda structure: PreUORORule(structure, epsilon), block)
+
+
+class PreUORORule(PastRule[PreUOROPast]):
+    """Carries one outer product, with a sign per pre-activation."""
+
+    def __init__(self, structure: Structure, epsilon: float) -> None:
+        FACTORISES.check(structure, "pre_uoro")
+        super().__init__(structure)
+        self.epsilon = epsilon
+
+    def empty(self) -> PreUOROPast:
+        """See `PastRule`."""
+        structure = self.structure
+        s, w = jnp.zeros(structure.state_size, structure.dtype), zero_gradient(structure).groups
+        return PreUOROPast(s, w, empty_dense(structure), jnp.full((), self.epsilon, structure.dtype))
+
+    def read(self, past: PreUOROPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        weight = credit @ past.s
+        dense = read_dense(self.structure, past.dense, credit)
+        return GroupedGradient(tuple(weight * w for w in past.w), dense)
+
+    def push(self, key: jax.Array, past: PreUOROPast, block: Block) -> tuple[PreUOROPast, PreUOROInfo]:
+        """Equations (1) to (3)."""
+        structure, dtype = self.structure, self.structure.dtype
         ends = list(itertools.accumulate((g.preact_size for g in structure.groups), initial=0))
 
-        def empty():
-            s, w = jnp.zeros(size, dtype), nothing(structure).groups
-            return PreUOROPast(s, w, empty_dense(structure), jnp.full((), epsilon, dtype))
+        def step(carry, params, residuals, jacobians, signs):
+            s, w, projected, new, dense = carry
+            nu = [signs[i:j] for i, j in itertools.pairwise(ends)]
+            s = structure.pushforward(params, residuals, s)  # (1)
+            projected = structure.pushforward(params, residuals, projected, nu)
+            factors = structure.factors(residuals)
+            new = tuple(a + jnp.outer(f, n) for a, f, n in zip(new, factors, nu, strict=True))
+            # The compiler drops the state Jacobian where no dense leaf needs it.
+            jacobian, _, immediate = jacobians.jacobians(params, residuals)
+            return (s, w, projected, new, push_dense(jacobian, dense, immediate)), None
 
-        def read(past, credit):
-            weight = credit @ past.s
-            return Sensitivity(tuple(weight * w for w in past.w), read_dense(structure, past.dense, credit))
-
-        def push(key, past, block):
-            def step(carry, params, residuals, transport, signs):
-                s, w, projected, new, dense = carry
-                nu = [signs[i:j] for i, j in itertools.pairwise(ends)]
-                s = structure.pushforward(params, residuals, s)  # (1)
-                projected = structure.pushforward(params, residuals, projected, nu)
-                factors = structure.factors(residuals)
-                new = tuple(a + jnp.outer(f, n) for a, f, n in zip(new, factors, nu, strict=True))
-                # The compiler drops the state Jacobian where no dense leaf needs it.
-                jacobian, _, immediate = transport.jacobians(params, residuals)
-                dense = tuple(jacobian @ a + b for a, b in zip(dense, immediate, strict=True))
-                return (s, w, projected, new, dense), None
-
-            # One draw for all groups: they share s, so that their signs must not be alike.
-            signs = random_signs(key, block.length * ends[-1], dtype).reshape(block.length, ends[-1])
-            carry = past.s, past.w, jnp.zeros(size, dtype), nothing(structure).groups, past.dense
-            (s, w, projected, new, dense), _ = block.fold(step, carry, signs)
-            epsilon = past.epsilon
-            rho0 = jnp.sqrt((norm(w) + epsilon) / (norm(s) + epsilon))  # (2)
-            rho1 = jnp.sqrt((norm(new) + epsilon) / (norm(projected) + epsilon))
-            s = rho0 * s + rho1 * projected  # (3)
-            w = tuple(a / rho0 + b / rho1 for a, b in zip(w, new, strict=True))
-            return PreUOROPast(s, w, dense, epsilon), PreUOROInfo(rho0, rho1)
-
-        return Past(empty, read, push)
-
-    return engine(cell, past, block)
+        # One draw for all groups: they share s, so that their signs must not be alike.
+        signs = random_signs(key, block.length * ends[-1], dtype).reshape(block.length, ends[-1])
+        zero = jnp.zeros(structure.state_size, dtype)
+        carry = past.s, past.w, zero, zero_gradient(structure).groups, past.dense
+        (s, w, projected, new, dense), _ = block.fold(step, carry, signs)
+        epsilon = past.epsilon
+        rho0 = jnp.sqrt((norm(w) + epsilon) / (norm(s) + epsilon))  # (2)
+        rho1 = jnp.sqrt((norm(new) + epsilon) / (norm(projected) + epsilon))
+        s = rho0 * s + rho1 * projected  # (3)
+        w = tuple(a / rho0 + b / rho1 for a, b in zip(w, new, strict=True))
+        return PreUOROPast(s, w, dense, epsilon), PreUOROInfo(rho0, rho1)

@@ -8,10 +8,20 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
-from foretrace.learners._engine._factored import check_factorises, keys_for
-from foretrace.learners._engine._past import Past, Sensitivity, Terms, empty_dense, read_dense
-from foretrace.learners._engine._window import engine
+from foretrace.learners._catalogue._requirements import FACTORISES
+from foretrace.learners._engine import learner_of
+from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._kronecker_sum import keys_for
+from foretrace.learners._engine._past import (
+    GroupedGradient,
+    PastRule,
+    Terms,
+    empty_dense,
+    push_dense,
+    read_dense,
+)
 from foretrace.learners._kronecker import balance, random_signs
+from foretrace.structure._structure import Structure
 
 
 class RKFInfo(NamedTuple):
@@ -82,36 +92,40 @@ def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
-    def past(structure):
-        check_factorises(structure, "r_kf_rtrl")
-        size, dtype = structure.state_size, structure.dtype
+    return learner_of(cell, RKFRule, block)
 
-        def empty():
-            groups = (
-                Reversed(jnp.zeros(g.preact_size, dtype), jnp.zeros((size, g.factor_size), dtype))
-                for g in structure.groups
-            )
-            return RKFPast(tuple(groups), empty_dense(structure))
 
-        def read(past, credit):
-            groups = tuple(Terms((credit @ g.b)[None], g.a[None]) for g in past.groups)
-            return Sensitivity(groups, read_dense(structure, past.dense, credit))
+class RKFRule(PastRule[RKFPast]):
+    """Carries one `Reversed` product per group."""
 
-        def push(key, past, block):
-            jacobian, rights, dense = block.matrices()
-            keys = keys_for(key, past.groups)
-            found = [
-                _joined(k, g._replace(b=jacobian @ g.b), f, right.dense)
-                for k, g, f, right in zip(keys, past.groups, block.factors(), rights, strict=True)
-            ]
-            none = jnp.zeros((block.length + 1, 0), dtype)
-            scalings = jnp.stack([p for _, p in found], axis=-1) if found else none
-            dense = tuple(jacobian @ a + b for a, b in zip(past.dense, dense, strict=True))
-            return RKFPast(tuple(group for group, _ in found), dense), RKFInfo(scalings)
+    def __init__(self, structure: Structure) -> None:
+        FACTORISES.check(structure, "r_kf_rtrl")
+        super().__init__(structure)
 
-        return Past(empty, read, push)
+    def empty(self) -> RKFPast:
+        """See `PastRule`."""
+        structure, dtype = self.structure, self.structure.dtype
+        shapes = [(g.preact_size, (structure.state_size, g.factor_size)) for g in structure.groups]
+        groups = tuple(Reversed(jnp.zeros(a, dtype), jnp.zeros(b, dtype)) for a, b in shapes)
+        return RKFPast(groups, empty_dense(structure))
 
-    return engine(cell, past, block)
+    def read(self, past: RKFPast, credit: jax.Array) -> GroupedGradient:
+        """See `PastRule`."""
+        groups = tuple(Terms((credit @ g.b)[None], g.a[None]) for g in past.groups)
+        return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
+
+    def push(self, key: jax.Array, past: RKFPast, block: Block) -> tuple[RKFPast, RKFInfo]:
+        """Equations (1) and (2) of every group."""
+        jacobian, rights, dense = block.matrices()
+        keys = keys_for(key, past.groups)
+        pairs = [
+            _joined(k, g._replace(b=jacobian @ g.b), f, right.dense)
+            for k, g, f, right in zip(keys, past.groups, block.factors(), rights, strict=True)
+        ]
+        none = jnp.zeros((block.length + 1, 0), self.structure.dtype)
+        scalings = jnp.stack([p for _, p in pairs], axis=-1) if pairs else none
+        groups = tuple(group for group, _ in pairs)
+        return RKFPast(groups, push_dense(jacobian, past.dense, dense)), RKFInfo(scalings)
 
 
 def _joined(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.learners._engine._right_factors import Placed, Whole, mixed
+from foretrace.learners._engine._right_factors import DenseRight, SparseRight, mixed
 from foretrace.structure._jacobians import jacobian_rule
 
 CELLS = {
@@ -27,7 +27,7 @@ def both(request):
     _, residuals = structure.forward(params, hidden, jnp.ones(3))
     _, slopes, _ = way.step(way.weights(params), way.values(params, residuals), None, jnp.array(False))
     (whole,), (entries,) = way.rights(slopes, None), way.entries(slopes)
-    return Placed(*entries, whole.shape), Whole(whole[None])
+    return SparseRight(*entries, whole.shape), DenseRight(whole[None])
 
 
 def test_the_entries_are_all_there_are(both):

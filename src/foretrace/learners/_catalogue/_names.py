@@ -1,0 +1,100 @@
+"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][*COPIES], for commands, records and tables."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from foretrace._checks import UserError, check_count
+from foretrace._types import Cell, Learner
+from foretrace.learners._catalogue._spec import Spec
+from foretrace.learners._online import average
+
+
+def _collect() -> dict[str, Spec]:
+    """The `SPEC` of every file in the folder of learners, exact and unbiased ones first."""
+    folder = str(Path(__file__).parents[1])
+    names = (module.name for module in pkgutil.iter_modules([folder]) if not module.ispkg)
+    modules = (importlib.import_module(f"foretrace.learners.{name}") for name in names)
+    specs = [module.SPEC for module in modules if hasattr(module, "SPEC")]
+    specs.sort(key=lambda spec: (not spec.exact, not spec.unbiased, spec.order))
+    return {spec.name: spec for spec in specs}
+
+
+class Choice(NamedTuple):
+    """A learner with its sizes, such as `ok:8/16*4`; `str()` gives the name back.
+
+    Attributes:
+        spec: of the learner.
+        number: rank, order or window; 1 for a learner that has none.
+        block: steps per block, or None where the name leaves it open.
+        copies: independent copies whose gradients are averaged.
+    """
+
+    spec: Spec
+    number: int
+    block: int | None = None
+    copies: int = 1
+
+    def build(self, cell: Cell, block: int = 1) -> Learner:
+        """The learner on a cell.
+
+        Args:
+            cell: the dynamics.
+            block: steps per block where the name leaves it open and the learner takes one.
+        """
+        options = {self.spec.number.keyword: self.number} if self.spec.number else {}
+        if self.spec.takes_block:
+            options["block"] = self.block or block
+        learner = self.spec.factory(cell, **options)
+        return learner if self.copies == 1 else average(learner, self.copies)
+
+    def __str__(self) -> str:
+        number = f":{self.number}" if self.spec.number else ""
+        block = f"/{self.block}" if self.block else ""
+        return f"{self.spec.name}{number}{block}" + (f"*{self.copies}" if self.copies > 1 else "")
+
+
+def parse(text: str) -> Choice:
+    """Reads a learner's name: NAME, then `:` and its number, `/` and its block, `*` and copies to average.
+
+    Args:
+        text: such as `ok`, `ok:8`, `ok:8/16`, `kf_rtrl*8`, `tbptt:25`.
+
+    Raises:
+        ValueError: there is no such learner, or it has no such size.
+
+    Example:
+        >>> import foretrace as ft
+        >>> str(ft.learners.parse("ok/16"))
+        'ok:8/16'
+    """
+    name = re.split(r"[:/*]", text, maxsplit=1)[0]
+    if name not in SPECS:
+        raise UserError(f"learner must be one of {', '.join(SPECS)}; got {text!r}; choose one of them.")
+    spec = SPECS[name]
+    sizes = re.fullmatch(r"\w+(?::(-?\d+))?(?:/(-?\d+))?(?:\*(-?\d+))?", text)
+    example = (
+        name + (f":{spec.number.default}" if spec.number else "") + ("/16" if spec.takes_block else "")
+    )
+    if not sizes:
+        raise UserError(
+            f"learner must be NAME:NUMBER/BLOCK*COPIES with ints, each part but the name optional; got "
+            f"{text!r}; write {example}."
+        )
+    number, block, copies = (None if size is None else int(size) for size in sizes.groups())
+    if number is not None and not spec.number:
+        raise UserError(f"{name} has no number; got {text!r}; write {example}.")
+    if block is not None and not spec.takes_block:
+        raise UserError(f"{name} has no block; got {text!r}; write {example}.")
+    if block is not None:
+        check_count("block", block, "1 is the papers' algorithm")
+    if copies is not None:
+        check_count("copies", copies, "1 is the learner itself")
+    if number is None:
+        number = spec.number.default if spec.number else 1
+    return Choice(spec, number, block, copies or 1)
+
+
+SPECS: dict[str, Spec] = _collect()

@@ -1,0 +1,135 @@
+"""Which learners fit a cell, and the table of all of them: from structure and specs alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from foretrace._checks import UserError
+from foretrace._types import Cell
+from foretrace.learners._catalogue._costs import Cost, analyse
+from foretrace.learners._catalogue._names import SPECS, Choice
+
+_HEADING = ("learner", "influence matrix", "exact", "unbiased")
+_HEADING += ("memory", "time per step", "asks for", "source")
+
+
+class Candidate(NamedTuple):
+    """One learner on one cell.
+
+    Attributes:
+        choice: the learner with its sizes; `str()` of it is a name that `foretrace train --learner` takes.
+        cost: bytes and operations per step; None where the cell is not one for it.
+        fits: whether it may be used within the limits.
+        reason: why not, or nothing.
+    """
+
+    choice: Choice
+    cost: Cost | None
+    fits: bool
+    reason: str
+
+
+class Recommendation(NamedTuple):
+    """Learners in the order in which to try them; `str()` prints them as a table.
+
+    Attributes:
+        candidates: those that fit first: exact ones, unbiased ones from little noise to much, the others.
+    """
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def best(self) -> str:
+        """The name of the first that fits.
+
+        Raises:
+            ValueError: none does.
+        """
+        if not self.candidates or not self.candidates[0].fits:
+            least = min(candidate.cost.bytes for candidate in self.candidates if candidate.cost)
+            raise UserError(
+                f"memory must be enough for one learner; got none that fits; give at least {least} bytes."
+            )
+        return str(self.candidates[0].choice)
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [("learner", "exact", "unbiased", "kB", "kFLOP per step", "")]
+        for choice, cost, _, reason in self.candidates:
+            costs = ("", "") if cost is None else (f"{n / 1e3:,.1f}" for n in cost)
+            spec = choice.spec
+            rows.append((str(choice), _yes(spec.exact), _yes(spec.unbiased), *costs, reason))
+        return "\n".join(columns(rows, right=(3, 4)))
+
+
+def recommend(
+    cell: Cell, *, memory: int | None = None, unbiased: bool = False, lanes: int = 1
+) -> Recommendation:
+    """Says which learners fit a cell, with bytes and operations per step for each, without running it.
+
+    Args:
+        cell: the cell.
+        memory: bytes that a learner's state may take, all lanes; None for any number.
+        unbiased: whether only gradients that are right in the mean will do.
+        lanes: number of streams.
+
+    Returns:
+        A `Recommendation`.
+
+    Raises:
+        ValueError: `memory` is below 1.
+
+    Example:
+        >>> import foretrace as ft
+        >>> ft.recommend(ft.cells.elstm(hidden=64, inputs=8)).best
+        'rtrl'
+        >>> ft.recommend(ft.cells.gru(hidden=64, inputs=8), memory=1_000_000, unbiased=True).best
+        'ok:16'
+    """
+    if memory is not None and memory < 1:
+        raise UserError(f"memory must be a number of bytes >= 1; got {memory}; leave it out for any.")
+    explanation, candidates = analyse(cell), []
+    for spec in SPECS.values():
+        refusal = spec.requires.refusal(explanation.structure)
+        for number in spec.number.recommended if spec.number else (1,):
+            choice = Choice(spec, number)
+            if refusal is not None:
+                candidates.append(Candidate(choice, None, False, refusal.got))
+                continue
+            cost, reason = explanation.cost(choice, lanes=lanes), ""
+            if memory is not None and cost.bytes > memory:
+                reason = "too large"
+            elif unbiased and not spec.unbiased:
+                reason = "biased"
+            candidates.append(Candidate(choice, cost, not reason, reason))
+    return Recommendation(tuple(sorted(candidates, key=lambda candidate: not candidate.fits)))
+
+
+def table() -> list[tuple[str, ...]]:
+    """All learners with their claims, a heading first."""
+    rows = [
+        (
+            f"`{s.call}`",
+            s.influence,
+            _yes(s.exact),
+            _yes(s.unbiased),
+            s.memory,
+            s.time,
+            s.requires.text,
+            s.source,
+        )
+        for s in SPECS.values()
+    ]
+    return [_HEADING, *rows]
+
+
+def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Rows as lines with aligned columns; those in `right` to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    align = [">" if i in right else "<" for i in range(len(widths))]
+    return [
+        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"

@@ -1,0 +1,89 @@
+"""The engine of learners whose past represents the present step exactly: every step joins it at once.
+
+    past <- past.push(the step),    gradient = past.read(credit)
+
+No window is kept, and a block is a single step, at whose end there is nothing left to do.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from foretrace._types import Cell, Grad, Hidden, Info, Input, Params, Sweep
+from foretrace.learners._engine._lanes import Lanes, repeat
+from foretrace.learners._engine._past import PastRule, sum_lanes
+from foretrace.learners._engine._window import push_lanes
+
+
+class ImmediateState(NamedTuple):
+    """All that continues. Everything but `hidden` has a lanes axis, of length 1 for a single stream.
+
+    Attributes:
+        hidden: hidden state, with a leading lanes axis if there are lanes.
+        past: the method's representation of the influence, per lane.
+        restart: (lanes,) bool, whether a lane begins anew before the next step, and so has no past.
+        key: PRNG key.
+    """
+
+    hidden: Hidden
+    past: Any
+    restart: jax.Array
+    key: jax.Array
+
+
+class _Step(NamedTuple):
+    """One step as a window of length 1."""
+
+    past: Any
+    window: tuple[jax.Array, ...]
+    weights: tuple[()]
+    key: jax.Array
+
+
+class ImmediateEngine:
+    """The functions of a `Learner` around the past of a rule that needs no window."""
+
+    def __init__(self, cell: Cell, rule: PastRule) -> None:
+        self.structure, self.rule = rule.structure, rule
+        self._lanes = Lanes(cell, rule.structure)
+
+    def init(self, key: jax.Array, params: Params, lanes: int | None = None) -> ImmediateState:
+        """See `foretrace._types.Init`."""
+        hidden, count = self._lanes.first(params, lanes)
+        return ImmediateState(hidden, repeat(self.rule.empty(), count), jnp.zeros(count, bool), key)
+
+    def advance(self, params: Params, state: ImmediateState, x: Input) -> ImmediateState:
+        """See `foretrace._types.Advance`."""
+        hidden, residuals = self._lanes.forward(params, state, x)
+        # The push drops the small Jacobian of lanes that restart; clearing their past would take a pass
+        # through all of it.
+        restarts = jnp.stack([state.restart, jnp.zeros_like(state.restart)])
+        step = _Step(state.past, jax.tree.map(lambda a: a[None], residuals), (), state.key)
+        key, past, _ = push_lanes(self.rule, params, step, restarts, len(state.restart))
+        return ImmediateState(hidden, past, jnp.zeros_like(state.restart), key)
+
+    def end_block(self, params: Params, state: ImmediateState) -> tuple[ImmediateState, Info]:
+        """Does nothing but tell of the past."""
+        return state, self._lanes.like_hidden(state, jax.vmap(self.rule.info)(state.past))
+
+    def grad(self, params: Params, state: ImmediateState, credit: Hidden) -> Params:
+        """See `foretrace._types.Grad`."""
+        credit = jnp.where(state.restart[:, None], 0, self._lanes.ravel(state, credit))
+        gradient = jax.vmap(self.rule.read)(state.past, credit)
+        groups = [sum_lanes(group) for group in gradient.groups]
+        return self.structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in gradient.dense])
+
+    def reset(self, state: ImmediateState, restart: jax.Array) -> ImmediateState:
+        """See `foretrace._types.Reset`."""
+        again = state.restart | restart.reshape(state.restart.shape)
+        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restart=again)
+
+
+def sweep_of_steps(grad: Grad) -> Sweep:
+    """The sweep of a learner whose every step is a block: `credits` have a leading axis of length 1."""
+
+    def sweep(params: Params, state: Any, credits: Hidden, /) -> Params:
+        return grad(params, state, jax.tree.map(lambda a: a[0], credits))
+
+    return sweep
