@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from foretrace import experiments
 from foretrace.cli import _parse, data, main
-from foretrace.experiments import _bench as bench
+from foretrace.experiments import _bench
 
 COMMAND = Path(sys.executable).parent / "foretrace"
 SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]
@@ -282,8 +283,9 @@ def test_bench_refuses_bad_input_in_one_sentence(words, capsys):
 
 
 def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "SETTINGS", {"tiny": bench.Setting("highway", 4, 3, 2, ("ok:2/2", "uoro"))})
-    monkeypatch.setattr(bench, "_TARGET", 0.01)
+    tiny = experiments.Setting("highway", 4, 3, 2, ("ok:2/2", "uoro"), svd=3)
+    monkeypatch.setitem(experiments.SETTINGS, "tiny", tiny)
+    monkeypatch.setattr(_bench, "_TARGET", 0.01)
     out = str(tmp_path / "record.json")
     assert main(["bench", "tiny", "--repeats", "1", "--out", out]) == 0
     record = json.loads(Path(out).read_text())
@@ -291,10 +293,15 @@ def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch)
     rows = {row["learner"]: row for row in record["settings"][0]["rows"]}
     assert set(rows) == {"ok:2/2", "uoro", "tbptt:25"}
     assert all(row["us"] > 0 and row["state_bytes"] > 0 for row in rows.values())
-    capsys.readouterr()
+    assert "svd 3 x 3" in record["settings"][0]["floors"]
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[:2] for line in table] == [
+        ["tiny", name] for name in ("ok:2/2", "uoro", "tbptt:25")
+    ]
     assert main(["bench", "--compare", out, out]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split()[-2:] for line in lines] == [["1.00", "x"]] * 3
+    assert all("(" in line and " to " in line for line in lines)
 
 
 class Files(http.server.SimpleHTTPRequestHandler):

@@ -22,8 +22,8 @@ def run():
 
     def step(state, loss):
         state, example = task.sample(state)
-        seen = (example, task.metrics(state)["T"], state.average)
-        return task.feedback(state, loss), seen
+        record = (example, task.metrics(state)["T"], state.average)
+        return task.feedback(state, loss), record
 
     start = task.init(jax.random.key(3), LANES)
     _, (example, curriculum, average) = jax.jit(lambda s: jax.lax.scan(step, s, losses))(start)
@@ -31,7 +31,7 @@ def run():
 
 
 def sequences(run):
-    """(lane, first step, symbols heard, symbols to say) of every whole sequence."""
+    """(lane, first step, input symbols, target symbols) of every whole sequence."""
     _, x, target, restart, _, _ = run
     for lane in range(LANES):
         starts = np.flatnonzero(restart[:, lane])
@@ -49,15 +49,15 @@ def test_inputs_are_one_hot_float32(run):
 
 def test_every_sequence_follows_the_protocol(run):
     checked = 0
-    for _, _, heard, said in sequences(run):
-        length = (len(heard) - 2) // 2
+    for _, _, inputs, answers in sequences(run):
+        length = (len(inputs) - 2) // 2
         expected = np.full(2 * length + 2, 3)
         expected[0] = 2
-        expected[1 : length + 1] = heard[1 : length + 1]
-        np.testing.assert_array_equal(heard, expected)
-        assert set(heard[1 : length + 1]) <= {0, 1}
-        assert (said[: length + 1] == 3).all()
-        np.testing.assert_array_equal(said[length + 1 :], heard[: length + 1])
+        expected[1 : length + 1] = inputs[1 : length + 1]
+        np.testing.assert_array_equal(inputs, expected)
+        assert set(inputs[1 : length + 1]) <= {0, 1}
+        assert (answers[: length + 1] == 3).all()
+        np.testing.assert_array_equal(answers[length + 1 :], inputs[: length + 1])
         checked += 1
     assert checked > 500
 
@@ -87,9 +87,9 @@ def test_curriculum_and_average_equal_a_loop_in_python(run):
 
 def test_lengths_are_uniform_over_the_last_five_of_the_curriculum(run):
     curriculum = run[4]
-    for _, first, heard, _ in sequences(run):
+    for _, first, inputs, _ in sequences(run):
         t = curriculum[first]
-        assert max(1, t - 4) <= (len(heard) - 2) // 2 <= t
+        assert max(1, t - 4) <= (len(inputs) - 2) // 2 <= t
     task = copy()
     state = task.init(jax.random.key(0), 4000)
     state, _ = task.sample(state._replace(curriculum=jnp.int32(9)))
@@ -99,7 +99,7 @@ def test_lengths_are_uniform_over_the_last_five_of_the_curriculum(run):
 
 
 def test_bits_are_fair_and_differ_between_lanes_and_sequences(run):
-    words = [tuple(heard[1 : len(heard) // 2]) for _, _, heard, _ in sequences(run)]
+    words = [tuple(inputs[1 : len(inputs) // 2]) for _, _, inputs, _ in sequences(run)]
     bits = np.concatenate(words)
     assert abs(bits.mean() - 0.5) < 0.05
     longest = max(map(len, words))
@@ -112,7 +112,7 @@ def test_the_stream_depends_on_the_key_alone():
     assert first[0].length.tolist() == second[0].length.tolist()
 
 
-def test_a_sequence_of_any_length_is_heard_and_said():
+def test_a_sequence_of_any_length_is_asked_for_again():
     task = copy()
     state = task.init(jax.random.key(1), 1)._replace(curriculum=jnp.int32(3000))
 
@@ -123,8 +123,8 @@ def test_a_sequence_of_any_length_is_heard_and_said():
     _, (example, length) = jax.lax.scan(step, state, length=6002)
     t = int(length[0, 0])
     assert t >= 2996
-    heard, said = np.asarray(example.x[:, 0].argmax(-1)), np.asarray(example.target[:, 0])
-    np.testing.assert_array_equal(said[t + 1 : 2 * t + 2], heard[: t + 1])
+    inputs, answers = np.asarray(example.x[:, 0].argmax(-1)), np.asarray(example.target[:, 0])
+    np.testing.assert_array_equal(answers[t + 1 : 2 * t + 2], inputs[: t + 1])
 
 
 def test_a_second_call_does_not_recompile():

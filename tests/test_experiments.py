@@ -14,7 +14,7 @@ import pytest
 from foretrace import experiments, learners, tasks
 from foretrace._checks import UserError
 from foretrace.cli import main
-from foretrace.experiments import _balance, _noise, _ptb, _variance
+from foretrace.experiments import _balance, _block, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import highway, stream
@@ -24,11 +24,6 @@ from foretrace.plotting import Chart, Line
 from foretrace.runs import _resumable
 from foretrace.runs._resumable import PartCache, remove
 from foretrace.training import trainer
-
-NAMES = [
-    *("copy-curriculum", "ptb", "ptb-authors", "balance", "anbn", "brackets"),
-    *("noise-time", "noise-size", "variance", "memory", "learners"),
-]
 
 
 def fake(holds=True, confirmed=False):
@@ -57,14 +52,13 @@ def fake(holds=True, confirmed=False):
 def only_fake(monkeypatch):
     """Makes the fake the only experiment; called with what it should be like."""
 
-    def install(**given):
-        monkeypatch.setattr(experiments, "EXPERIMENTS", {"fake": fake(**given)})
+    def install(**options):
+        monkeypatch.setattr(experiments, "EXPERIMENTS", {"fake": fake(**options)})
 
     return install
 
 
 def test_every_claim_of_the_papers_has_a_command(capsys):
-    assert list(experiments.EXPERIMENTS) == NAMES
     assert main(["reproduce", "--list"]) == 0
     shown = capsys.readouterr().out
     for name, experiment in experiments.EXPERIMENTS.items():
@@ -109,12 +103,12 @@ def test_an_experiment_that_is_cut_off_goes_on_with_what_is_missing(
     tmp_path, only_fake, monkeypatch, capsys
 ):
     only_fake()
-    made, broken = [], [True]
+    calls, broken = [], [True]
 
     def make(name):
         if name == "c" and broken:
             raise UserError("cut off")
-        made.append(name)
+        calls.append(name)
         return np.float32(1 / 3), {"steps": np.arange(2)}
 
     def run(settings, say, part):
@@ -122,12 +116,12 @@ def test_an_experiment_that_is_cut_off_goes_on_with_what_is_missing(
 
     cut = fake()._replace(run=run, table=lambda result: [("y",)])
     monkeypatch.setitem(experiments.EXPERIMENTS, "fake", cut)
-    words, kept = ["reproduce", "fake", "--out", str(tmp_path)], tmp_path / "fake-quick.parts.json"
-    assert main(words) == 2 and made == ["a", "b"] and kept.exists()
+    words, cache = ["reproduce", "fake", "--out", str(tmp_path)], tmp_path / "fake-quick.parts.json"
+    assert main(words) == 2 and calls == ["a", "b"] and cache.exists()
     broken.clear()
-    assert main([*words, "--seeds", "3", "--scale", "day"]) == 0 and made == [*"ab", *"abc"]
-    spent = json.loads(kept.read_text())["seconds"]
-    assert main(words) == 0 and made == [*"ab", *"abc", "c"] and not kept.exists()
+    assert main([*words, "--seeds", "3", "--scale", "day"]) == 0 and calls == [*"ab", *"abc"]
+    spent = json.loads(cache.read_text())["seconds"]
+    assert main(words) == 0 and calls == [*"ab", *"abc", "c"] and not cache.exists()
     assert "2 finished parts are in" in capsys.readouterr().out
     record = json.loads((tmp_path / "fake-quick.json").read_text())
     assert record["result"] == {"y": [[0, 1]] * 3} and record["seconds"] >= round(spent, 1)
@@ -153,10 +147,10 @@ def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next(
     ends = {"ok:8": 2.0, "ok:8/16": 2.1, "kf_rtrl": 2.2, "uoro": 2.6, "tbptt:25": 2.0}
     steps = [10_000, 50_000, 100_000]
     learners = {label: {"steps": steps, "valid": [[2.98, 2.3, end]]} for label, end in ends.items()}
-    found = _ptb.PTB.check({"groups": {"authors": {"units": 256, "learners": learners}}})
-    held = {finding.claim: finding.holds for finding in found}
+    findings = _ptb.PTB.check({"groups": {"authors": {"units": 256, "learners": learners}}})
+    holds = {finding.claim: finding.holds for finding in findings}
     whose = "the authors' 8-OK"
-    assert held == {
+    assert holds == {
         f"ok:8 after 10,000 steps: within 0.03 of {whose}": True,
         f"ok:8 after 50,000 steps: within 0.03 of {whose}": True,
         f"ok:8 after 100,000 steps: within 0.03 of {whose}": False,
@@ -173,29 +167,29 @@ def test_only_ok_is_held_against_its_authors_and_every_learner_against_the_next(
 def test_a_long_part_that_is_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(_resumable, "_OFTEN", 0.0)
     task = tasks.balance()
-    made = trainer(task.cell, learners.rtrl(task.cell), task, optax.sgd(1e-3), lanes=1, steps=3)
-    path, seen = tmp_path / "a.parts.json", []
+    training = trainer(task.cell, learners.rtrl(task.cell), task, optax.sgd(1e-3), lanes=1, steps=3)
+    path, visits = tmp_path / "a.parts.json", []
 
     def learn(progress, stop=None):
         def watch(step, carry):
-            seen.append(step)
+            visits.append(step)
             if step == stop:
                 raise KeyboardInterrupt
             return carry.params["cell"]["theta"]
 
-        curve = curves(made, 2, 5, progress, watch)
+        curve = curves(training, 2, 5, progress, watch)
         return {"theta": curve.values["watched"], "steps": curve.steps, **curve.values}
 
     whole = PartCache(None, {}).long("a", learn)
-    assert np.shape(whole["theta"]) == (2, 5) and seen == [3, 6, 9, 12, 15]
-    seen.clear()
+    assert np.shape(whole["theta"]) == (2, 5) and visits == [3, 6, 9, 12, 15]
+    visits.clear()
     with pytest.raises(KeyboardInterrupt):
         PartCache(path, {}).long("a", partial(learn, stop=9))
     for stamp, expected in (({"jax": "other"}, [3, 6, 9, 12, 15]), ({}, [9, 12, 15])):
-        seen.clear()
+        visits.clear()
         parts = PartCache(path, stamp)
         # Of other versions nothing is used, of the same ones not a step is taken twice.
-        assert parts.long("a", learn) == whole and seen == expected
+        assert parts.long("a", learn) == whole and visits == expected
         assert parts.seconds >= parts._content["seconds"] > 0
     assert not list((tmp_path / "a.parts").iterdir())
     remove(path)
@@ -229,7 +223,7 @@ def test_the_page_is_made_from_records_alone(tmp_path, only_fake, capsys):
     ("words", "message"),
     [
         ((), "experiment must be named"),
-        (("nope",), "experiment must be one of copy-curriculum, ptb"),
+        (("nope",), f"experiment must be one of {', '.join(experiments.EXPERIMENTS)}; got 'nope'"),
         (("balance", "--seeds", "0"), "seeds must be an int from 1"),
         (("balance", "--data", "x"), "data must be left out for balance"),
         (
@@ -241,8 +235,8 @@ def test_the_page_is_made_from_records_alone(tmp_path, only_fake, capsys):
 )
 def test_what_cannot_be_run_is_refused_in_one_sentence(words, message, tmp_path, capsys):
     assert main(["reproduce", *words, "--out", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 def test_a_seed_that_diverged_is_told_of_and_no_claim_holds_for_its_learner(tmp_path):
@@ -267,6 +261,33 @@ def test_a_seed_that_diverged_is_told_of_and_no_claim_holds_for_its_learner(tmp_
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_a_record_is_strict_json_and_diverged_values_read_back_as_such(tmp_path):
+    record = {"experiment": "fake", "settings": {"data": None}, "result": {"bits": [[1.5, float("nan")]]}}
+    path = experiments.record_path(tmp_path, "fake", "quick")
+    experiments.save(record, path)
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+    again = experiments.load(tmp_path, fake())["quick"]
+    assert again["settings"] == {"data": None}
+    np.testing.assert_array_equal(again["result"]["bits"], [[1.5, np.nan]])
+
+
+def test_the_block_that_auto_takes_is_held_against_the_sweep(monkeypatch):
+    def measure(name, repeats, say, setting):
+        us = [
+            10.0 + abs(_block._BLOCKS.index(int(text.partition("/")[2])) - 4) for text in setting.learners
+        ]
+        return {"rows": [{"us": value} for value in (*us, 1.0)]}
+
+    monkeypatch.setattr(_block, "measure_setting", measure)
+    settings = {"seeds": 2, "cases": {"highway-32": ("ok:8",)}}
+    result = _block.BLOCK.run(settings, lambda line: None, PartCache(None, {}))
+    assert result["cases"]["highway-32, ok:8"]["auto"] == 16
+    assert [finding.holds for finding in _block.BLOCK.check(result)] == [True, True]
+    assert _block.BLOCK.table(result)[1][-2:] == ("16", "1 ± 0")
+    result["cases"]["highway-32, ok:8"]["auto"] = 1
+    assert [finding.holds for finding in _block.BLOCK.check(result)] == [False, True]
+
+
 def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch, capsys):
     few = {"seeds": 2, "steps": 64, "training": 64, "rate": 1e30, "networks": ("trained",), "units": 4}
     monkeypatch.setitem(_noise.NOISE_TIME.scales, "quick", _noise.NOISE_TIME.scales["quick"] | few)
@@ -278,12 +299,12 @@ def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch, capsys):
 
 def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
     cell = highway(6)
-    made = jax.jit(partial(stream, "random", 6, steps=16))(jax.random.key(0))
-    np.testing.assert_allclose(jnp.linalg.norm(made.credits, axis=1), 1, rtol=1e-5)
+    network = jax.jit(partial(stream, "random", 6, steps=16))(jax.random.key(0))
+    np.testing.assert_allclose(jnp.linalg.norm(network.credits, axis=1), 1, rtol=1e-5)
 
-    def seen(text, key):
-        found = jax.jit(partial(errors, estimator(cell, text), learners.rtrl(cell, block=8)))
-        return found(made.params, key, made.xs, made.credits)
+    def errors_of(text, key):
+        compiled = jax.jit(partial(errors, estimator(cell, text), learners.rtrl(cell, block=8)))
+        return compiled(network.params, key, network.xs, network.credits)
 
     def total(params, weights):
         """The hidden states, weighted by their credits at some of the steps."""
@@ -293,12 +314,12 @@ def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
             hidden = cell.step(params, hidden, x)
             return hidden, weight * (credit @ hidden)
 
-        return jnp.sum(jax.lax.scan(step, cell.initial_hidden(), (made.xs, made.credits, weights))[1])
+        return jnp.sum(jax.lax.scan(step, cell.initial_hidden(), (network.xs, network.credits, weights))[1])
 
-    window, noisy = seen("tbptt:8", jax.random.key(1)), seen("kf_rtrl/2", jax.random.key(2))
+    window, noisy = errors_of("tbptt:8", jax.random.key(1)), errors_of("kf_rtrl/2", jax.random.key(2))
     gradient = jax.jit(jax.grad(total))
     for t in range(16):
-        leaves = jax.tree.leaves(gradient(made.params, jnp.zeros(16).at[t].set(1.0)))
+        leaves = jax.tree.leaves(gradient(network.params, jnp.zeros(16).at[t].set(1.0)))
         np.testing.assert_allclose(window.size[t], sum(float(jnp.sum(g**2)) for g in leaves), rtol=1e-4)
     assert jnp.all(window.error[:8] <= 1e-9 * window.size[:8])
     np.testing.assert_allclose(window.cosine[:8], 1, rtol=1e-4)
@@ -334,7 +355,7 @@ def test_the_variance_claim_holds_through_the_command_line(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_every_claim_holds_at_scale_quick(name, tmp_path):
     code = "import sys; from foretrace.cli import main; sys.exit(main())"
     words = ["reproduce", name, "--out", str(tmp_path)]

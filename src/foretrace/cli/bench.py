@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import tyro
 
+from foretrace import experiments
 from foretrace._checks import UserError, checked_path
+from foretrace._format import columns
 from foretrace.cli._parse import parse
-from foretrace.experiments import _bench as timing
-from foretrace.runs._folder import to_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,26 +43,28 @@ def run(words: Sequence[str]) -> None:
 def bench(options: Bench) -> None:
     """Times the learners, or compares two records of their times."""
     if options.compare:
-        old, new = (timing.read_record(path) for path in options.compare)
-        for setting, learner, before, after, ratio in timing.compare_records(old, new):
-            print(f"{setting:12} {learner:10} {before:10.1f} us {after:10.1f} us {ratio:6.2f} x")
+        records = (experiments.read_bench(path) for path in options.compare)
+        print(*columns(experiments.compare_records(*records), right=range(2, 7), rule=True), sep="\n")
         return
     if not 1 <= options.repeats <= 1000:
         raise UserError(f"repeats must be an int from 1 to 1000; got {options.repeats}; use 7.")
-    unknown = [name for name in options.settings if name not in timing.SETTINGS]
-    if unknown:
-        known = ", ".join(timing.SETTINGS)
-        raise UserError(f"setting must be one of {known}; got {unknown[0]!r}; leave it out for all.")
+    known = experiments.SETTINGS
+    for name in options.settings:
+        if name not in known:
+            raise UserError(
+                f"setting must be one of {', '.join(known)}; got {name!r}; leave it out for all."
+            )
     if options.out and (options.out.exists() or not options.out.parent.is_dir()):
         raise UserError(
             f"out must be a new file in a folder that exists; got {options.out}; choose another."
         )
     if options.device:
-        timing.choose_device(options.device)
-    record: dict[str, Any] = timing.environment()
+        experiments.choose_device(options.device)
+    record: dict[str, Any] = experiments.environment()
     print(", ".join(f"{key} {value}" for key, value in record.items()))
-    names = options.settings or tuple(timing.SETTINGS)
-    record["settings"] = [timing.measure_setting(name, options.repeats) for name in names]
+    names = options.settings or tuple(known)
+    record["settings"] = [experiments.measure_setting(name, options.repeats) for name in names]
+    print("", *columns(experiments.table_of(record), right=range(2, 5), rule=True), sep="\n")
     if options.out:
         with checked_path("out", options.out, "a file that can be written", "give it room and permission"):
-            options.out.write_bytes(to_bytes(record))
+            experiments.save(record, options.out)

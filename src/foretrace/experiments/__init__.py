@@ -1,7 +1,8 @@
-"""The papers' claims as data: what they say, how to measure it here, and whether it holds."""
+"""Claims as data, each with its measurement and its verdict; named settings in which a step is timed."""
 
 from foretrace.experiments import (
     _balance,
+    _block,
     _curriculum,
     _memory,
     _noise,
@@ -9,6 +10,16 @@ from foretrace.experiments import (
     _ptb,
     _strings,
     _variance,
+)
+from foretrace.experiments._bench import (
+    SETTINGS,
+    Setting,
+    choose_device,
+    compare_records,
+    environment,
+    measure_setting,
+    read_bench,
+    table_of,
 )
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._page import page
@@ -27,6 +38,7 @@ EXPERIMENTS = {
         _noise.NOISE_TIME,
         _noise.NOISE_SIZE,
         _variance.VARIANCE,
+        _block.BLOCK,
         _memory.MEMORY,
         _overview.LEARNERS,
     )
@@ -35,14 +47,22 @@ EXPERIMENTS = {
 __all__ = [
     "EXPERIMENTS",
     "SCALES",
+    "SETTINGS",
     "Experiment",
     "Finding",
     "Reported",
+    "Setting",
+    "choose_device",
+    "compare_records",
     "draw_record",
+    "environment",
     "load",
+    "measure_setting",
     "page",
     "perform",
+    "read_bench",
     "record_path",
     "remove",
     "save",
+    "table_of",
 ]

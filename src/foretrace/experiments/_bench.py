@@ -2,8 +2,8 @@
 
 A step is a forward step, a gradient and an update of the parameters, in a jitted scan of many. Its floor is
 the product of the papers' algorithm at the same shapes, (lanes, S, S) @ (lanes, S, R Z), in the same kind
-of loop. All figures of one setting come from one process and are taken in turns, so that what else the
-machine does falls on all of them.
+of loop. All figures of one setting come from one process and are taken in turns, so that other load of
+the machine falls on all of them.
 """
 
 import importlib.metadata
@@ -28,20 +28,34 @@ _TARGET = 0.25  # seconds that one run of a loop lasts, about
 
 
 class Setting(NamedTuple):
-    """A cell, its lanes and the learners timed on it; `NAME:N/K` is NAME with number N and block K."""
+    """A cell, its lanes and the learners timed on it.
+
+    Attributes:
+        cell: name of the cell.
+        hidden: units.
+        inputs: length of an input.
+        lanes: number of streams.
+        learners: `NAME:N/K` is NAME with number N and block K.
+        svd: size of square matrices whose decomposition, one per lane, is timed as well.
+    """
 
     cell: str
     hidden: int
     inputs: int
     lanes: int
     learners: tuple[str, ...]
+    svd: int | None = None
+
+    def build_cell(self) -> Cell:
+        """The cell of that name and size."""
+        return getattr(cells, self.cell)(hidden=self.hidden, inputs=self.inputs)
 
 
 SETTINGS = {
     "rnn-256": Setting("rnn", 256, 32, 1, ("kf_rtrl", "ok:8", "kf_rtrl/16", "ok:8/16")),
     "highway-128": Setting("highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl")),
     "highway-256": Setting("highway", 256, 50, 32, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32")),
-    "highway-32": Setting("highway", 32, 4, 16, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32", "kf_rtrl")),
+    "highway-32": Setting("highway", 32, 4, 16, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32", "kf_rtrl"), svd=9),
     "lstm-128": Setting("lstm", 128, 32, 8, ("ok:8", "ok:8/16")),
     "gru-128": Setting("gru", 128, 32, 8, ("ok:8", "ok:8/16")),
     "rtrl-32": Setting("highway", 32, 4, 1, ("rtrl", "rtrl/8", "rtrl/32")),
@@ -67,14 +81,14 @@ def measure_setting(
     Args:
         name: one of `SETTINGS`, or any name for a `setting` of your own.
         repeats: runs of every loop, taken in turns.
-        say: told one line per learner.
+        say: called with one line per learner.
         setting: what to time; `SETTINGS[name]` by default.
 
     Returns:
         A JSON-able record; times in microseconds per step, median, least and largest of the runs.
     """
     setting = setting or SETTINGS[name]
-    cell: Cell = getattr(cells, setting.cell)(hidden=setting.hidden, inputs=setting.inputs)
+    cell = setting.build_cell()
     explanation = analyse(cell)
     loops, rows = {}, []
     for text in (*setting.learners, "tbptt:25"):
@@ -84,20 +98,20 @@ def measure_setting(
         floor = _floor_name(kind, number)
         if floor and floor not in loops:
             loops[floor] = _floor_loop(explanation.structure, kind, number, setting.lanes)
-    if setting.hidden == 32:
-        loops["svd 9 x 9"] = _svd_loop(setting.lanes)
+    if setting.svd:
+        loops[f"svd {setting.svd} x {setting.svd}"] = _svd_loop(setting.lanes, setting.svd)
     times = _take_turns(loops, repeats)
     for text in (*setting.learners, "tbptt:25"):
         kind, number = parse(text).spec.name, parse(text).number
-        loop, taken = loops[text], times[text]
+        loop, us = loops[text], times[text]
         cost = explanation.cost(text, lanes=setting.lanes)
-        row = {"learner": text, **_spread(taken)}
+        row = {"learner": text, **_spread(us)}
         floor = _floor_name(kind, number)
         if floor:
             row |= {"floor": floor, "floor_us": float(np.median(times[floor]))}
-            row["floor_per_step"] = float(np.median(times[floor] / taken))
+            row["floor_per_step"] = float(np.median(times[floor] / us))
         row |= {
-            "gflop_per_s": cost.operations / float(np.median(taken)) / 1e3,
+            "gflop_per_s": cost.operations / float(np.median(us)) / 1e3,
             "state_bytes": _bytes(loop.state[1]),
             "compile_s": loop.compile_seconds,
         }
@@ -133,16 +147,36 @@ def environment() -> dict[str, str]:
     }
 
 
-def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, float, float, float]]:
-    """Rows (setting, learner, old us, new us, old / new) for what both records hold."""
-    before = {(s["setting"], r["learner"]): r["us"] for s in old["settings"] for r in s["rows"]}
-    rows = []
+def table_of(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for every learner that a record holds, after a heading; for `columns`."""
+    rows: list[tuple[str, ...]] = [("setting", "learner", "us/step", "step / product", "MB")]
+    for setting in record["settings"]:
+        for row in setting["rows"]:
+            ratio = f"{row['us'] / row['floor_us']:.2f}" if "floor_us" in row else "-"
+            megabytes = f"{row['state_bytes'] / 1e6:.2f}"
+            rows.append((setting["setting"], row["learner"], f"{row['us']:,.1f}", ratio, megabytes))
+    return rows
+
+
+def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for every learner that both records hold, after a heading: medians, their spread and ratio."""
+    spread = "(least to most)"
+    rows: list[tuple[str, ...]] = [
+        ("setting", "learner", "before, us", spread, "after, us", spread, "ratio")
+    ]
+    before = {(s["setting"], row["learner"]): row for s in old["settings"] for row in s["rows"]}
     for setting in new["settings"]:
         for row in setting["rows"]:
-            us = before.get((setting["setting"], row["learner"]))
-            if us is not None:
-                rows.append((setting["setting"], row["learner"], us, row["us"], us / row["us"]))
+            earlier = before.get((setting["setting"], row["learner"]))
+            if earlier:
+                times = [cell for each in (earlier, row) for cell in _median_and_spread(each)]
+                ratio = f"{earlier['us'] / row['us']:.2f} x"
+                rows.append((setting["setting"], row["learner"], *times, ratio))
     return rows
+
+
+def _median_and_spread(row: dict[str, Any]) -> tuple[str, str]:
+    return f"{row['us']:,.1f}", f"({row['us_min']:,.1f} to {row['us_max']:,.1f})"
 
 
 def choose_device(device: str) -> None:
@@ -159,7 +193,7 @@ def choose_device(device: str) -> None:
         ) from None
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_bench(path: Path) -> dict[str, Any]:
     """A record that `foretrace bench` wrote.
 
     Raises:
@@ -198,7 +232,7 @@ def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: boo
         state, _ = learner.end_block(params, state)
         return (params, state), None
 
-    # Weights of a network that has learnt something: with the tiny initial ones nothing has a past.
+    # Weights as large as those of a network that has learned: with tiny initial ones nothing has a past.
     params = jax.tree.map(
         lambda a: a / (1e-6 + jnp.std(a)) * setting.hidden**-0.5, cell.init(jax.random.key(0))
     )
@@ -226,14 +260,14 @@ def _floor_loop(structure, kind: str, number: int, lanes: int) -> Loop:
     return _compiled(product, (jacobian, right), 1)
 
 
-def _svd_loop(lanes: int) -> Loop:
-    """One batched singular value decomposition of (lanes, 9, 9)."""
+def _svd_loop(lanes: int, size: int) -> Loop:
+    """One batched singular value decomposition of (lanes, size, size)."""
 
     def step(matrix, _):
         u, d, vt = jnp.linalg.svd(matrix)
         return (u * (d * 0.9 + 0.1)[:, None, :]) @ vt, None
 
-    return _compiled(step, jax.random.normal(jax.random.key(0), (lanes, 9, 9)), 1)
+    return _compiled(step, jax.random.normal(jax.random.key(0), (lanes, size, size)), 1)
 
 
 def _compiled(body: Callable, carry: Any, length: int) -> Loop:
@@ -267,11 +301,11 @@ def _take_turns(loops: dict[str, Loop], repeats: int) -> dict[str, np.ndarray]:
             start = time.perf_counter()
             states[key] = jax.block_until_ready(loop.run(states[key]))
             times[key].append((time.perf_counter() - start) / loop.steps * 1e6)
-    return {key: np.array(taken[1:]) for key, taken in times.items()}
+    return {key: np.array(turns[1:]) for key, turns in times.items()}
 
 
-def _spread(taken: np.ndarray) -> dict[str, float]:
-    return {"us": float(np.median(taken)), "us_min": float(taken.min()), "us_max": float(taken.max())}
+def _spread(us: np.ndarray) -> dict[str, float]:
+    return {"us": float(np.median(us)), "us_min": float(us.min()), "us_max": float(us.max())}
 
 
 def _bytes(state: Any) -> int:

@@ -61,12 +61,13 @@ def _section(experiment: Experiment, records: dict[str, dict[str, Any]], picture
 
 def _ours(experiment: Experiment, scale: str, record: dict[str, Any], pictures: str) -> list[str]:
     settings = _text(record["settings"])[1:-1]
+    seconds = f", {record['seconds']:,.0f} s" if "seconds" in record else ""
     lines = [
         f"### {experiment.name}, {scale}",
         "",
         f"`{record['command']}`",
         "",
-        f"{record['device']}, JAX {record['jax']}, commit {record['commit']}, {record['seconds']:,.0f} s. "
+        f"{record['device']}, JAX {record['jax']}, commit {record['commit']}{seconds}. "
         f"Settings: {settings}.",
         "",
     ]

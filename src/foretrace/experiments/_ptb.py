@@ -205,7 +205,7 @@ _THEIRS = (
 )
 _DEVIATIONS = (
     "Scale quick needs no data: it reads the documentation that comes with Python (which differs from "
-    "version to version) unless --data is options; it has 32 units.",
+    "version to version) unless --data is given; it has 32 units.",
     "Validation reads 64 stretches side by side instead of 2, each from a fresh hidden state.",
     "The authors clip the norm of the recurrent weights' gradient, divided once more by the number of "
     "lanes, at a bound that it does not reach: `authors` clips nothing.",

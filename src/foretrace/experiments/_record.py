@@ -1,6 +1,7 @@
 """Records of experiments as JSON files: settings, results, and the machine and versions behind them."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,9 @@ def perform(
 
 
 def save(record: dict[str, Any], path: Path) -> None:
-    """Writes a record to a file of its own, its lists of numbers in lines."""
-    text = json.dumps(record, indent=2) + "\n"
+    """Writes a record to a file of its own, its lists of numbers in lines; JSON has no NaN: null."""
+    plain = _mapped(lambda value: value if math.isfinite(value) else None, float, record)
+    text = json.dumps(plain, indent=2, allow_nan=False) + "\n"
     path.write_text(re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text))
 
 
@@ -85,9 +87,18 @@ def _read(path: Path, experiment: Experiment) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         if record["experiment"] == experiment.name and "result" in record:
-            return record
+            return record | {"result": _mapped(lambda _: math.nan, type(None), record["result"])}
     except (OSError, ValueError, LookupError, TypeError):
         pass
     raise UserError(
         f"{path} must be a record that foretrace reproduce wrote; got something else; remove it."
     )
+
+
+def _mapped(function: Callable[[Any], Any], kind: type, value: Any) -> Any:
+    """A tree of JSON with a function applied to its values of a kind."""
+    if isinstance(value, dict):
+        return {key: _mapped(function, kind, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(function, kind, item) for item in value]
+    return function(value) if isinstance(value, kind) else value

@@ -66,7 +66,7 @@ class Explanation:
         A longer block spreads moving, comparing and mixing the past over more steps, but brings more terms
         to each reduction, a longer way back to each gradient, and weights to keep at every step, once for
         all lanes. Operations are weighed by the time they took beside a large matrix product
-        (`python benchmarks/auto.py` shows the choice beside a sweep).
+        (`foretrace reproduce block` shows the choice beside a sweep).
 
         Args:
             learner: its name, such as "ok:8"; 1 for a learner that takes no block.
