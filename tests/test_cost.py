@@ -141,7 +141,7 @@ def test_operations_of_ok_grow_linearly_with_rank():
 )
 def test_operations_and_bytes_grow_linearly_with_lanes(name, quantity):
     make, _ = LEARNERS[name]
-    low, high = ((make, {"hidden": 64, "lanes": lanes}) for lanes in (8, 16))
+    low, high = ((make, {"hidden": 64, "lanes": lanes}) for lanes in (32, 64))  # weights are shared
     assert abs(exponent(low, high, quantity) - 1) < 0.15
 
 

@@ -88,8 +88,10 @@ def broken(change):
 
 
 def halved(learner):
-    half = lambda *args: jax.tree.map(lambda a: a / 2, learner.grad(*args))  # noqa: E731
-    return learner._replace(grad=half, sweep=None)
+    def half(gradient):
+        return lambda *args: jax.tree.map(lambda a: a / 2, gradient(*args))
+
+    return learner._replace(grad=half(learner.grad), sweep=half(learner.sweep))
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,7 @@ def halved(learner):
         (broken(halved), {"unbiased": True}, "the mean gradient must be exact"),
         (lambda cell: ft.tbptt(cell, window=2), {"exact": True}, "must be that of the unrolled loss"),
         (broken(lambda x: x._replace(reset=lambda state, restart: state)), {}, "after a restart"),
-        (
-            broken(lambda x: x._replace(sweep=lambda p, s, c: p)),
-            {},
-            "sweep must sum",
-        ),
+        (broken(lambda x: x._replace(sweep=lambda p, s, c: p)), {}, "sweep must sum"),
     ],
 )
 def test_what_a_learner_does_not_hold_is_found(make, claims, message):

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import UNITS_APART
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import SparseRule
 from foretrace.structure._structure import Structure
@@ -86,7 +86,7 @@ def random_feedback(
     return still @ weights + (hidden - still) @ jax.lax.stop_gradient(feedback)  # (1)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     sets = sizes.column_sets(None, without_weights=True)
     return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._immediate import immediate
 
 
@@ -44,7 +44,7 @@ def frozen(cell: Cell) -> Learner:
     return immediate(cell)._replace(grad=grad, sweep=grad)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     return {"forward": 2 * sizes.weights}
 
 

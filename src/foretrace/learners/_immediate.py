@@ -2,7 +2,7 @@
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._tbptt import tbptt
 
 
@@ -38,7 +38,7 @@ def immediate(cell: Cell) -> Learner:
     return tbptt(cell, window=1)  # (1)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}
 
 

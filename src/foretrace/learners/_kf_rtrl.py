@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._kronecker_sum import (
     Factors,
@@ -102,7 +102,7 @@ def _reduced(key: jax.Array, old: Factors, new: NewTerms) -> tuple[Factors, jax.
     return Factors(left[None], new.right.added(mixing[0] * old.right, mixing[None, 1:])), scalings  # (2)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     joint = 1 + new_products(sizes, block)
     return sizes.window(block) | {
         "transport": sizes.jacobians(block),

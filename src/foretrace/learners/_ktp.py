@@ -10,7 +10,7 @@ from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace._xla import key_after
 from foretrace.learners._catalogue._requirements import FACTORISES
-from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import (
@@ -175,7 +175,7 @@ def _norm(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(jnp.sum((a @ a.T) * (b @ b.T)), 0))
 
 
-def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     vectors = sizes.state * sizes.groups + sizes.area / sizes.state
     return sizes.window(block) | {
         "transport": 0 if sizes.is_elementwise else 4 * sizes.state * sizes.weights,

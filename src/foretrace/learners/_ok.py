@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
-from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._kronecker_sum import (
     Factors,
@@ -124,7 +124,7 @@ def _padded(old: Float[Array, "q F"], new: Float[Array, "k F"], width: int) -> F
     return jnp.pad(jnp.concatenate([old, new]), ((0, 0), (0, width - old.shape[1])))
 
 
-def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     joint = rank + new_products(sizes, block)
     return sizes.window(block) | {
         "transport": sizes.jacobians(block),

@@ -2,7 +2,7 @@
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import SINGLE_UNITS
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import SparseRule
 from foretrace.structure._structure import Structure
@@ -56,7 +56,7 @@ def _rule(structure: Structure) -> SparseRule:  # (1), (2)
     return SparseRule(structure, without_weights=True)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     sets = sizes.column_sets(None, without_weights=True)
     return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
 

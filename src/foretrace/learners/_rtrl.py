@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import (
@@ -121,7 +121,7 @@ class DenseRule(PastRule[RTRLPast]):
         return RTRLPast(groups, push_dense(jacobian, past.dense, dense)), NoInfo()
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     structure = sizes.structure
     if is_sparse_cheaper(structure, find_sparsity(structure)):
         return sizes.window(block) | sizes.sparse_influence(sizes.column_sets(None))

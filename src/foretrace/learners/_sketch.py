@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import WEIGHTS, CellSizes, Number, Spec
+from foretrace.learners._catalogue._spec import WEIGHTS, CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, PastRule
@@ -191,7 +191,7 @@ def _rho(jacobian: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.linalg.norm(jacobian), mixed)
 
 
-def _operations(sizes: CellSizes, rank: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     sets, size = sizes.column_sets(1), sizes.state
     columns = sum(math.prod(part.shape[1:]) for part in sets)
     entries = sum(math.prod(part.shape) for part in sets)

@@ -3,7 +3,7 @@
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import SparseRule
 
@@ -57,7 +57,7 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     return learner_of(cell, lambda structure: SparseRule(structure, steps=order), block)  # (1), (2), (3)
 
 
-def _operations(sizes: CellSizes, order: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, order: int, block: int) -> Operations:
     return sizes.window(block) | sizes.sparse_influence(sizes.column_sets(order))
 
 

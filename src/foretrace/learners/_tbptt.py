@@ -7,7 +7,7 @@ import jax
 from foretrace._checks import check_count
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Number, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule, zero_gradient
@@ -76,7 +76,7 @@ class TBPTTRule(PastRule[TBPTTPast]):
         return TBPTTPast(), NoInfo()
 
 
-def _operations(sizes: CellSizes, window: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, window: int, block: int) -> Operations:
     return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}  # one sweep per window
 
 

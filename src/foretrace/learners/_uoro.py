@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from foretrace._checks import check_count, check_number
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, PastRule, norm, zero_gradient
@@ -128,7 +128,7 @@ class UORORule(PastRule[UOROPast]):
         return UOROPast(s, GroupedGradient(groups, dense), epsilon), UOROInfo(rho0, rho1)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> dict[str, float]:
+def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     w = sizes.weights
     return sizes.window(block) | {"read": 2 * w, "mix": 8 * w / block, "transport": 4 * w}
 

@@ -51,7 +51,7 @@ def check_cell(cell: Cell, *, steps: int = _STEPS) -> None:
 
     Example:
         >>> import foretrace as ft
-        >>> from foretrace.testing._conformance import check_cell
+        >>> from foretrace.testing import check_cell
         >>> check_cell(ft.cells.rnn(hidden=3, inputs=2))
     """
     key = jax.random.key(0)
@@ -98,7 +98,7 @@ def check_learner(
 
     Example:
         >>> import foretrace as ft
-        >>> from foretrace.testing._conformance import check_learner
+        >>> from foretrace.testing import check_learner
         >>> check_learner(ft.rtrl, ft.cells.rnn(hidden=3, inputs=2), exact=True)
     """
     learner, params = _compiled(make(cell)), draw(cell)

@@ -7,6 +7,7 @@ from foretrace._checks import UserError
 from foretrace._types import Cell
 from foretrace.learners._catalogue._costs import Cost, analyse
 from foretrace.learners._catalogue._names import SPECS, Choice
+from foretrace.learners._catalogue._spec import Spec
 
 _HEADING = ("learner", "influence matrix", "exact", "unbiased")
 _HEADING += ("memory", "time per step", "asks for", "source")
@@ -105,20 +106,12 @@ def recommend(
 
 def table() -> list[tuple[str, ...]]:
     """All learners with their claims, a heading first."""
-    rows = [
-        (
-            f"`{s.call}`",
-            s.influence,
-            _yes(s.exact),
-            _yes(s.unbiased),
-            s.memory,
-            s.time,
-            s.requires.text,
-            s.source,
-        )
-        for s in SPECS.values()
-    ]
-    return [_HEADING, *rows]
+    return [_HEADING, *(_claims(spec) for spec in SPECS.values())]
+
+
+def _claims(spec: Spec) -> tuple[str, ...]:
+    claims = _yes(spec.exact), _yes(spec.unbiased), spec.memory, spec.time
+    return (spec.call, spec.influence, *claims, spec.requires.text, spec.source)
 
 
 def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

@@ -26,6 +26,9 @@ WEIGHTS = {
 }
 
 
+Operations = dict[str, int | float]  # floating-point operations of one lane's step, by kind
+
+
 class Number(NamedTuple):
     """The size that NAME:N sets.
 
@@ -73,7 +76,7 @@ class Spec(NamedTuple):
     time: str
     requires: Requirement
     source: str
-    operations: "Callable[[CellSizes, int, int], dict[str, float]]"
+    operations: "Callable[[CellSizes, int, int], Operations]"
     order: int
     number: Number | None = None
     takes_block: bool = True
@@ -106,7 +109,7 @@ class CellSizes:
         self.groups = len(structure.groups)
         self.is_elementwise = structure.is_elementwise
 
-    def window(self, block: int) -> dict[str, float]:
+    def window(self, block: int) -> Operations:
         """A step forward, and a gradient that runs back through half a block in the mean."""
         return {"forward": 2 * self.weights, "backward": (block + 1) / 2 * 4 * self.weights}
 
@@ -120,7 +123,7 @@ class CellSizes:
         """Columns of the influence matrix by the rows that they reach; see `sets_within`."""
         return sets_within(self.structure, find_sparsity(self.structure), steps, without_weights)
 
-    def sparse_influence(self, sets: list[ColumnSets], without_weights: bool = False) -> dict[str, float]:
+    def sparse_influence(self, sets: list[ColumnSets], without_weights: bool = False) -> Operations:
         """Carrying and reading the entries of these sets."""
         entries = sum(math.prod(part.shape) for part in sets)
         sparsity = find_sparsity(self.structure)
