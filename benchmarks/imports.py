@@ -1,9 +1,9 @@
-"""What `import foretrace` costs beside `import jax, optax`, which it cannot do without.
+"""The cost of `import foretrace` beside that of `import jax, optax`, which it cannot do without.
 
     python benchmarks/imports.py [RUNS]
 
-Every import is timed in a process of its own, from its start to its end, the two in turns. Prints medians in
-seconds and their ratio, which should be below 1.15.
+Every import is timed in a process of its own, from its start to its end, the two in turns. Prints medians
+in seconds and their ratio, which should be below 1.15.
 """
 
 import statistics

@@ -72,7 +72,7 @@ def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
     full = foretrace("train", "copy", *SMALL, "--out", "runs/one", cwd=tmp_path)
     assert_refused(full, "out must be a folder without a run; got 'runs/one'")
 
-    foretrace("train", "copy", *SMALL, "--rank", 2, "--out", "runs/two", cwd=tmp_path)
+    foretrace("train", "copy", *SMALL[:-2], "--learner", "ok:2/4", "--out", "runs/two", cwd=tmp_path)
     lines = (tmp_path / "runs" / "two" / "metrics.jsonl").read_text().splitlines()
     again = [json.loads(line) for line in lines]
     assert [record["bits"] for record in again] == [record["bits"] for record in records]
@@ -100,11 +100,11 @@ def assert_refused(shown, message):
 
 
 BAD_INPUT = {
-    "train copy --learner nosuch": "learner must be one of ok, kf_rtrl, uoro, rtrl, ktp, sketch, snap, ",
+    "train copy --learner nosuch": "learner must be one of rtrl, ok, kf_rtrl, ",
     "train copy --rank 0": "rank must be an int >= 1; got 0",
     "train copy --rank two": "rank must be an int or None; got 'two'; see foretrace train copy --help",
-    "train copy --learner ok:two": "learner must be NAME or",
-    "train copy --learner rtrl:3": "learner must be NAME or",
+    "train copy --learner ok:two": "learner must be NAME:NUMBER/BLOCK*COPIES with ints",
+    "train copy --learner rtrl:3": "rtrl has no number; got 'rtrl:3'",
     "train copy --learner ok:4 --rank 3": "rank must be given once; got 'ok:4' and 3",
     "train copy --learner kf_rtrl --rank 3": "rank must be left out for kf_rtrl; got 3",
     "train copy --learner tbptt --window 0": "window must be an int >= 1; got 0",

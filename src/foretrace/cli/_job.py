@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import optax
 import tyro
@@ -13,12 +13,17 @@ from foretrace.learners import Choice, Cost, Explanation, analyse, parse
 from foretrace.tasks import Task
 from foretrace.training import Trainer, chunks_for, guarded, period, trainer
 
+OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every run has in common."""
+    """Options of every training."""
 
     lanes: int = 16
     """Independent streams trained side by side."""
@@ -27,7 +32,7 @@ class Settings:
     more is faster and less noisy, auto the fastest for these sizes. The block of tbptt is its window."""
     update_every: OptionalInt = None
     """Steps per update; 1 unless given, for tbptt its window."""
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: OptimizerName = "adam"
     """Optimiser of the parameters."""
     learning_rate: float = 3e-3
     """Learning rate at the first step."""
@@ -47,7 +52,7 @@ class Run(NamedTuple):
     Attributes:
         label: its name, with its number if it has one.
         explanation: the structure of the cell.
-        cost: what the learner needs on it, all lanes.
+        cost: bytes and operations of the learner, all lanes.
         trainer: the training loop.
         guarded_chunk: its chunk, guarded against numbers that are not finite.
         chunks: number of chunks to run.
@@ -71,53 +76,58 @@ class Run(NamedTuple):
 
     @property
     def settings(self) -> dict[str, int]:
-        """What the options came to."""
+        """The options that are chosen or rounded here."""
         return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
 
 
-def build_run(options: Settings, text: str, task: Task, cell: Cell, **given: int | None) -> Run:
+def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int | None) -> Run:
     """Builds the learner that `text` names, and what trains it.
 
     Args:
         options: the settings of the run.
-        text: NAME or NAME:N.
-        task: what to learn.
-        cell: what learns it.
-        given: `rank` and `window`, where they were given on their own.
+        text: its name, with its number, block and copies if they are not the default.
+        task: the stream.
+        cell: the dynamics.
+        sizes: the options `rank` and `window`, or None.
 
     Raises:
         TypeError, ValueError: if any option is out of range or does not fit the others.
     """
-    choice = _choice(text, **given)
+    choice = _choice(text, **sizes)
     _check(options)
     explanation = analyse(cell)
-    given_every = 1 if options.update_every is None else options.update_every
-    check_count("update_every", given_every, "1 is online")
+    update_every = 1 if options.update_every is None else options.update_every
+    check_count("update_every", update_every, "1 is online")
     block = choice.block or options.block
     if block == "auto":
         block = explanation.best_block(choice, lanes=options.lanes)
         # Where updates come at another rhythm, a block between two of them is what fits.
-        block = block if block % given_every == 0 or given_every % block == 0 else given_every
+        block = block if block % update_every == 0 or update_every % block == 0 else update_every
     check_count("block", block, "1 is the papers' algorithm")
     if choice.spec.takes_block:
         choice = choice._replace(block=block)
     learner = choice.build(cell)
-    truncates = choice.spec.name == "tbptt"
-    update_every = learner.block if options.update_every is None and truncates else given_every
+    if options.update_every is None and choice.spec.name == "tbptt":
+        update_every = learner.block
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
-    optimizer = getattr(optax, options.optimizer)(_rate(options, update_every))
+    optimizer = OPTIMIZERS[options.optimizer](_rate(options, update_every))
     common: dict[str, Any] = {
         "lanes": options.lanes,
         "steps": steps,
         "update_every": update_every,
         "clip": options.clip,
     }
-    made = trainer(cell, learner, task, optimizer, **common)
-    watched = guarded(cell, learner, task, optimizer, **common)
-    cost = explanation.cost(choice, lanes=options.lanes)
-    label = str(choice if "/" in text else choice._replace(block=None))
-    return Run(label, explanation, cost, made, watched, chunks, update_every, learner.block)
+    return Run(
+        label=str(choice if "/" in text else choice._replace(block=None)),
+        explanation=explanation,
+        cost=explanation.cost(choice, lanes=options.lanes),
+        trainer=trainer(cell, learner, task, optimizer, **common),
+        guarded_chunk=guarded(cell, learner, task, optimizer, **common),
+        chunks=chunks,
+        update_every=update_every,
+        block=learner.block,
+    )
 
 
 def _rate(options: Settings, update_every: int) -> Any:
@@ -138,11 +148,11 @@ def _check(options: Settings) -> None:
         check_count(name, getattr(options, name), "leave it out for the default")
 
 
-def _choice(text: str, **given: int | None) -> Choice:
+def _choice(text: str, **sizes: int | None) -> Choice:
     """The learner that `text` names, with the option `rank` or `window` in the place of its number."""
     choice = parse(text)
     number = choice.spec.number
-    values = {option: value for option, value in given.items() if value is not None}
+    values = {option: value for option, value in sizes.items() if value is not None}
     for option, value in values.items():
         if number is None or option != number.keyword:
             raise UserError(

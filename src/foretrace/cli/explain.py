@@ -39,8 +39,6 @@ class Explain:
 def run(words: Sequence[str]) -> None:
     """Prints both tables."""
     options = parse(Explain, words, "foretrace explain")
-    cell = getattr(cells, options.cell)(hidden=options.hidden, inputs=options.inputs)
-    explanation = analyse(cell)
-    print("\n".join(explanation.lines()))
-    print()
-    print(recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes))
+    cell = cells.CELLS[options.cell](hidden=options.hidden, inputs=options.inputs)
+    choices = recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes)
+    print(*analyse(cell).lines(), "", choices, sep="\n")

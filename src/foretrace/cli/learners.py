@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
+from foretrace._format import columns
 from foretrace.cli._parse import parse
-from foretrace.learners._catalogue._recommend import columns, table
+from foretrace.learners._catalogue._recommend import table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,4 +21,4 @@ class Learners:
 def run(words: Sequence[str]) -> None:
     """Prints the table."""
     parse(Learners, words, "foretrace learners")
-    print("\n".join(columns(table())))
+    print(*columns(table()), sep="\n")

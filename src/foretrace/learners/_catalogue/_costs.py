@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 
+from foretrace._format import columns
 from foretrace._types import Cell, Params
 from foretrace.learners._catalogue._names import Choice, parse
 from foretrace.learners._catalogue._spec import WEIGHTS, CellSizes
@@ -98,7 +99,7 @@ class Explanation:
             rows.append((leaf.path, _shape(structure.leaves[leaf.leaf]), "-", f"none: {leaf.reason}"))
         rows += [(path, "", "-", "none: unused") for path in structure.unused]
         head = f"state {structure.state_size}, parameters {self.parameters}, groups {self.groups}"
-        return [head, "", *_table(rows)]
+        return [head, "", *columns(rows, rule=True)]
 
     def __str__(self) -> str:
         rows = [("learner", "kB per lane", "kFLOP per step")]
@@ -107,7 +108,7 @@ class Explanation:
                 continue
             cost = self.cost(name)
             rows.append((name, f"{cost.bytes / 1e3:,.1f}", f"{cost.operations / 1e3:,.1f}"))
-        return "\n".join([*self.lines(), "", *_table(rows, right=True)])
+        return "\n".join([*self.lines(), "", *columns(rows, right=(1, 2), rule=True)])
 
 
 def analyse(cell: Cell, params: Params | None = None) -> Explanation:
@@ -140,13 +141,3 @@ def explain(cell: Cell, params: Params | None = None) -> Explanation:
 
 def _shape(leaf) -> str:
     return " x ".join(str(n) for n in leaf.shape) or "scalar"
-
-
-def _table(rows: list[tuple[str, ...]], *, right: bool = False) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    align = [">" if right and i else "<" for i in range(len(widths))]
-    rows = [rows[0], tuple("-" * w for w in widths), *rows[1:]]
-    return [
-        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -1,9 +1,9 @@
 """Which learners fit a cell, and the table of all of them: from structure and specs alone."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from foretrace._checks import UserError
+from foretrace._format import columns
 from foretrace._types import Cell
 from foretrace.learners._catalogue._costs import Cost, analyse
 from foretrace.learners._catalogue._names import SPECS, Choice
@@ -112,16 +112,6 @@ def table() -> list[tuple[str, ...]]:
 def _claims(spec: Spec) -> tuple[str, ...]:
     claims = _yes(spec.exact), _yes(spec.unbiased), spec.memory, spec.time
     return (spec.call, spec.influence, *claims, spec.requires.text, spec.source)
-
-
-def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines with aligned columns; those in `right` to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    align = [">" if i in right else "<" for i in range(len(widths))]
-    return [
-        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _yes(holds: bool) -> str:
