@@ -35,7 +35,8 @@ def cell(
 
     Raises:
         TypeError: if a parameter is not a float array.
-        ValueError: if a size is below 1, or `step` or `output` does not fit `hidden` and `inputs`.
+        ValueError: if a size is below 1, or `step` or `output` does not fit `hidden` and `inputs`, or
+            `step` has a loop that cannot be differentiated backwards.
 
     Example:
         >>> import jax, jax.numpy as jnp, foretrace as ft
@@ -56,14 +57,26 @@ def cell(
                 f"every parameter must be a float array; got {leaf.dtype} at "
                 f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
             )
-    before = jax.eval_shape(wrapped.initial_hidden)
+    before, x = jax.eval_shape(wrapped.initial_hidden), jax.eval_shape(wrapped.example_input)
     try:
-        after = jax.eval_shape(step, params, before, jax.eval_shape(wrapped.example_input))
+        after = jax.eval_shape(step, params, before, x)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"step must accept params, hidden and inputs as declared; got {_first_line(error)!r}; "
             f"compare its shapes with hidden={_describe(before)}, "
             f"inputs={_describe(wrapped.example_input())}."
+        ) from error
+
+    def backwards(params, hidden, x):
+        new, pullback = jax.vjp(lambda p, h: step(p, h, x), params, hidden)
+        return pullback(new)
+
+    try:
+        jax.eval_shape(backwards, params, before, x)
+    except ValueError as error:
+        raise UserError(
+            f"step must be differentiable backwards; got {_first_line(error)!r}; in place of "
+            "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds."
         ) from error
     if _signature(after) != _signature(before):
         raise UserError(

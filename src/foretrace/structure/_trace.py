@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.extend import core as jex
 
-from foretrace._checks import UserTypeError
+from foretrace._checks import UserError, UserTypeError
 
 # Equations that only call a jaxpr, which is inlined: JAX 0.10 and later name that of `jax.jit` "jit".
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
@@ -18,6 +19,7 @@ _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "rem
 _LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
 _SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
 _MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
+_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
 ELEMENTWISE = _LAYOUT | _SUMS | _MOVES
 # Linear equations whose non-zeros stay where they are when their known operands change.
 FIXED_PLACES = ELEMENTWISE | {"dot_general", "reduce_sum", "cumsum", "complex", "real", "imag", "conj"}
@@ -75,6 +77,22 @@ class DenseLeaf(NamedTuple):
     reason: str
 
 
+class _Branch(NamedTuple):
+    """A branch of a `cond` while it is inlined.
+
+    Attributes:
+        index: variable of the branch that is taken.
+        place: index of this branch.
+        produced: outputs of its equations.
+        masked: variables that are 0 where the branch is not taken, or 1 where they divide.
+    """
+
+    index: Any
+    place: int
+    produced: set
+    masked: dict
+
+
 class Trace:
     """The equations of `jax.jvp` of a cell's step in (params, hidden), inlined and without dead code."""
 
@@ -96,23 +114,21 @@ class Trace:
         self.param_tangents = [next(inputs) for _ in params]
         self.hidden_tangent = next(inputs)
 
-        equations: list[Equation] = []
-        self.output, self.tangent_output = self._inline(closed.jaxpr, {}, equations)
+        # A jvp is linear in its tangents, so whatever reads one is linear in it, and is one.
+        self.tangents = {*self.param_tangents, self.hidden_tangent}
+        self._equations: list[Equation] = []
+        self._branches: list[_Branch] = []
+        self.output, self.tangent_output = self._inline(closed.jaxpr, {})
         # Dead code goes: a leaf counts as used as many times as its tangent is read.
         live = set(variables([self.output, self.tangent_output]))
         needed = []
-        for e in reversed(equations):
+        for e in reversed(self._equations):
             if not live.isdisjoint(e.outputs):
                 needed.append(e)
                 live.update(variables(e.inputs))
-        self.tangents = {*self.param_tangents, self.hidden_tangent}
         self.known, self.linear = [], []
         for e in reversed(needed):
-            # A jvp is linear in its tangents, so whatever reads one is linear in it.
-            linear = not self.tangents.isdisjoint(variables(e.inputs))
-            (self.linear if linear else self.known).append(e)
-            if linear:
-                self.tangents.update(e.outputs)
+            (self.linear if self.is_tangent(e.outputs[0]) else self.known).append(e)
         self._producers = {v: e for e in self.known for v in e.outputs}
         self.uses: dict[Any, list[Equation | None]] = {}
         for e in self.linear:
@@ -120,25 +136,123 @@ class Trace:
                 self.uses.setdefault(v, []).append(e)
         self.uses.setdefault(self.tangent_output, []).append(None)
 
-    def _inline(self, jaxpr, outer: dict, equations: list[Equation]) -> list:
+    def _inline(self, jaxpr, outer: dict, *, is_split: bool = False) -> list:
+        """Appends the equations of a jaxpr, and returns its outputs.
+
+        Args:
+            jaxpr: the jaxpr.
+            outer: its variables, those of its inputs at first, by the variables of the trace.
+            is_split: whether loops in it are linear in the tangents already.
+        """
+
         def rename(v):
             return v if isinstance(v, jex.Literal) else outer.get(v, v)
 
         for e in jaxpr.eqns:
             inputs = tuple(rename(v) for v in e.invars)
-            if e.primitive.name not in _CALLS:
-                # A jaxpr may be called twice, so its variables need names of their own at each call.
-                fresh = tuple(jex.Var(v.aval) for v in e.outvars)
-                equations.append(Equation(e.primitive, e.params, inputs, fresh))
-                outer.update(zip(e.outvars, fresh, strict=True))
-                continue
-            inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
-            # In JAX 0.10 a jaxpr with constants is a class of its own that holds the plain one.
-            constants, inner = getattr(inner, "consts", ()), getattr(inner, "jaxpr", inner)
-            self.consts.update(zip(inner.constvars, constants, strict=True))
-            outputs = self._inline(inner, dict(zip(inner.invars, inputs, strict=True)), equations)
+            name = e.primitive.name
+            reads_tangents = any(self.is_tangent(v) for v in inputs)
+            if name in _CALLS:
+                inner = e.params.get("jaxpr", e.params.get("call_jaxpr"))
+                outputs = self._inline_closed(inner, inputs, is_split=is_split)
+            elif name == "cond" and reads_tangents:
+                outputs = self._select(e.params["branches"], inputs)
+            elif name in ("scan", "while") and reads_tangents and not is_split:
+                outputs = self._split(e, inputs)
+            else:
+                outputs = self._append(e, inputs)
             outer.update(zip(e.outvars, outputs, strict=True))
         return [rename(v) for v in jaxpr.outvars]
+
+    def _inline_closed(self, closed, inputs, *, is_split: bool = False) -> list:
+        # In JAX 0.10 a jaxpr with constants is a class of its own that holds the plain one.
+        constants, inner = getattr(closed, "consts", ()), getattr(closed, "jaxpr", closed)
+        self.consts.update(zip(inner.constvars, constants, strict=True))
+        return self._inline(inner, dict(zip(inner.invars, inputs, strict=True)), is_split=is_split)
+
+    def _append(self, e, inputs: tuple) -> tuple:
+        # A jaxpr may be called twice, so its variables need names of their own at each call.
+        outputs = tuple(jex.Var(v.aval) for v in e.outvars)
+        if any(self.is_tangent(v) for v in inputs):
+            self.tangents.update(outputs)
+            inputs = tuple(self._masked(e.primitive.name, i, v) for i, v in enumerate(inputs))
+        self._equations.append(Equation(e.primitive, e.params, inputs, outputs))
+        for branch in self._branches:
+            branch.produced.update(outputs)
+        return outputs
+
+    def _append_traced(self, function: Callable, inputs, *, is_split: bool = False) -> list:
+        """Appends the equations of a function of arrays."""
+        shapes = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inputs)
+        return self._inline_closed(jax.make_jaxpr(function)(*shapes), inputs, is_split=is_split)
+
+    def _select(self, branches, inputs: tuple) -> list:
+        """A `cond`: all of its branches, then a selection, so that weights in a branch are seen.
+
+        Lanes side by side take all branches anyway.
+        """
+        index, *operands = inputs
+        outputs = []
+        for i, branch in enumerate(branches):
+            self._branches.append(_Branch(index, i, set(), {}))
+            outputs.append(self._inline_closed(branch, operands))
+            self._branches.pop()
+        selected = []
+        for cases in zip(*outputs, strict=True):
+            selected += self._append_traced(jax.lax.select_n, (index, *cases))
+        return selected
+
+    def _masked(self, name: str, i: int, v) -> Any:
+        """The operand i of a linear equation in branches, made harmless where these are not taken.
+
+        A coefficient may be infinite there, and the transpose of a selection multiplies it by zero.
+        """
+        divides = name == "div" and i == 1
+        if isinstance(v, jex.Literal) or self.is_tangent(v) or not (divides or name in _PRODUCTS):
+            return v
+
+        def mask(index, value, place=0):
+            return jnp.where(index == place, value, jnp.full_like(value, divides))
+
+        for branch in reversed(self._branches):  # from the innermost outwards
+            # Factors from outside of the branch are finite, and weights must be seen as they are.
+            if divides or v in branch.produced:
+                if (v, divides) not in branch.masked:
+                    masked = self._append_traced(partial(mask, place=branch.place), (branch.index, v))
+                    branch.masked[v, divides] = masked[0]
+                v = branch.masked[v, divides]
+        return v
+
+    def _split(self, e, inputs: tuple) -> list:
+        """A loop over values and tangents at once: one over values, and a linear one over tangents.
+
+        Raises:
+            ValueError: the number of its steps is not known, so that it cannot run backwards.
+        """
+        if e.primitive.name == "while":
+            raise UserError(
+                "cell.step must be differentiable backwards; got a lax.while_loop, or a lax.fori_loop "
+                "whose bounds are computed; use lax.scan, or lax.fori_loop with ints as bounds."
+            )
+        places = [i for i, v in enumerate(inputs) if self.is_tangent(v)]
+        floats = [i for i, v in enumerate(e.outvars) if _is_inexact(v)]
+
+        def both(*values):
+            def loop(*tangents):
+                changed = dict(zip(places, tangents, strict=True))
+                return evaluate(e, [changed.get(i, value) for i, value in enumerate(values)])
+
+            outputs, push = jax.linearize(loop, *(jnp.zeros_like(values[i]) for i in places))
+            tangents = push(*(values[i] for i in places))
+            return outputs, [tangents[i] for i in floats]
+
+        outputs = self._append_traced(both, inputs, is_split=True)
+        values, tangents = outputs[: len(e.outvars)], outputs[len(e.outvars) :]
+        # An output that is a value has no derivative in the tangents; one that is a tangent has only that.
+        for i, tangent in zip(floats, tangents, strict=True):
+            if self.is_tangent(tangent):
+                values[i] = tangent
+        return values
 
     def is_tangent(self, v) -> bool:
         return isinstance(v, jex.Var) and v in self.tangents
@@ -221,6 +335,10 @@ class Trace:
         return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, use)
 
 
+def _is_inexact(v) -> bool:
+    return jnp.issubdtype(v.aval.dtype, jnp.inexact)
+
+
 def _same_size(e: Equation) -> bool:
     return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
 
@@ -233,7 +351,7 @@ def read(env: dict, v):
     return v.val if isinstance(v, jex.Literal) else env[v]
 
 
-def evaluate(e: Equation, values: list) -> list:
+def evaluate(e: Any, values: list) -> list:
     out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
     return list(out) if e.primitive.multiple_results else [out]
 
