@@ -1,4 +1,4 @@
-"""Recurrent cells: the dynamics of one example."""
+"""What are the dynamics? Recurrent cells, one a file: how the hidden state of one example moves."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Claims as data, each with its measurement and its verdict; named settings in which a step is timed."""
+"""Does a claim hold? Each as data, with measurement and verdict; the settings in which steps are timed."""
 
 from foretrace.experiments import (
     _balance,

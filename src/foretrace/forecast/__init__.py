@@ -1,4 +1,4 @@
-"""Forecasts of a table: how do rows become forecasts, and how good are these?
+"""How do rows of a table become forecasts, and how good are these?
 
 A `Source` yields the cells of each row, `read_rows` makes numbers of them, `Clock` finds gaps and
 repetitions in their times, the model of `foretrace.stream` learns and forecasts, `ScoreKeeper` compares.

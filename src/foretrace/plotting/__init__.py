@@ -1,4 +1,4 @@
-"""Pictures of runs, comparisons, forecasts and experiments: one palette, one way to place labels."""
+"""How does it look? Pictures of runs, comparisons, forecasts and experiments, in one palette."""
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
 from foretrace.plotting._forecasts import plot_forecast

@@ -1,4 +1,4 @@
-"""River estimators: how does a River user learn from a stream with memory?
+"""How does a user of River learn from a stream with memory?
 
 Needs the extra `foretrace[river]`. Each estimator turns features by name into vectors, calls the functions
 of `foretrace.stream`, and carries their state for ever. It composes with River's pipelines and evaluations,

@@ -1,4 +1,4 @@
-"""Learning from one endless stream: how does a model learn at every sample, and never stop?
+"""How does a model learn at every sample of an endless stream?
 
 Regression, forecasting and classification are pure functions of a configuration (constants) and a state
 (everything that continues). Each has a small recurrent network that learns at every sample from its whole

@@ -1,4 +1,4 @@
-"""Tasks: endless streams as pure functions that run inside scan."""
+"""What is there to learn? Tasks: endless streams as pure functions that run inside scan."""
 
 from foretrace.tasks import _adding, _anbn, _balance, _brackets, _copy, _rotation, _text
 from foretrace.tasks._adding import AddingState, adding

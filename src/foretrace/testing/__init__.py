@@ -1,4 +1,4 @@
-"""The tests that every cell and learner passes, for those of your own."""
+"""Does it hold what it claims? The tests that every cell and learner passes, for those of your own."""
 
 from foretrace.testing._conformance import (
     assert_close,

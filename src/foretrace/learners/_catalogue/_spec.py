@@ -113,7 +113,7 @@ class CellSizes:
         """A step forward, and a gradient that runs back through half a block in the mean."""
         return {"forward": 2 * self.weights, "backward": (block + 1) / 2 * 4 * self.weights}
 
-    def jacobians(self, block: int) -> float:
+    def jacobians(self, block: int) -> int | float:
         """The Jacobians of a step, and the product that carries them to the block's end."""
         if self.is_elementwise:
             return 2 * self.area * (self.state if block > 1 else 1)  # the first one meets no other

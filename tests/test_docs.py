@@ -1,0 +1,153 @@
+"""The pages tell of the code as it is: names resolve, the picture is up to date, the steps work."""
+
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import foretrace
+
+SOURCE = Path(foretrace.__file__).parent
+ROOT = SOURCE.parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def load(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_code():
+    from PIL import Image
+
+    rooms = load(ROOT / "docs" / "draw_rooms.py", "draw_rooms")
+    questions = rooms.rooms()
+    assert all(questions.values()), "the docstring of a room begins with its question"
+    with Image.open(rooms.PICTURE) as picture:
+        assert picture.text["Description"] == rooms.describe(), "run: python docs/draw_rooms.py"
+
+
+def attribute(owner, names, where):
+    for name in names:
+        assert hasattr(owner, name), where
+        owner = getattr(owner, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_name_on_a_page_exists(page):
+    written = set(re.findall(r"`([\w/]+\.py)`:\n\n```", page.read_text()))  # by whoever follows the page
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for span in {*re.findall(r"`([^`\n]+)`", prose)} - written:
+        if file := re.fullmatch(r"([\w/.]*\w+\.py)(?::([\w.]+))?", span):
+            paths = [folder / file[1] for folder in (SOURCE, ROOT) if (folder / file[1]).is_file()]
+            assert paths, f"{page.name}: {span}"
+            if file[2]:
+                parts = paths[0].relative_to(SOURCE).with_suffix("").parts
+                name = ".".join(("foretrace", *parts)).removesuffix(".__init__")
+                attribute(importlib.import_module(name), file[2].split("."), f"{page.name}: {span}")
+        elif name := re.match(r"(?:foretrace|ft)((?:\.\w+)+)", span):
+            owner, names = foretrace, name[1].split(".")[1:]
+            for depth in range(len(names), 0, -1):  # the longest part that is a module
+                dotted = ".".join(("foretrace", *names[:depth]))
+                if _is_module(dotted):
+                    owner, names = importlib.import_module(dotted), names[depth:]
+                    break
+            attribute(owner, names, f"{page.name}: {span}")
+
+
+def _is_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# What the page on adding promises, in a copy of the package to which its steps were applied.
+PROMISES = """
+import contextlib, io, sys
+sys.path.insert(0, {tests!r})
+import conftest  # types execute, no key is used twice
+import jax
+import pytest
+import test_testing
+import foretrace as ft
+from foretrace.cli import main
+from foretrace.testing import check_cell, check_learner
+
+jax.config.update("jax_disable_most_optimizations", True)
+
+def shown(line):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(line.split()) == 0, line
+    return out.getvalue()
+
+with jax.numpy_dtype_promotion("standard"):  # which Adam needs
+    assert "fading(cell, lifetime=T)" in shown("learners")
+    assert "fading:10" in shown("explain rnn --hidden 4")
+    sizes = "--steps 100 --chunk 50 --lanes 2 --hidden 4"
+    assert "fading:10" in shown(f"train copy --learner fading {{sizes}} --out a")
+    parity = "train parity --length 2 --cell ugrnn --learner fading:5 --out b"
+    assert "ugrnn, 4 units" in shown(f"{{parity}} {{sizes}}")
+    exec({source!r}, {{}})
+cell = ft.cells.ugrnn(hidden=4, inputs=2)
+assert ft.explain(cell).groups == 1
+assert "fading:10" in [str(candidate.choice) for candidate in ft.recommend(cell).candidates]
+choice = ft.learners.parse("fading:20")
+assert choice.spec.name == "fading" and choice.number == 20
+with pytest.raises(AssertionError):
+    test_testing.test_everything_public_is_in_the_suite_or_excluded_with_a_reason()
+exec({entry!r}, vars(test_testing))
+test_testing.test_everything_public_is_in_the_suite_or_excluded_with_a_reason()
+make, name, claims = test_testing.LEARNERS["fading"]
+check_learner(make, test_testing.small(name), **claims)
+check_cell(test_testing.small("ugrnn"))
+names = {{}}
+exec({claim!r}, names)
+names["test_of_units_that_forget_at_its_rate_it_is_exact"]()
+"""
+
+
+def test_whoever_follows_the_page_on_adding_has_a_learner_a_cell_a_task_and_a_source(tmp_path):
+    page = (ROOT / "docs" / "adding.md").read_text()
+    shutil.copytree(SOURCE, tmp_path / "foretrace", ignore=shutil.ignore_patterns("__pycache__"))
+    files = dict(re.findall(r"`src/(foretrace/\w+/\w+\.py)`:\n\n```python\n(.*?)```", page, re.DOTALL))
+    assert [Path(file).name for file in files] == ["_fading.py", "_ugrnn.py", "_parity.py"]
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    fading, ugrnn, entry, claim, source = (
+        next(block for block in blocks if block.startswith(start))
+        for start in (
+            *("from foretrace.learners._fading", "from foretrace.cells._ugrnn", "LEARNERS["),
+            *("import jax.numpy as jnp\n\nimport foretrace", "from foretrace.forecast"),
+        )
+    )
+    assert len(blocks) == 8, "a program on the page that nothing runs"
+    lines = {
+        "learners": fading + "__all__ += ['fading']\n",
+        "cells": ugrnn + "__all__ += ['ugrnn']\nCELLS['ugrnn'] = ugrnn\n",
+        "tasks": "from foretrace.tasks import _parity\nTASKS['parity'] = _parity.SPEC\n",
+    }
+    for room, text in lines.items():
+        with (tmp_path / "foretrace" / room / "__init__.py").open("a") as file:
+            file.write(text)
+    script = PROMISES.format(tests=str(ROOT / "tests"), entry=entry, claim=claim, source=source)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
