@@ -81,7 +81,9 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         return ravel(cell.step(params, unravel(hidden), x))
 
     state = jax.ShapeDtypeStruct(flat.shape, flat.dtype)
+    # Leaf by leaf as lists, so that the trace's variables come in the order of the leaves.
     trace = Trace(step, [leaf for _, leaf in paths], state, x_leaves)
+    # Leaves that end in the same z share its Jacobian: they are one group, whatever module they come from.
     by_preact: dict[Any, list[Member]] = {}
     dense, unused = [], []
     for i, (path, leaf) in enumerate(paths):
@@ -111,6 +113,7 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         unravel=unravel,
         _trace=trace,
     )
+    # Evaluated here and now: within a caller's trace nothing could be compared.
     with jax.ensure_compile_time_eval():
         _verify(structure, cell)
     return structure
@@ -195,6 +198,7 @@ def _verify(structure: Structure, cell: Cell) -> None:
         errors = [jnp.linalg.norm(a - b) for a, b in zip((new, tangent), expected, strict=True)]
         return jnp.stack(errors), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
 
+    # One random direction meets every wrong entry, but for a set of measure zero.
     directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
     tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
     for point in points():  # a step may be undefined at some: the first finite one decides

@@ -218,6 +218,7 @@ class FromEntries(JacobianRule):
         size, dtype = self.structure.state_size, self.structure.dtype
         start, stop, pattern = self._start, self._stop, self._patterns.beside
         beside, factors, slopes = values
+        # The slopes go out whole: what the step itself adds to the influence does not end at a cut.
         beside, across = jax.tree.map(lambda a: jnp.where(cut, 0, a), (beside, slopes))
         through = jnp.zeros((size, stop - start), dtype)
         groups = zip(self._patterns.preacts, across, weights, self._members, strict=True)
@@ -292,6 +293,7 @@ def linearisation(structure: Structure, sparsity: Sparsity, without_weights: boo
     columns = {i: pattern for i, pattern in apart.items() if pattern is not None}
     whole = [i for i in apart if i not in columns]
 
+    # The matrices are numbered: the state Jacobian 0, then the groups' from 1, then the dense leaves'.
     def forward(params, residuals, i, seed):
         """The product of matrix i with a tangent."""
         if i == 0:
@@ -316,7 +318,7 @@ def linearisation(structure: Structure, sparsity: Sparsity, without_weights: boo
             seeds = jnp.asarray(pattern.seeds, structure.dtype)
             values = jax.vmap(lambda seed, i=i: forward(params, residuals, i, seed))(seeds)
             out[i] = Entries(pattern, values)
-        if whole:
+        if whole:  # what has too many colours is made as a matrix, once for all of it
             state, preacts, dense = rule.jacobians(params, residuals)
             values = [state, *preacts, *dense]
             if without_weights:

@@ -18,7 +18,8 @@ import numpy as np
 # With more colours than this a dense product is as cheap: every colour costs a pass through the cell, and
 # an elementwise pass over (S, S) numbers in every product. The papers' cells need 1 to 4.
 COLOURS = 8
-# Up to this many slices are faster than one gather, which XLA:CPU reads one number at a time.
+# The most slices in place of one gather, which XLA:CPU reads one number at a time; more would swell the
+# program. Layouts of gates and of real and imaginary parts need 1 to 8.
 _RUNS = 16
 
 
@@ -87,6 +88,7 @@ class Entries(NamedTuple):
         valid = (i >= 0) & (j >= 0)
         index = self.pattern.colour[j] * self.values.shape[1] + i
         entries = gather(self.values.reshape(-1), np.where(valid, index, -1).ravel(), 0).reshape(i.shape)
+        # A colour's row may belong to another column there, whose number must not pass for this one.
         valid &= self.pattern.places[i, j]
         return entries if valid.all() else jnp.where(valid, entries, 0)
 
@@ -110,7 +112,7 @@ def rows_times(pattern: Pattern, values: jax.Array, rows: jax.Array) -> jax.Arra
     index = np.where(entries >= 0, pattern.colour * values.shape[1] + entries, -1)
     weights = [gather(values.reshape(-1), places, 0) for places in index]
     runs = _contiguous_runs(entries)
-    if runs is None:
+    if runs is None:  # scattered places: one gather per entry of a column
         parts = (gather(rows, entry, 1) for entry in entries)
         return reduce(jnp.add, (a * weight[None] for a, weight in zip(parts, weights, strict=True)))
     length = runs[0][1]

@@ -91,6 +91,7 @@ def find_sparsity(structure: Structure) -> Sparsity:
 
         def row(credit):
             _, whole = jax.vjp(structure.generic_tangent, *start)
+            # The dense leaves and z stay: the leak is a part of the state Jacobian alone.
             _, part = jax.vjp(
                 lambda hidden: structure.generic_tangent(hidden, preacts, dense, without_weights=True),
                 start[0],
@@ -131,6 +132,7 @@ def find_cut_sparsity(structure: Structure) -> CutSparsity:
 
     with jax.ensure_compile_time_eval():
         state, groups = jax.tree.map(np.asarray, push())
+    # Any dependence of a z or of a factor on another z makes a chain of products, which no pattern holds.
     beside, factors, rests = state
     others = [rests, *(part for _, *parts in groups for part in parts)]
     return CutSparsity(
@@ -149,7 +151,7 @@ def reachable(immediate: np.ndarray, state: np.ndarray, steps: int | None) -> np
     """(S, columns) bool: the entries that columns reach within so many steps, or ever."""
     reached, count = immediate, 1
     while steps is None or count < steps:
-        # As floats: NumPy multiplies boolean matrices without BLAS, a hundred times slower.
+        # As floats: NumPy multiplies boolean matrices without BLAS, several times slower.
         more = reached | ((state.astype(np.float32) @ reached.astype(np.float32)) > 0)
         if (more == reached).all():
             break
@@ -160,6 +162,7 @@ def reachable(immediate: np.ndarray, state: np.ndarray, steps: int | None) -> np
 def group_columns(places: np.ndarray, width: int) -> ColumnSets:
     """Sets of equal columns of a boolean (S, columns) matrix; columns without a row are in none."""
     used = np.flatnonzero(places.any(axis=0))
+    # Bits in place of booleans, which sort several times faster.
     packed = np.packbits(places[:, used], axis=0)
     _, first, index = np.unique(packed, axis=1, return_index=True, return_inverse=True)
     order = np.argsort(first)  # as the columns come, so that sets lie like the units they belong to
@@ -186,7 +189,8 @@ def is_sparse_cheaper(structure: Structure, sparsity: Sparsity) -> bool:
     """Whether so few entries are ever reached that the exact recursion is cheaper on them alone."""
     whole = sum(places.shape[1] * width for places, width in _columns(structure, sparsity))
     sparse = sum(sets.operations for sets in sets_within(structure, sparsity, None))
-    # One entry in many small products takes about four times as long as in one large product.
+    # An entry takes longer in many small products than in one large one. The margin of 4 decides nothing in
+    # the cells here: their ratio is far below it (units on their own) or above (every unit sees all).
     return 4 * sparse <= structure.state_size**2 * whole
 
 

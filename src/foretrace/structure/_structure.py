@@ -75,6 +75,7 @@ class Structure:
     def forward(self, params: Params, hidden: jax.Array, x: Input) -> tuple[jax.Array, tuple]:
         """(params, hidden (S,), x) -> (hidden' (S,), residuals)."""
         trace = self._trace
+        # The known equations alone: no tangent is computed on the way forward.
         env = trace.consts | dict(zip(trace.params, jax.tree.leaves(params), strict=True))
         env |= dict(zip(trace.x, jax.tree.leaves(x), strict=True)) | {trace.hidden: hidden}
         for e in trace.known:
@@ -123,7 +124,7 @@ class Structure:
         remains).
         """
         env = self._known_values(params, residuals)
-        rule = self._past_weights(self._linear) if without_weights else self._linear
+        rule = self._without_weights(self._linear) if without_weights else self._linear
         return self._run(env, rule, tangent, preacts, dense)
 
     def cut(self, params: Params, residuals: tuple, tangent: Any, preacts: Any = None) -> tuple:
@@ -153,7 +154,7 @@ class Structure:
         So an entry of the output is zero only if it is zero for all parameters, states and inputs.
         """
         rule = self._generic_rule()
-        rule = self._past_weights(rule) if without_weights else rule
+        rule = self._without_weights(rule) if without_weights else rule
         return self._run(self._generic_values, rule, tangent, preacts, dense)
 
     def generic_cut(self, tangent: Any, preacts: Any = None) -> tuple:
@@ -169,6 +170,7 @@ class Structure:
             tuple(jnp.zeros(group.preact_size, self.dtype) for group in self.groups),
             tuple(jnp.zeros(self.leaves[d.leaf].shape, self.leaves[d.leaf].dtype) for d in self.dense),
         )
+        # The transpose of a linear map needs no value of its inputs, so that zeros do.
         _, transpose = jax.vjp(lambda t, z, w: self.pushforward(params, residuals, t, z, w), *zeros)
         hidden, preacts, dense = transpose(credit)
         return hidden, preacts, tuple(leaf.astype(self.dtype) for leaf in dense)
@@ -220,7 +222,7 @@ class Structure:
         """Per recurrent member, whether d factor / d hidden is the same at every step."""
         env = dict.fromkeys(self._stepwise, True)
 
-        # The same program, run on flags in place of numbers: whether a tangent met a number of the step.
+        # The same program, run on flags in place of numbers: True once a tangent met a number of the step.
         def rule(e, values):
             pairs = zip(e.inputs, values, strict=True)
             present = [(v, flag) for v, flag in pairs if flag is not None and variables([v])]
@@ -230,6 +232,8 @@ class Structure:
 
         _, flags, _ = self._cut(env, rule, False)
         return tuple(flag is False for flag in flags)
+
+    # What follows is read off the trace once, since every function above asks for it at every trace.
 
     @cached_property
     def _preact_index(self) -> dict:
@@ -253,6 +257,7 @@ class Structure:
         """The variables that a step leaves: factors of the groups, and what the linear part reads."""
         reads = [v for e in self._trace.linear for v in variables(e.inputs) if v in self._stepwise]
         factors = [m.factor for group in self.groups for m in group.members if m.factor is not None]
+        # A set with an order: a window's buffers must come in the same order at every trace.
         return tuple(dict.fromkeys(factors + reads))
 
     @cached_property
@@ -262,13 +267,15 @@ class Structure:
 
     @cached_property
     def _weight_leaves(self) -> tuple[int, ...]:
+        """Places of the leaves that the linear part reads, as they are or through other equations."""
         needed = {v for e in self._trace.linear for v in variables(e.inputs)}
-        for e in reversed(self._params_only):
+        for e in reversed(self._params_only):  # from what is read back to the leaves
             if not needed.isdisjoint(e.outputs):
                 needed.update(variables(e.inputs))
         return tuple(i for i, v in enumerate(self._trace.params) if v in needed)
 
     def _known_values(self, params: Params, residuals: tuple) -> dict:
+        """Values of all variables that the linear part reads and that are no tangents."""
         env = self._trace.consts | dict(zip(self._trace.params, jax.tree.leaves(params), strict=True))
         for e in self._params_only:
             env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
@@ -292,6 +299,7 @@ class Structure:
         for e in trace.linear:
             outputs = rule(e, [_operand(env, v) for v in e.inputs])
             for v, value in zip(e.outputs, outputs, strict=True):
+                # A tangent of z enters at z, beside the one that the equations give it.
                 shift = preacts[self._preact_index[v]] if v in self._preact_index else None
                 env[v] = _plus(value, shift, v.aval)
         out = _operand(env, trace.tangent_output)
@@ -308,6 +316,7 @@ class Structure:
                 factors[self._use_index[e]] = next(a for v, a in pairs if self._trace.is_tangent(v))
                 return [None]
             outputs = list(rule(e, values))
+            # What else reaches z is told apart, and z goes on with the tangent of the caller alone.
             for i, v in enumerate(e.outputs):
                 if v in self._preact_index:
                     rests[self._preact_index[v]], outputs[i] = outputs[i], None
@@ -315,7 +324,7 @@ class Structure:
 
         return self._run(known, cut_rule, tangent, preacts), factors, rests
 
-    def _past_weights(self, rule: Rule) -> Rule:
+    def _without_weights(self, rule: Rule) -> Rule:
         """The rule, without products of a group's weights with the tangent of their factor."""
         return lambda e, values: [None] if e in self._use_index else rule(e, values)
 
@@ -325,6 +334,7 @@ class Structure:
         present = [value for v, value in pairs if self._trace.is_tangent(v) and value is not None]
         if not present:
             return [None] * len(e.outputs)
+        # A sum with one zero is the other: the most usual case of a product rule with one zero factor.
         if e.primitive.name in ("add", "add_any") and len(present) == 1:
             return present
         filled = [
@@ -339,6 +349,7 @@ class Structure:
         Every branch of a selection counts, since which one is taken may change from step to step; an
         equation whose non-zeros may move spreads everywhere.
         """
+        # Positive numbers of one size: sums of them do not cancel, products do not vanish.
         trace, rng = self._trace, np.random.default_rng(1)
 
         def rule(e, values):
@@ -383,6 +394,7 @@ class Structure:
                 number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
                 return place(v) * jnp.asarray(number, v.aval.dtype)
 
+            # Constants are computed; of other floats only the places are followed.
             for e in trace.known:
                 if all(v in constant for v in variables(e.inputs)):
                     values = evaluate(e, [read(constant, v) for v in e.inputs])
