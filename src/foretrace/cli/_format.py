@@ -36,7 +36,7 @@ def split_task(words: Sequence[str], prog: str) -> tuple[str, list[str]]:
 
 
 def plan(task: str, options: Any, problem: Problem, run: _job.Run) -> list[str]:
-    """What will be done and what it costs, in lines."""
+    """Task, network, learner and optimiser with their costs, in lines."""
     cell, cost = run.explanation, run.cost
     groups = f"{cell.groups} Kronecker group{'' if cell.groups == 1 else 's'}"
     every = "step" if run.update_every == 1 else f"{run.update_every} steps"

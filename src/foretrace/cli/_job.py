@@ -1,4 +1,4 @@
-"""From options to a trainer: everything that can refuse them happens here, before a run begins."""
+"""From options to a trainer; options that do not fit are refused here, before a run begins."""
 
 import dataclasses
 from collections.abc import Callable

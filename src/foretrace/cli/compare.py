@@ -91,7 +91,7 @@ def _train(
 
 
 def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where every seed of a learner arrived, and what that took."""
+    """Final metrics of every seed of a learner, and its costs."""
     loss = problem.task.loss.name
     return {
         **{metric.name: records[-1][metric.name] for metric in problem.task.shown},

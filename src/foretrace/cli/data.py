@@ -122,9 +122,9 @@ def _download(data: DataSet, remote: Remote, folder: Path) -> bytes:
 
 
 def _verify(content: bytes, remote: Remote, where: str, remedy: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != remote.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != remote.sha256:
         raise UserError(
             f"{remote.name} must be the file with {remote.size:,} bytes and SHA-256 "
-            f"{remote.sha256[:12]}..; got {where} with {len(content):,} bytes and {found[:12]}..; {remedy}."
+            f"{remote.sha256[:12]}..; got {where} with {len(content):,} bytes and {digest[:12]}..; {remedy}."
         )

@@ -30,7 +30,7 @@ class Resume:
     checkpoint_every: str | None = None
     """How often all that continues is saved: every so many steps, as 100000, or minutes, as 10m."""
     on_nonfinite: Literal["stop", "skip"] | None = None
-    """What to do about numbers that are not finite."""
+    """At numbers that are not finite: stop with everything saved, or skip the sample."""
 
 
 def run(words: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ class Train:
     resume: bool = False
     """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """What to do about numbers that are not finite: stop with everything saved, or skip the sample."""
+    """At numbers that are not finite: stop with everything saved, or skip the sample."""
     tensorboard: bool = False
     """Write the metrics to --out for TensorBoard too (needs the extra foretrace[tensorboard])."""
 

@@ -60,7 +60,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a lock file says of its holder; empty where it cannot be read."""
+    """The content of a lock file; empty where it cannot be read."""
     try:
         holder = json.loads(path.read_text())
     except (OSError, ValueError):

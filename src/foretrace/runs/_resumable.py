@@ -79,12 +79,12 @@ class Progress:
             return None
         tree, _, info = restore(self._folder, like)
         self._parts.spent(info["seconds"])
-        return tree, info["seen"]
+        return tree, info["records"]
 
-    def keep(self, tree: Any, seen: list) -> None:
+    def keep(self, tree: Any, records: list) -> None:
         """Keeps a pytree and a JSON-able list, if that was not done for ten minutes."""
         if self._folder and time.monotonic() - self._saved >= _OFTEN:
-            save(self._folder, tree, keep=1, info={"seen": seen, "seconds": self._parts.seconds})
+            save(self._folder, tree, keep=1, info={"records": records, "seconds": self._parts.seconds})
             self._saved = time.monotonic()
 
 

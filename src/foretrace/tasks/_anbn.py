@@ -57,11 +57,11 @@ def anbn(longest: int = 32) -> Task:
             # The string after the last newline begins with an a, whatever its n.
             return symbol(position), jnp.where(last, _A, symbol(position + 1)), last
 
-        heard, said, last = jax.vmap(lane)(*state)
+        inputs, targets, last = jax.vmap(lane)(*state)
         string = state.string + last.astype(jnp.int32)
         state = AnbnState(state.keys, string, jnp.where(last, 0, state.position + 1))
-        x = jax.nn.one_hot(heard, _SYMBOLS, dtype=jnp.float32)
-        return state, Example(x, said, jnp.zeros_like(last))
+        x = jax.nn.one_hot(inputs, _SYMBOLS, dtype=jnp.float32)
+        return state, Example(x, targets, jnp.zeros_like(last))
 
     floor = math.log2(longest) / (longest + 3)
     return Task(_SYMBOLS, _SYMBOLS, _init, sample, BITS, floor=floor)

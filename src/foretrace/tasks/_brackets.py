@@ -65,19 +65,19 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
                 within = jnp.where(again, i - second, i)  # 0 opens, then the letters, then it closes
                 index = jnp.where(again | (within <= letters), within - 1, within - 2)
                 letter = jax.random.randint(jax.random.fold_in(key, index), (), 0, alphabet, jnp.int32)
-                found = jnp.where(within == 0, opening, letter)
-                found = jnp.where(within == letters + 1, closing, found)
-                return jnp.where(again & (within == letters + 2), newline, found)
+                current = jnp.where(within == 0, opening, letter)
+                current = jnp.where(within == letters + 1, closing, current)
+                return jnp.where(again & (within == letters + 2), newline, current)
 
             last = position == second + letters + 2
             return symbol(position), jnp.where(last, opening, symbol(position + 1)), last
 
-        heard, said, last = jax.vmap(lane)(*state)
+        inputs, targets, last = jax.vmap(lane)(*state)
         state = BracketsState(
             state.keys, state.line + last.astype(jnp.int32), jnp.where(last, 0, state.position + 1)
         )
-        x = jax.nn.one_hot(heard, symbols, dtype=jnp.float32)
-        return state, Example(x, said, jnp.zeros_like(last))
+        x = jax.nn.one_hot(inputs, symbols, dtype=jnp.float32)
+        return state, Example(x, targets, jnp.zeros_like(last))
 
     mean = (gap[0] + gap[1]) / 2
     unknown = (letters + mean) * math.log2(alphabet) + math.log2(gap[1] - gap[0] + 1)

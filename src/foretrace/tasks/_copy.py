@@ -89,9 +89,9 @@ def _sample(state):
 
     sequence = state.sequence + restart.astype(jnp.int32)
     position = jnp.where(restart, 0, state.position)
-    length, heard, said = jax.vmap(lane)(state.keys, sequence, state.length, position, restart)
+    length, inputs, targets = jax.vmap(lane)(state.keys, sequence, state.length, position, restart)
     state = CopyState(state.keys, sequence, length, position + 1, curriculum, average)
-    return state, Example(jax.nn.one_hot(heard, _SYMBOLS, dtype=jnp.float32), said, restart)
+    return state, Example(jax.nn.one_hot(inputs, _SYMBOLS, dtype=jnp.float32), targets, restart)
 
 
 def _feedback(state, bits):

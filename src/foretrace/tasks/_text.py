@@ -99,10 +99,10 @@ def read_text(path: Path, name: str = "file", alphabet: UInt8[np.ndarray, " a"] 
             f"{name} must be a text file; got {str(path)!r}, which is binary (its byte "
             f"{int(np.argmin(content))} is NUL); choose a text."
         )
-    found = np.unique(content)
+    characters = np.unique(content)
     if alphabet is None:
-        alphabet = found
-    unknown = np.setdiff1d(found, alphabet)
+        alphabet = characters
+    unknown = np.setdiff1d(characters, alphabet)
     if unknown.size:
         raise UserError(
             f"{name} must have only bytes that the text to learn from has; got {str(path)!r} with "

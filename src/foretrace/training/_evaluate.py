@@ -34,25 +34,25 @@ def evaluation(
     lanes = max(1, min(lanes, count // 100))
     length = -(-count // lanes)
     # Steps that fill up the last stretch weigh nothing.
-    heard, said, weights = (
+    inputs, targets, weights = (
         jnp.asarray(np.pad(a, (0, lanes * length - count)).reshape(lanes, length).T)
         for a in (symbols[:-1], symbols[1:], np.ones(count, np.float32))
     )
 
     def evaluate(params):
-        def lane(hidden, heard, said):
+        def lane(hidden, inputs, targets):
             hidden = cell.step(
-                params["cell"], hidden, jax.nn.one_hot(heard, task.inputs, dtype=jnp.float32)
+                params["cell"], hidden, jax.nn.one_hot(inputs, task.inputs, dtype=jnp.float32)
             )
-            return hidden, task.loss.of(predict(params["readout"], cell.output(hidden)), said)
+            return hidden, task.loss.of(predict(params["readout"], cell.output(hidden)), targets)
 
         def step(hidden, row):
-            heard, said, weight = row
-            hidden, losses = jax.vmap(lane)(hidden, heard, said)
+            inputs, targets, weight = row
+            hidden, losses = jax.vmap(lane)(hidden, inputs, targets)
             return hidden, losses @ weight
 
         start = jax.tree.map(lambda a: jnp.repeat(a[None], lanes, axis=0), cell.initial_hidden())
-        _, totals = jax.lax.scan(step, start, (heard, said, weights))
+        _, totals = jax.lax.scan(step, start, (inputs, targets, weights))
         return jnp.sum(totals) / count / task.loss.unit
 
     return evaluate

@@ -1,4 +1,4 @@
-"""Chunks that are looked at: whether all is finite, and how large the influence grows."""
+"""Chunks that are checked: all numbers are finite, and the influence does not explode."""
 
 import warnings
 from collections.abc import Callable
@@ -52,9 +52,9 @@ class CheckedChunk:
             return carry, metrics, fine, largest, None
 
         def watched(carry):
-            carry, metrics, seen = guarded(carry)
+            carry, metrics, nonfinite = guarded(carry)
             fine, largest = _health(carry, ())
-            return carry, metrics, fine, largest, seen
+            return carry, metrics, fine, largest, nonfinite
 
         self._plain: Any = jax.jit(plain)
         self._guarded, self._skip, self._limit = jax.jit(watched), skip, _LARGE
@@ -80,19 +80,19 @@ class CheckedChunk:
         """
         # After a chunk with something to skip another one is expected, and not tried plainly first. That is
         # decided by the record, so that a run that was resumed decides alike.
-        new, metrics, fine, largest, seen = (self._guarded if last.get("skipped") else self._plain)(
+        new, metrics, fine, largest, nonfinite = (self._guarded if last.get("skipped") else self._plain)(
             _with_new_keys(carry)
         )
-        if not fine and seen is None:
-            new, metrics, fine, largest, seen = self._guarded(_with_new_keys(carry))
+        if not fine and nonfinite is None:
+            new, metrics, fine, largest, nonfinite = self._guarded(_with_new_keys(carry))
             fine = fine and self._skip
         if not fine:
-            raise NonFiniteError(_complaint(carry, seen, first))
+            raise NonFiniteError(_complaint(carry, nonfinite, first))
         self._warn(float(largest), first)
-        found: dict[str, Any] = {"influence": float(largest)}
+        checks: dict[str, Any] = {"influence": float(largest)}
         if self._skip:
-            found["skipped"] = int(seen.skipped) if seen else 0
-        return new, jax.device_get(metrics), found
+            checks["skipped"] = int(nonfinite.skipped) if nonfinite else 0
+        return new, jax.device_get(metrics), checks
 
     def _warn(self, largest: float, first: int) -> None:
         if largest > self._limit:
@@ -114,11 +114,11 @@ def _health(carry: Carry, shown: Any) -> tuple[Any, Any]:
     return jnp.all(fine), jnp.max(jnp.stack([size.astype(jnp.float32) for size in sizes]))
 
 
-def _complaint(carry: Carry, seen: Seen, first: int) -> str:
+def _complaint(carry: Carry, nonfinite: Seen, first: int) -> str:
     """Names the first tensor and the first step."""
     name, step = "parameters", first
     if all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _floats(carry.params)):
-        order = np.asarray(seen.first)
+        order = np.asarray(nonfinite.first)
         name = TENSORS[int(np.argmin(order))] if order.min() < NEVER else "loss or gradient"
         step += int(order.min()) if order.min() < NEVER else 1
     return (

@@ -22,7 +22,7 @@ _SCALARS = {bool: "bool", int: "int64", float: "float64"}
 
 
 class Form(NamedTuple):
-    """What a leaf is, without its values.
+    """Kind, dtype and shape of a leaf.
 
     Attributes:
         kind: "array"; "bool", "int" or "float" for a Python number; `key<fry>` or the like for PRNG keys.
@@ -114,9 +114,9 @@ def leaf_of(values: np.ndarray, kind: str, impl: str | None, like: Any) -> Any:
 
 
 def impl_of(leaf: Any) -> str | None:
-    """The name under which JAX knows a key's kind; None for what is no key."""
-    found = jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
-    return str(jax.random.key_impl(leaf)) if found else None
+    """JAX's name for the kind of a PRNG key; None for other leaves."""
+    is_prng_key = jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+    return str(jax.random.key_impl(leaf)) if is_prng_key else None
 
 
 def is_key(kind: str) -> bool:

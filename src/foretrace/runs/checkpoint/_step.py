@@ -78,16 +78,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     try:
         manifest = json.loads(raw)
-        said = manifest.pop("sha256")
-        intact = said == hash_of(manifest) and raw == _text(manifest | {"sha256": said})
-        found = manifest["format"]
+        digest = manifest.pop("sha256")
+        intact = digest == hash_of(manifest) and raw == _text(manifest | {"sha256": digest})
+        version = manifest["format"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        intact, found = False, None
+        intact, version = False, None
     if not intact:
         raise CheckpointError(f"{_MANIFEST} differs from its own SHA-256, or is none")
-    if found != FORMAT:
+    if version != FORMAT:
         raise UserError(
-            f"checkpoints must have format {FORMAT}; got {found} in {folder}; load it with the version "
+            f"checkpoints must have format {FORMAT}; got {version} in {folder}; load it with the version "
             f"of foretrace that wrote it."
         )
     return manifest
@@ -127,13 +127,13 @@ def read_step(folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
         raise CheckpointError(f"{_STATE} and {_MANIFEST} differ in their leaves: {', '.join(missing)}")
     leaves = {}
     for path, form in forms.items():
-        found = stored[path]
-        if (found["dtype"], tuple(found["shape"])) != (CODES.get(form.dtype), form.shape):
-            says = f"{found['dtype']} {tuple(found['shape'])}"
-            raise CheckpointError(f"leaf {path} is {says} in {_STATE} and {form} in {_MANIFEST}")
-        if _sha256(found["data"]) != hashes[path]:
+        entry = stored[path]
+        if (entry["dtype"], tuple(entry["shape"])) != (CODES.get(form.dtype), form.shape):
+            stored_form = f"{entry['dtype']} {tuple(entry['shape'])}"
+            raise CheckpointError(f"leaf {path} is {stored_form} in {_STATE} and {form} in {_MANIFEST}")
+        if _sha256(entry["data"]) != hashes[path]:
             raise CheckpointError(f"leaf {path} differs from its SHA-256")
-        values = np.frombuffer(found["data"], np.dtype(form.dtype)).reshape(form.shape)
+        values = np.frombuffer(entry["data"], np.dtype(form.dtype)).reshape(form.shape)
         leaves[path] = Leaf(form, entries[path]["impl"], values)
     return manifest, leaves
 

@@ -76,18 +76,18 @@ def save(
         raise UserError(f"step must be an int from 0 to 10**12 - 1; got {step}; leave it out to count on.")
     temporary = path / f".tmp-{os.getpid()}"
     try:
-        there = steps(path)
-        step = max(there, default=-1) + 1 if step is None else step
+        checkpoints = steps(path)
+        step = max(checkpoints, default=-1) + 1 if step is None else step
         path.mkdir(parents=True, exist_ok=True)
         for rest in path.glob(".tmp-*"):
             shutil.rmtree(rest, ignore_errors=True)
-        _set_aside(path, {other: at for other, at in there.items() if other >= step})
+        _set_aside(path, {other: at for other, at in checkpoints.items() if other >= step})
         temporary.mkdir()
         known = {"step": step, "loss": loss if loss == loss else None, "info": info or {}}
         write_step(temporary, tree, **known)
         temporary.rename(path / _name(step))
         sync_folder(path)
-        if not there:
+        if not checkpoints:
             sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(
@@ -130,13 +130,13 @@ def restore(path: str | os.PathLike, like: Any) -> Restored:
 def restore_as(path: str | os.PathLike, like_for: Callable[[dict[str, Any]], Any]) -> Restored:
     """Loads as `restore` does, with a `like` that follows from what was saved beside the tree."""
     path = Path(path)
-    found = steps(path)
-    if not found:
+    checkpoints = steps(path)
+    if not checkpoints:
         raise FileNotFoundError(
             f"path must be a folder with checkpoints; got {str(path)!r}; save one first."
         )
     damages = []
-    for step, folder in sorted(found.items(), reverse=True):
+    for step, folder in sorted(checkpoints.items(), reverse=True):
         if damages:
             warnings.warn(f"{damages[-1]}; the one before it is used", CheckpointWarning, stacklevel=4)
         try:
@@ -156,7 +156,7 @@ def steps(path: str | os.PathLike) -> dict[int, Path]:
 
 
 def _read(step: int, folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
-    """What was saved beside the tree, and its leaves; raises as `read_step` does."""
+    """The info of a checkpoint and its leaves; raises as `read_step` does."""
     manifest, leaves = read_step(folder)
     if manifest.get("step") != step or not isinstance(manifest.get("info"), dict):
         raise CheckpointError(f"its manifest is that of step {manifest.get('step')}")
@@ -179,11 +179,11 @@ def _tree(leaves: dict[str, Leaf], like: Any, folder: Path) -> Any:
             f"like must have the leaves of {str(folder)!r}; got others ({'; '.join(differ[:8])}{more}); "
             f"build it as it was when it was saved."
         )
-    made = [
+    new_leaves = [
         leaf_of(leaves[path].values, leaves[path].form.kind, leaves[path].impl, wanted[path])
         for path in wanted
     ]
-    return jax.tree.unflatten(jax.tree.structure(like), made)
+    return jax.tree.unflatten(jax.tree.structure(like), new_leaves)
 
 
 def _set_aside(path: Path, later: dict[int, Path]) -> None:
@@ -204,23 +204,23 @@ def _set_aside(path: Path, later: dict[int, Path]) -> None:
 
 def _prune(path: Path, keep: int) -> None:
     """Removes all but the newest checkpoints and the best; what cannot be removed stays."""
-    found = steps(path)
+    checkpoints = steps(path)
     losses = {}
-    for other, folder in found.items():
+    for other, folder in checkpoints.items():
         try:
             losses[other] = read_manifest(folder).get("loss")
         except (CheckpointError, ValueError):
             continue
     known = {other: loss for other, loss in losses.items() if isinstance(loss, int | float)}
     stay = {
-        *sorted(found)[-keep:],
+        *sorted(checkpoints)[-keep:],
         *([min(known, key=lambda other: (known[other], -other))] if known else []),
     }
-    for other in found.keys() - stay:
+    for other in checkpoints.keys() - stay:
         # Renamed first: a crash while removing must not leave half a checkpoint under its name.
         rest = path / f".tmp-{other:012d}-removed"
         try:
-            found[other].rename(rest)
+            checkpoints[other].rename(rest)
         except OSError:
             continue
         shutil.rmtree(rest, ignore_errors=True)
