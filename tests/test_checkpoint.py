@@ -436,6 +436,7 @@ CHILD = """
 import os, sys
 import numpy as np
 import foretrace as ft
+from foretrace.runs import checkpoint
 
 def content(step):
     return {f"leaf {i}": np.full(20_000, step, np.float32) for i in range(5)}
@@ -460,7 +461,7 @@ def test_a_crash_before_any_change_of_the_disk_leaves_a_usable_checkpoint(tmp_pa
         pid = os.fork()
         if pid:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            newest = max(ft.checkpoint.steps(sys.argv[1]))
+            newest = max(checkpoint.steps(sys.argv[1]))
             print(crash, newest, flush=True)
             ft.load(sys.argv[1], content(0))
             if not code:
@@ -474,7 +475,7 @@ def test_a_crash_before_any_change_of_the_disk_leaves_a_usable_checkpoint(tmp_pa
                     if left[0] < 0:
                         os._exit(9)
             sys.addaudithook(dies)
-            one(sys.argv[1], max(ft.checkpoint.steps(sys.argv[1])) + 1)
+            one(sys.argv[1], max(checkpoint.steps(sys.argv[1])) + 1)
             os._exit(0)
     """
     command = [sys.executable, "-W", "error::UserWarning", "-c", CHILD + textwrap.dedent(script), tmp_path]
@@ -492,7 +493,7 @@ def kill_while_saving(path, seed, times):
     newest = -1
     for _ in range(times):
         script = CHILD + (
-            "step = max(ft.checkpoint.steps(sys.argv[1]), default=-1) + 1\n"
+            "step = max(checkpoint.steps(sys.argv[1]), default=-1) + 1\n"
             "while True:\n    one(sys.argv[1], step); print(step, flush=True); step += 1\n"
         )
         command = [sys.executable, "-c", script, path]

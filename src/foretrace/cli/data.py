@@ -126,5 +126,6 @@ def _verify(content: bytes, remote: Remote, where: str, remedy: str) -> None:
     if digest != remote.sha256:
         raise UserError(
             f"{remote.name} must be the file with {remote.size:,} bytes and SHA-256 "
-            f"{remote.sha256[:12]}..; got {where} with {len(content):,} bytes and {digest[:12]}..; {remedy}."
+            f"{remote.sha256[:12]}..; got {where} with {len(content):,} bytes and {digest[:12]}..; "
+            f"{remedy}."
         )
