@@ -74,10 +74,10 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, KFRule, block)
+    return learner_of(cell, _KFRule, block)
 
 
-class KFRule(KroneckerSumRule):
+class _KFRule(KroneckerSumRule):
     """Reduces to one product with random signs."""
 
     def __init__(self, structure: Structure) -> None:

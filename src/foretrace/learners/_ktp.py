@@ -101,10 +101,10 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for one product as in KF-RTRL use kf_rtrl(cell)")
     check_count("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, lambda structure: KTPRule(structure, rank), block)
+    return learner_of(cell, lambda structure: _KTPRule(structure, rank), block)
 
 
-class KTPRule(PastRule[KTPPast]):
+class _KTPRule(PastRule[KTPPast]):
     """Carries one `Triple` per group, step by step."""
 
     def __init__(self, structure: Structure, rank: int) -> None:
@@ -113,7 +113,6 @@ class KTPRule(PastRule[KTPPast]):
         self.rank = rank
 
     def empty(self) -> KTPPast:
-        """See `PastRule`."""
         structure, rank = self.structure, self.rank
         shapes = [
             (g.factor_size, (rank, structure.state_size), (rank, g.preact_size)) for g in structure.groups
@@ -122,7 +121,6 @@ class KTPRule(PastRule[KTPPast]):
         return KTPPast(groups, empty_dense(structure))
 
     def read(self, past: KTPPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         groups = tuple(Terms(g.u[None], (g.a @ credit)[None] @ g.b) for g in past.groups)
         return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 

@@ -81,10 +81,10 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_count("block", block, "1 is the papers' algorithm")
 
-    return learner_of(cell, lambda structure: OKRule(structure, rank), block)
+    return learner_of(cell, lambda structure: _OKRule(structure, rank), block)
 
 
-class OKRule(KroneckerSumRule):
+class _OKRule(KroneckerSumRule):
     """Reduces with least variance."""
 
     def __init__(self, structure: Structure, rank: int) -> None:

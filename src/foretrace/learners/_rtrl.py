@@ -84,17 +84,16 @@ def _rule(structure: Structure) -> PastRule:
     if is_sparse_cheaper(structure, sparsity):
         # Read before a step joins it, which spares the compiler to compute its entries twice.
         return SparseRule(structure, needs_no_window=False, keeps_step_weights=True)
-    return DenseRule(structure)
+    return _DenseRule(structure)
 
 
-class DenseRule(PastRule[RTRLPast]):
+class _DenseRule(PastRule[RTRLPast]):
     """Keeps every entry of the influence matrix."""
 
     is_random = False
     needs_no_window = True
 
     def empty(self) -> RTRLPast:
-        """See `PastRule`."""
         structure = self.structure
         shapes = [(structure.state_size, g.factor_size, g.preact_size) for g in structure.groups]
         groups = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)

@@ -100,10 +100,10 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_count("rank", rank, "for no sketch at all use snap(cell, order=1)")
     check_count("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, lambda structure: SketchRule(structure, rank), block)
+    return learner_of(cell, lambda structure: _SketchRule(structure, rank), block)
 
 
-class SketchRule(PastRule[SketchPast]):
+class _SketchRule(PastRule[SketchPast]):
     """Carries the entries of SnAp-1 and the sketch, step by step."""
 
     is_random = False
@@ -116,14 +116,12 @@ class SketchRule(PastRule[SketchPast]):
         self.rank = min(rank, structure.state_size)
 
     def empty(self) -> SketchPast:
-        """See `PastRule`."""
         size, dtype = self.structure.state_size, self.structure.dtype
         near = tuple(jnp.zeros(part.shape, dtype) for part in self.sets)
         right = tuple(jnp.zeros((self.rank, *part.shape[1:]), dtype) for part in self.sets)
         return SketchPast(near, jnp.zeros((size, self.rank), dtype), right, jnp.zeros((), dtype))
 
     def read(self, past: SketchPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         weights = credit @ past.left
         columns = [
             arriving(part, near, credit) + jnp.einsum("r,rcfg->cfg", weights, right)

@@ -55,24 +55,21 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
     """
     check_count("window", window, "for gradients that are not truncated use ok(cell, rank=16)")
 
-    return learner_of(cell, TBPTTRule, window, one_update=True)
+    return learner_of(cell, _TBPTTRule, window, one_update=True)
 
 
-class TBPTTRule(PastRule[TBPTTPast]):
+class _TBPTTRule(PastRule[TBPTTPast]):
     """Drops the past; the gradient (1) is the window's."""
 
     is_random = False
 
     def empty(self) -> TBPTTPast:
-        """See `PastRule`."""
         return TBPTTPast()
 
     def read(self, past: TBPTTPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         return zero_gradient(self.structure)
 
     def push(self, key: jax.Array, past: TBPTTPast, block: Block) -> tuple[TBPTTPast, NoInfo]:
-        """See `PastRule`."""
         return TBPTTPast(), NoInfo()
 
 

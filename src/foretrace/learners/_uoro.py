@@ -84,10 +84,10 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    return learner_of(cell, lambda structure: UORORule(structure, epsilon), block)
+    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block)
 
 
-class UORORule(PastRule[UOROPast]):
+class _UORORule(PastRule[UOROPast]):
     """Carries one outer product."""
 
     def __init__(self, structure: Structure, epsilon: float) -> None:
@@ -95,7 +95,6 @@ class UORORule(PastRule[UOROPast]):
         self.epsilon = epsilon
 
     def empty(self) -> UOROPast:
-        """See `PastRule`."""
         structure = self.structure
         return UOROPast(
             jnp.zeros(structure.state_size, structure.dtype),
@@ -104,7 +103,6 @@ class UORORule(PastRule[UOROPast]):
         )
 
     def read(self, past: UOROPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         weight = credit @ past.s
         return jax.tree.map(lambda w: weight * w, past.w)
 

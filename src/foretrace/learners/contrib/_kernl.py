@@ -121,10 +121,10 @@ def kernl(cell: Cell, *, gamma: float = 0.1, beta_rate: float = 1e-2, gamma_rate
     check_number("gamma_rate", gamma_rate, ">= 0", "0.001 is the default")
 
     rates = beta_rate, gamma_rate
-    return learner_of(cell, lambda structure: KeRNLRule(structure, gamma, rates), 1)
+    return learner_of(cell, lambda structure: _KeRNLRule(structure, gamma, rates), 1)
 
 
-class KeRNLRule(PastRule[KeRNLPast]):
+class _KeRNLRule(PastRule[KeRNLPast]):
     """Carries traces, the kernel, and the perturbation that the kernel learns from."""
 
     needs_no_window = True
@@ -139,7 +139,6 @@ class KeRNLRule(PastRule[KeRNLPast]):
         self.gamma, self.rates, self.size = gamma, rates, size
 
     def empty(self) -> KeRNLPast:
-        """See `PastRule`."""
         size, dtype = self.size, self.structure.dtype
         zero = jnp.zeros(size, dtype)
         return KeRNLPast(
@@ -181,7 +180,6 @@ class KeRNLRule(PastRule[KeRNLPast]):
         return past, self.info(past)
 
     def info(self, past: KeRNLPast) -> KeRNLInfo:
-        """See `PastRule`."""
         return KeRNLInfo(past.error)
 
 

@@ -103,10 +103,10 @@ def pre_uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     check_count("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    return learner_of(cell, lambda structure: PreUORORule(structure, epsilon), block)
+    return learner_of(cell, lambda structure: _PreUORORule(structure, epsilon), block)
 
 
-class PreUORORule(PastRule[PreUOROPast]):
+class _PreUORORule(PastRule[PreUOROPast]):
     """Carries one outer product, with a sign per pre-activation."""
 
     def __init__(self, structure: Structure, epsilon: float) -> None:
@@ -115,13 +115,11 @@ class PreUORORule(PastRule[PreUOROPast]):
         self.epsilon = epsilon
 
     def empty(self) -> PreUOROPast:
-        """See `PastRule`."""
         structure = self.structure
         s, w = jnp.zeros(structure.state_size, structure.dtype), zero_gradient(structure).groups
         return PreUOROPast(s, w, empty_dense(structure), jnp.full((), self.epsilon, structure.dtype))
 
     def read(self, past: PreUOROPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         weight = credit @ past.s
         dense = read_dense(self.structure, past.dense, credit)
         return GroupedGradient(tuple(weight * w for w in past.w), dense)

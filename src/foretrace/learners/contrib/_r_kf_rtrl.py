@@ -92,10 +92,10 @@ def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_count("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, RKFRule, block)
+    return learner_of(cell, _RKFRule, block)
 
 
-class RKFRule(PastRule[RKFPast]):
+class _RKFRule(PastRule[RKFPast]):
     """Carries one `Reversed` product per group."""
 
     def __init__(self, structure: Structure) -> None:
@@ -103,14 +103,12 @@ class RKFRule(PastRule[RKFPast]):
         super().__init__(structure)
 
     def empty(self) -> RKFPast:
-        """See `PastRule`."""
         structure, dtype = self.structure, self.structure.dtype
         shapes = [(g.preact_size, (structure.state_size, g.factor_size)) for g in structure.groups]
         groups = tuple(Reversed(jnp.zeros(a, dtype), jnp.zeros(b, dtype)) for a, b in shapes)
         return RKFPast(groups, empty_dense(structure))
 
     def read(self, past: RKFPast, credit: jax.Array) -> GroupedGradient:
-        """See `PastRule`."""
         groups = tuple(Terms((credit @ g.b)[None], g.a[None]) for g in past.groups)
         return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 
