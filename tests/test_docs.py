@@ -151,3 +151,14 @@ def test_whoever_follows_the_page_on_adding_has_a_learner_a_cell_a_task_and_a_so
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_one_version_is_everywhere_and_public_packages_list_their_names():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[(.*?)\]", changelog, re.MULTILINE)[1] == foretrace.__version__
+    assert f"\nversion: {foretrace.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    public = foretrace.__doc__.partition("packages ")[2].partition(";")[0]
+    packages = re.findall(r"`([\w.]+)`", public)
+    assert len(packages) == 12
+    for package in packages:
+        assert importlib.import_module(f"foretrace.{package}").__all__, package
