@@ -8,6 +8,7 @@ import pytest
 
 import foretrace as ft
 from foretrace import tasks
+from foretrace.cli import _job
 from foretrace.cli._main import main
 from foretrace.experiments import SETTINGS
 from foretrace.learners import SPECS, analyse, parse
@@ -98,10 +99,10 @@ def test_the_commands_print_the_tables(capsys):
 
 
 @pytest.mark.parametrize("text", ["snap:2", "sketch:3", "ktp:3", "rflo", "eprop", "immediate", "frozen"])
-def test_a_job_takes_it(text):
+def test_a_run_takes_it(text):
     cell = ft.cells.highway(hidden=4, inputs=4)
-    job = _job.build_run(_job.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
-    assert job.label == text and job.cost.operations > 0
+    run = _job.build_run(_job.Settings(lanes=2, steps=10, chunk=10), text, tasks.copy(), cell)
+    assert run.label == text and run.cost.operations > 0
 
 
 # Blocks whose step takes at most 1.2 times as long as the best: `foretrace reproduce block --scale day`.
