@@ -1,5 +1,6 @@
 """River's own checks, and what River users rely on."""
 
+import decimal
 import pickle
 
 import jax
@@ -242,6 +243,144 @@ class TestForecaster:
 def test_what_is_wrong_is_said(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("delay", [1, 5])
+@pytest.mark.parametrize("kind", [RecurrentRegressor, RecurrentClassifier])
+def test_saved_with_labels_pending_it_goes_on_the_same(tmp_path, kind, delay):
+    rows = [
+        ({"a": x["a"], "b": None if i % 7 == 3 else x["b"]}, round(y))
+        for i, (x, y) in enumerate(stream(60))
+    ]
+
+    def run(model, part):
+        answers = []
+        for i in part:
+            ask = model.predict_one if kind is RecurrentRegressor else model.predict_proba_one
+            answers.append(ask(rows[i][0]))
+            if i >= delay:
+                model.learn_one(*rows[i - delay])
+        return answers
+
+    model = kind(hidden=4, delay=delay)
+    run(model, range(30))
+    model.save(tmp_path / "model")
+    copied, loaded = pickle.loads(pickle.dumps(model)), kind.load(tmp_path / "model")
+    wanted = run(model, range(30, 60))
+    assert run(loaded, range(30, 60)) == wanted == run(copied, range(30, 60))
+
+
+def test_features_that_are_missing_find_their_prediction_again(tmp_path):
+    model = regressor(delay=2)
+    for x, y in stream(10):
+        model.learn_one(x, y)
+    model.predict_one({"a": float("nan"), "b": np.float64(1)})
+    model.save(tmp_path)
+    loaded = RecurrentRegressor.load(tmp_path)
+    for one in (model, loaded):
+        assert one._pending.pop({"b": 1.0, "a": None}) is not None
+
+
+def test_new_classes_while_labels_are_pending_are_no_surprise():
+    model = RecurrentClassifier(hidden=4, delay=8)
+    model.learn_one({"a": 0.0}, "u")
+    for number, label in enumerate("uvwxyz"):
+        x = {"a": float(number)}
+        model.predict_proba_one(x)
+        model.learn_one({"a": -1.0}, label)
+        assert len(model.predict_proba_one(x)) == number + 1
+    model.learn_one(x, "z")
+
+
+MISSING = [
+    None,
+    float("nan"),
+    np.float32("nan"),
+    pd.NA,
+    pd.NaT,
+    np.datetime64("NaT"),
+    decimal.Decimal("nan"),
+]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=[f"{type(m).__name__}" for m in MISSING])
+def test_a_missing_label_is_no_class_in_any_spelling(missing):
+    one, many, reference = (RecurrentClassifier(hidden=4) for _ in range(3))
+    labels = [missing if i % 4 == 3 else "uv"[i % 2] for i in range(40)]
+    frame = pd.DataFrame({"a": np.arange(40.0)})
+    many.learn_many(frame, pd.Series(labels, dtype=object))
+    for value, label in zip(frame["a"], labels, strict=True):
+        one.learn_one({"a": value}, label)
+        reference.learn_one({"a": value}, None if label is missing else label)
+    wanted = reference.predict_proba_one({"a": 40.0})
+    assert set(wanted) == {"u", "v"} and sum(wanted.values()) == pytest.approx(1)
+    assert one.predict_proba_one({"a": 40.0}) == wanted
+    assert many.predict_proba_one({"a": 40.0}) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_missing_number_is_unknown_in_any_spelling():
+    models = [regressor() for _ in range(3)]
+    for model, missing in zip(models, (None, pd.NA, float("nan")), strict=True):
+        for i, (x, y) in enumerate(stream(20)):
+            model.learn_one(x | ({"b": missing} if i % 3 else {}), y if i % 4 else missing)
+    first, *others = [model.predict_one({"a": 1.0, "b": 1.0}) for model in models]
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("label", [np.int64(3), np.str_("u"), np.bool_(True), np.float32(0.5)])
+def test_labels_of_numpy_are_saved(tmp_path, label):
+    model = RecurrentClassifier(hidden=4)
+    model.learn_one({np.str_("a"): np.float32(1.0)}, label)
+    model.learn_many(pd.DataFrame({"a": [1.0]}), np.array([label]))
+    model.save(tmp_path)
+    assert RecurrentClassifier.load(tmp_path)._classes == [label]
+    assert len(model._classes) == 1
+
+
+class TestWeights:
+    def test_a_weight_of_one_is_the_default_and_nought_learns_nothing(self):
+        default, one, nought, silent = (regressor() for _ in range(4))
+        for x, y in stream(20):
+            for model in (default, one, nought, silent):
+                model.learn_one(x, y, **({} if model is default else {"w": 1.0}))
+        assert default.predict_one(x) == one.predict_one(x)
+        before = nought._tree
+        nought.learn_one(x, 100.0, w=0)
+        after = nought._tree
+        for name in ("linear", "experts", "interval"):
+            pairs = zip(
+                jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)), strict=True
+            )
+            assert all(np.array_equal(a, b) for a, b in pairs), name
+        assert jax.tree.all(jax.tree.map(np.array_equal, before.linear, after.linear))
+
+    def test_heavy_samples_decide(self):
+        """Two rules alternate; the model believes the one whose samples weigh more."""
+        rng, errors = np.random.default_rng(0), {}
+        for heavy in (1, -1):
+            model = regressor()
+            for i in range(600):
+                sign = 1 if i % 2 else -1
+                x = {"a": float(rng.normal())}
+                model.learn_one(x, 3 * sign * x["a"], w=1.0 if sign == heavy else 0.02)
+            errors[heavy] = model.predict_one({"a": 1.0})
+        assert errors[1] > 1 and errors[-1] < -1
+
+    def test_many_rows_have_a_weight_each_and_pipelines_hand_it_on(self):
+        rows, weights = list(stream(40)), np.linspace(0, 3, 40)
+        many, one = regressor(), compose.Pipeline(regressor())
+        many.learn_many(pd.DataFrame([x for x, _ in rows]), pd.Series([y for _, y in rows]), w=weights)
+        for (x, y), weight in zip(rows, weights, strict=True):
+            one.learn_one(x, y, w=weight)
+        assert many.predict_one(rows[0][0]) == pytest.approx(one.predict_one(rows[0][0]), rel=1e-4)
+        classifier = RecurrentClassifier(hidden=4)
+        classifier.learn_many(pd.DataFrame({"a": [1.0, 2.0]}), ["u", "v"], w=[1, 2])
+        classifier.learn_one({"a": 1.0}, "u", w=2)
+
+    @pytest.mark.parametrize("w", [-1.0, float("inf"), float("nan")])
+    def test_other_weights_are_refused(self, w):
+        with pytest.raises(ValueError, match="w must be a finite number >= 0"):
+            regressor().learn_one({"a": 1.0}, 1.0, w=w)
 
 
 def test_text_is_refused_with_the_remedy():

@@ -8,7 +8,8 @@ import numpy as np
 
 from foretrace import stream
 from foretrace._checks import UserError, check_count
-from foretrace.river._features import Features
+from foretrace.river._features import Features, to_plain
+from foretrace.river._pending import PendingPredictions
 from foretrace.runs import checkpoint
 
 
@@ -22,9 +23,10 @@ class Recurrent:
     _config: Any = None
     _get_params: Any
     _features: Features
+    _pending: PendingPredictions
 
-    def _begin(self) -> None:
-        self._features = Features()
+    def _begin(self, delay: int = 0) -> None:
+        self._features, self._pending = Features(), PendingPredictions(delay)
 
     def _config_now(self) -> Any:
         """The configuration for the features registered so far."""
@@ -48,11 +50,28 @@ class Recurrent:
         if self._state is not None:
             state = functions.pack(stream.enlarge(self._tree, functions.unpack(state)))
         self._config, self._state = config, state
+        if len(self._pending):
+            self._pending.enlarge(self._prediction_shapes())
 
     @property
     def _tree(self) -> Any:
         """The state with its names."""
         return self._compiled.unpack(self._state)
+
+    def _prediction_shapes(self) -> Any:
+        x = self._features.vector({})
+        hidden = self._tree.network.learner.hidden
+        return jax.eval_shape(self._compiled.predict_after, self._state, x, hidden)
+
+    def _predict_pending(self, x: dict) -> Any:
+        """The prediction for `x` whose label is pending, or a new one, after those that are pending."""
+        prediction = self._pending.find(x)
+        if prediction is None:
+            hidden = self._pending.latest_hidden()
+            hidden = self._tree.network.learner.hidden if hidden is None else hidden
+            prediction = self._compiled.predict_after(self._state, self._features.vector(x), hidden)
+            self._pending.append(x, prediction)
+        return prediction
 
     @property
     def _seed(self) -> int:
@@ -60,7 +79,7 @@ class Recurrent:
 
     def _beside(self) -> dict[str, Any]:
         """State beside the arrays, as JSON."""
-        return {"features": list(self._features.index)}
+        return {"features": [to_plain(name) for name in self._features.index]}
 
     def _restore(self, beside: dict[str, Any]) -> None:
         """Inverse of `_beside`."""
@@ -85,8 +104,10 @@ class Recurrent:
                     raise UserError(
                         f"{kind} must be named by strings or numbers to be saved; got {name!r}; rename it."
                     )
-        info = {"class": type(self).__name__, "params": _plain(self._get_params()), "beside": beside}
-        checkpoint.save(path, self._tree, info=info)
+        params = {name: to_plain(value) for name, value in self._get_params().items()}
+        info = {"class": type(self).__name__, "params": params, "beside": beside}
+        info["pending"] = self._pending.features()
+        checkpoint.save(path, {"state": self._tree, "pending": self._pending.arrays()}, info=info)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Any:
@@ -112,11 +133,18 @@ class Recurrent:
             model._restore(info["beside"])
             model._ensure_state()
             models.append(model)
-            return model._tree
+            count, pending = len(info["pending"]), ()
+            if count:
+                pending = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
+                    model._prediction_shapes(),
+                )
+            return {"state": model._tree, "pending": pending}
 
         restored = checkpoint.restore_as(path, like_for)
         model = models[-1]
-        model._state = model._compiled.pack(restored.tree)
+        model._state = model._compiled.pack(restored.tree["state"])
+        model._pending.restore(restored.info["pending"], restored.tree["pending"])
         return model
 
     def __getstate__(self) -> dict[str, Any]:
@@ -144,12 +172,6 @@ def _from_numpy(leaf: Any) -> Any:
     if isinstance(leaf, _Key):
         return jax.random.wrap_key_data(jax.numpy.array(leaf.data))
     return jax.numpy.array(leaf)
-
-
-def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()
-    }
 
 
 def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
@@ -182,6 +204,14 @@ def check_delay(delay: int) -> None:
     """Raises ValueError unless `delay` is a number of samples."""
     if not (isinstance(delay, int) and 0 <= delay <= 1_000_000):
         raise UserError(f"delay must be an int from 0 to 1,000,000; got {delay}; 0 if labels come at once.")
+
+
+def check_weights(w: Any, rows: int) -> np.ndarray:
+    """Sample weights, (rows,), from one number or one for each row; UserError if one is negative."""
+    weights = stream.float_array(np.broadcast_to(np.asarray(w, float), rows))
+    if not np.all((weights >= 0) & (weights < np.inf)):
+        raise UserError(f"w must be a finite number >= 0; got {w}; 1 is the default, 0 learns nothing.")
+    return weights
 
 
 def config_of(model: Any, horizon: int) -> stream.Config:

@@ -6,8 +6,8 @@ import numpy as np
 from river import base
 
 from foretrace import stream
-from foretrace.river._base import Recurrent, check, check_delay
-from foretrace.river._pending import PendingPredictions
+from foretrace.river._base import Recurrent, check, check_delay, check_weights
+from foretrace.river._features import is_missing, to_plain
 from foretrace.river._regressor import table
 
 
@@ -53,9 +53,8 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
         check_delay(delay)
         self.cell, self.hidden, self.learning_rate = cell, hidden, learning_rate
         self.delay, self.seed = delay, seed
-        self._begin()
+        self._begin(delay)
         self._classes: list = []
-        self._pending = PendingPredictions(delay)
 
     @property
     def _multiclass(self) -> bool:
@@ -69,15 +68,15 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
 
     _functions = staticmethod(stream.classification)
 
-    def learn_one(self, x: dict, y: Any) -> None:
-        """Learns that features `x` had class `y`; the hidden state advances by one sample.
+    def learn_one(self, x: dict, y: Any, w: float | int = 1.0) -> None:
+        """Learns that features `x` had class `y`, with weight `w`, and advances the hidden state.
 
-        A class of None is one that never comes.
+        A missing class (None, NaN, `pandas.NA`) is one that never comes: only the hidden state advances.
         """
         self._features.register(x)
         index = self._register([y])[0]
         self._ensure_state()
-        row = self._features.vector(x), index
+        row = self._features.vector(x), index, check_weights(w, 1)[0]
         prediction = self._pending.pop(x)
         if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
@@ -90,16 +89,19 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
             return {}
         return dict(zip(self._classes, self._probabilities(self._predict(x)).tolist(), strict=True))
 
-    def learn_many(self, X: Any, y: Any) -> None:
-        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
-        columns, labels = table(X), np.asarray(y).tolist()
+    def learn_many(self, X: Any, y: Any, w: Any = 1.0) -> None:
+        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go.
+
+        The weight `w` is one number, or one for each row.
+        """
+        columns, labels = table(X), list(y)
         if not labels:
             return
         self._features.register(columns)
         indices = self._register(labels)
         self._ensure_state()
-        rows = self._features.table(columns, len(labels))
-        self._state, _ = stream.run_rows(self._compiled, self._state, rows, indices)
+        rows = self._features.table(columns, len(labels)), indices, check_weights(w, len(labels))
+        self._state, _ = stream.run_rows(self._compiled, self._state, *rows)
 
     def predict_proba_many(self, X: Any) -> Any:
         """The probabilities of every row, each as if it came next; a pandas data frame."""
@@ -121,19 +123,13 @@ class RecurrentClassifier(Recurrent, base.MiniBatchClassifier):
 
     def _predict(self, x: dict) -> Any:
         """The logits of all classes that there is room for."""
-        vector = self._features.vector(x)
-        if not self.delay:
-            return self._compiled.predict(self._state, vector)
-        prediction = self._pending.find(x)
-        if prediction is None:
-            hidden = self._pending.latest_hidden()
-            hidden = self._tree.network.learner.hidden if hidden is None else hidden
-            prediction = self._compiled.predict_after(self._state, vector, hidden)
-            self._pending.append(x, prediction)
-        return prediction.logits
+        if self.delay:
+            return self._predict_pending(x).logits
+        return self._compiled.predict(self._state, self._features.vector(x))
 
     def _register(self, labels: list) -> np.ndarray:
-        """The indices of classes, the next ones for new classes; -1 for None."""
+        """The indices of classes, the next ones for new classes; -1 for a missing one."""
+        labels = [None if is_missing(label) else to_plain(label) for label in labels]
         for label in labels:
             if label is not None and label not in self._classes:
                 self._classes.append(label)

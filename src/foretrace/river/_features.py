@@ -52,9 +52,28 @@ class Features:
         return float_array(values)
 
 
-def to_float(name: Any, value: Any) -> float:
-    """A feature as a float; None is an unknown number."""
+def is_missing(value: Any) -> bool:
+    """Whether a feature or label is one that pandas, NumPy or Python has for a missing value.
+
+    None, NaN, NaT, `pandas.NA` and a decimal that is not a number have in common that they are not equal to
+    themselves.
+    """
     if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # the truth of pandas.NA
+        return True
+
+
+def to_plain(value: Any) -> Any:
+    """Turns a scalar of NumPy into one of Python, which JSON can store; leaves others alone."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def to_float(name: Any, value: Any) -> float:
+    """A feature as a float, NaN if it is missing."""
+    if is_missing(value):
         return math.nan
     # Text that looks like a number is still text: other samples may hold other text.
     number = None if isinstance(value, str | bytes) or not hasattr(value, "__float__") else float(value)

@@ -81,10 +81,10 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
 
     _functions = staticmethod(stream.forecasting)
 
-    def learn_one(self, y: float | int | None, x: dict | None = None) -> None:
+    def learn_one(self, y: Any, x: dict | None = None) -> None:
         """Learns that the series went on with `y`, while the features were `x`.
 
-        A value of None or NaN is unknown: the model's own forecast stands in for it. Dates among the
+        A missing value (None, NaN, `pandas.NA`) is unknown: the model's own forecast stands in for it. Dates among the
         features are left out.
         """
         y, x = to_float("y", y), timeless(x)

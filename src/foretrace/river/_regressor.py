@@ -7,9 +7,8 @@ import numpy as np
 from river import base
 
 from foretrace import stream
-from foretrace.river._base import Recurrent, check, check_delay, check_target, config_of
+from foretrace.river._base import Recurrent, check, check_delay, check_target, check_weights, config_of
 from foretrace.river._features import to_float
-from foretrace.river._pending import PendingPredictions
 
 
 class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
@@ -70,23 +69,22 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         self.cell, self.hidden, self.learning_rate, self.lags = cell, hidden, learning_rate, lags
         self.target, self.period, self.delay, self.coverage = target, period, delay, coverage
         self.seed = seed
-        self._begin()
-        self._pending = PendingPredictions(delay)
+        self._begin(delay)
 
     def _config_now(self) -> stream.Config:
         return config_of(self, horizon=1)
 
     _functions = staticmethod(stream.regression)
 
-    def learn_one(self, x: dict, y: float | int | None) -> None:
-        """Learns that features `x` had target `y`; the hidden state advances by one sample.
+    def learn_one(self, x: dict, y: Any, w: float | int = 1.0) -> None:
+        """Learns that features `x` had target `y`, with weight `w`, and advances the hidden state.
 
-        A target of None or NaN is one that never comes: nothing is learned, and only the state advances.
+        A missing target (None, NaN, `pandas.NA`) is one that never comes: only the hidden state advances.
         """
         y = to_float("y", y)
         self._features.register(x)
         self._ensure_state()
-        row = self._features.vector(x), stream.float_array(y)
+        row = self._features.vector(x), stream.float_array(y), check_weights(w, 1)[0]
         prediction = self._pending.pop(x)
         if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
@@ -113,15 +111,19 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         error = abs(to_float("y", y) - self.predict_one(x))
         return float(np.sum(past < error) + 0.5 * np.sum(past == error)) / (len(past) + 1)
 
-    def learn_many(self, X: Any, y: Any) -> None:
-        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go."""
+    def learn_many(self, X: Any, y: Any, w: Any = 1.0) -> None:
+        """Learns the rows of a data frame in order, exactly as `learn_one` would, in one go.
+
+        The weight `w` is one number, or one for each row.
+        """
         columns, targets = table(X), [to_float("y", value) for value in np.asarray(y).tolist()]
         if not targets:
             return
         self._features.register(columns)
         self._ensure_state()
-        rows = self._features.table(columns, len(targets))
-        self._state, _ = stream.run_rows(self._compiled, self._state, rows, stream.float_array(targets))
+        weights = check_weights(w, len(targets))
+        rows = self._features.table(columns, len(targets)), stream.float_array(targets), weights
+        self._state, _ = stream.run_rows(self._compiled, self._state, *rows)
 
     def predict_many(self, X: Any) -> Any:
         """The target of every row, each as if it came next; a series like the data frame."""
@@ -145,16 +147,10 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
 
     def _predict(self, x: dict) -> tuple[float, float, float]:
         """The target that is expected, and the bounds around it."""
-        vector = self._features.vector(x)
         if not self.delay:
-            return tuple(np.asarray(self._compiled.predict(self._state, vector)).tolist())
-        prediction = self._pending.find(x)
-        if prediction is None:
-            hidden = self._pending.latest_hidden()
-            hidden = self._tree.network.learner.hidden if hidden is None else hidden
-            prediction = self._compiled.predict_after(self._state, vector, hidden)
-            self._pending.append(x, prediction)
-        return float(prediction.value), *prediction.bounds.tolist()
+            return tuple(np.asarray(self._compiled.predict(self._state, self._features.vector(x))).tolist())
+        prediction = self._predict_pending(x)
+        return float(prediction.value), *np.asarray(prediction.bounds).tolist()
 
 
 def table(X: Any) -> dict[Any, list]:

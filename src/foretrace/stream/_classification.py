@@ -88,7 +88,7 @@ def predict(config: ClassConfig, state: ClassState, x: jax.Array, hidden: Any) -
 
 
 def learn(
-    config: ClassConfig, state: ClassState, x: jax.Array, y: jax.Array, last: jax.Array
+    config: ClassConfig, state: ClassState, x: jax.Array, y: jax.Array, weight: jax.Array, last: jax.Array
 ) -> tuple[ClassState, jax.Array]:
     """Learns the class y of features x; also returns the logits just before.
 
@@ -97,6 +97,7 @@ def learn(
         state: the state.
         x: features (n,), not finite where they are unknown.
         y: index of the class, -1 if it is unknown: then only the hidden state advances.
+        weight: of this sample beside the others.
         last: the previous class at the time of the prediction.
     """
     parts = network_parts(config)
@@ -111,7 +112,7 @@ def learn(
         logits = jnp.where(known > 0, logits, -1e30)
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
 
-    network = _network.fit(parts, network, loss, (y >= 0).astype(x.dtype))
+    network = _network.fit(parts, network, loss, jnp.where(y >= 0, weight, 0))
     moments, last = _scale.update(state.inputs, x), jnp.where(y >= 0, y, state.last)
     return ClassState(network, moments, last, known), logits
 

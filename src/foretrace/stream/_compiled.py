@@ -37,7 +37,8 @@ class Compiled(NamedTuple):
         predict: `(state, *features) -> prediction`, without learning.
         predict_after: `predict` after a hidden state, while labels of earlier predictions are pending.
         predict_many: `predict` for many rows of features with the same state.
-        learn: `(state, x, y) -> state, prediction of y before it was learned`; the old state is deleted.
+        learn: `(state, *row) -> state, prediction before the row was learned`; the old state is donated. A
+            row is `x, y`, and but for a forecast the weight of the sample.
         learn_late: `learn` for a delayed label; the last argument is the context saved with the prediction.
         learn_chunk: `learn` for rows in order, in one scan.
         pack: `(tree) -> state`.
@@ -57,7 +58,7 @@ class Compiled(NamedTuple):
 
 @functools.cache
 def regression(config: Config) -> Compiled:
-    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, recent)`."""
+    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, weight, recent)`."""
     predict_after = functools.partial(_regression.predict, config)
     learn_late = functools.partial(_regression.learn, config)
 
@@ -65,8 +66,8 @@ def regression(config: Config) -> Compiled:
         prediction = predict_after(state, x, state.network.learner.hidden)
         return jnp.concatenate([prediction.value[None], prediction.bounds])
 
-    def learn(state, x, y):
-        return learn_late(state, x, y, state.recent)
+    def learn(state, x, y, weight):
+        return learn_late(state, x, y, weight, state.recent)
 
     init = functools.partial(_regression.init, config)
     return _compiled(init, predict, predict_after, learn, learn_late)
@@ -86,15 +87,15 @@ def forecasting(config: Config) -> Compiled:
 
 @functools.cache
 def classification(config: ClassConfig) -> Compiled:
-    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, last)`."""
+    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, weight, last)`."""
     predict_after = functools.partial(_classification.predict, config)
     learn_late = functools.partial(_classification.learn, config)
 
     def predict(state, x):
         return predict_after(state, x, state.network.learner.hidden).logits
 
-    def learn(state, x, y):
-        return learn_late(state, x, y, state.last)
+    def learn(state, x, y, weight):
+        return learn_late(state, x, y, weight, state.last)
 
     init = functools.partial(_classification.init, config)
     return _compiled(init, predict, predict_after, learn, learn_late)

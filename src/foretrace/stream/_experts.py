@@ -47,7 +47,12 @@ def weights(state: ExpertWeights) -> jax.Array:
 
 
 def update_weights(
-    state: ExpertWeights, predictions: jax.Array, used: jax.Array, truth: jax.Array, scale: jax.Array
+    state: ExpertWeights,
+    predictions: jax.Array,
+    used: jax.Array,
+    truth: jax.Array,
+    scale: jax.Array,
+    weight: jax.Array | float = 1.0,
 ) -> ExpertWeights:
     """Adds the regrets of one forecast each.
 
@@ -57,11 +62,12 @@ def update_weights(
         used: the weights with which they were combined, (forecasts, experts).
         truth: (forecasts,); no regret where it is not finite.
         scale: the unit of errors, (forecasts,).
+        weight: of this sample beside the others.
     """
     combined = jnp.sum(used * predictions, axis=1)
     # The slope of the absolute error turns a bound for the experts into one for their mixture.
     slope = jnp.sign(combined - truth) / scale
-    regret = slope[:, None] * (combined[:, None] - predictions)
+    regret = weight * slope[:, None] * (combined[:, None] - predictions)
     # No single moment may decide for ever.
     regret = jnp.where(jnp.isfinite(regret), jnp.clip(regret, -_LIMIT, _LIMIT), 0)
     return ExpertWeights(state.regret + regret, state.squares + regret**2)

@@ -42,10 +42,12 @@ def predict(old: LeastSquares, features: jax.Array) -> jax.Array:
     return jnp.sum(old.weights * features, axis=1)
 
 
-def fit(old: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSquares:
+def fit(
+    old: LeastSquares, features: jax.Array, targets: jax.Array, sample_weight: jax.Array | float = 1.0
+) -> LeastSquares:
     """The least-squares fit with one more sample.
 
-        q = min(1, 1 / |y - w . x|)                 (1)
+        q = s min(1, 1 / |y - w . x|)               (1)
         k = q P x / (0.999 + q x . P x)             (2)
         w <- w + k (y - w . x)                      (3)
         P <- (P - k (P x)^T) / 0.999                (4)
@@ -56,12 +58,13 @@ def fit(old: LeastSquares, features: jax.Array, targets: jax.Array) -> LeastSqua
         old: the fit so far.
         features: x, (1 or readouts, n).
         targets: y, (readouts,), of order 1.
+        sample_weight: s, of this sample beside the others.
 
     Source:
         Recursive least squares with exponential forgetting; (1) are Huber's weights for an error above 1.
     """
     error = targets - predict(old, features)
-    weight = jnp.minimum(1, 1 / jnp.maximum(abs(error), 1e-12))  # (1)
+    weight = sample_weight * jnp.minimum(1, 1 / jnp.maximum(abs(error), 1e-12))  # (1)
     # Readouts that share their features share P too, and so the weight of a sample.
     shared = jnp.mean(weight, keepdims=True) if len(features) < len(targets) else weight
     product = jnp.matvec(old.covariance, features)  # P x

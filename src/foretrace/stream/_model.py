@@ -159,7 +159,7 @@ def fit(
     truth: jax.Array,
     weight: jax.Array,
 ) -> State:
-    """Fits all readouts and the cell to the values (H,) after the regressors, with weight 0 or 1."""
+    """Fits all readouts and the cell to the values (H,) after the regressors; not at all with weight 0."""
     unit, mean, spread = _units(state)
     change = jnp.clip((truth - regressors.last) / unit, -_MOST, _MOST)
     level = jnp.clip((truth - mean) / spread, -_MOST, _MOST)
@@ -177,7 +177,7 @@ def fit(
         return jnp.mean(sum(optax.losses.huber_loss(error) for error in errors))
 
     inputs = _linear_inputs(regressors)
-    linear = _least_squares.fit(state.linear, inputs, change)
+    linear = _least_squares.fit(state.linear, inputs, change, weight)
     is_sound = (weight > 0) & jnp.all(jnp.isfinite(linear.weights))
     linear = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), linear, state.linear)
     return state._replace(network=_network.fit(parts, state.network, loss, weight), linear=linear)

@@ -94,7 +94,7 @@ def fit(
         parts: the functions.
         net: the network after its step.
         loss: `(readouts, hidden) -> scalar`.
-        weight: 0 or 1, a factor of the gradient.
+        weight: a factor of the gradient, 0 for no update.
     """
     readouts = {name: leaf for name, leaf in net.params.items() if name != "cell"}
     to_readouts, credit = jax.grad(loss, argnums=(0, 1))(readouts, net.learner.hidden)

@@ -58,7 +58,7 @@ def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Predicti
 
 
 def learn(
-    config: Config, state: State, x: jax.Array, y: jax.Array, recent: jax.Array
+    config: Config, state: State, x: jax.Array, y: jax.Array, weight: jax.Array, recent: jax.Array
 ) -> tuple[State, jax.Array]:
     """Learns the value y of features x; also returns its prediction just before.
 
@@ -68,6 +68,7 @@ def learn(
         x: features (n,), not finite where they are unknown.
         y: the value, not finite if it is unknown: then only the hidden state advances, and the value is
             taken to be the last one.
+        weight: of this sample beside the others; with 0 nothing is learned but the value itself.
         recent: the last values at the time of the prediction, `state.recent` if the label is not late.
     """
     parts = network_parts(config)
@@ -77,15 +78,17 @@ def learn(
     predictions = _model.predict(config, state, regressors)
     combined, weights = _model.combine(state, predictions)
     is_known = state.time > 0
-    truth = jnp.where(is_known, y, jnp.nan)[None]
+    truth = jnp.where(is_known & (weight > 0), y, jnp.nan)[None]
     state = state._replace(network=network)
     if config.learning:
         state = state._replace(
-            experts=_experts.update_weights(state.experts, predictions, weights, truth, state.change),
+            experts=_experts.update_weights(
+                state.experts, predictions, weights, truth, state.change, weight
+            ),
             interval=_interval.update(state.interval, truth - combined, config.coverage),
             inputs=_scale.update(state.inputs, x),
         )
-        state = _model.fit(config, parts, state, regressors, truth, is_known.astype(x.dtype))
+        state = _model.fit(config, parts, state, regressors, truth, weight)
     state = _model.add_value(config, state, y, state.recent[0])
     return state, jnp.where(is_known, combined[0], jnp.zeros_like(y))
 
