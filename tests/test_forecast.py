@@ -125,6 +125,25 @@ def test_a_run_goes_on_where_the_file_goes_on(tmp_path, capsys):
     assert "goes on after row 50" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["switch", "counter", "integers"])
+def test_every_forecast_lies_inside_its_interval_which_is_empty_at_first(tmp_path, kind):
+    t = np.arange(300)
+    values = {"switch": (t // 37) % 2, "counter": t % 97, "integers": np.round(5 + 3 * np.sin(t / 5))}[kind]
+    forecast(write(tmp_path / "a.csv", values.tolist()), "--target", "y", "--out", tmp_path / "out")
+    rows = predictions(tmp_path / "out")
+    assert [row["lower"] + row["upper"] for row in rows[:2]] == ["", ""]
+    bounds = [[float(row[name]) for name in ("lower", "prediction", "upper")] for row in rows[2:]]
+    assert all(lower <= value <= upper and lower < upper for lower, value, upper in bounds)
+
+
+def test_a_horizon_beyond_the_data_has_no_interval(tmp_path, capsys):
+    data = write(tmp_path / "a.csv", wave(8))
+    forecast(data, "--target", "y", "--horizon", 9, "--out", tmp_path / "out")
+    assert all(row["lower"] == "" for row in predictions(tmp_path / "out") if row["horizon"] == "9")
+    forecast(write(data, [1.0]), "--target", "y", "--out", tmp_path / "one")
+    assert "no interval yet" in capsys.readouterr().out
+
+
 def test_a_file_that_has_changed_is_refused(tmp_path, capsys):
     values, data = wave(40), tmp_path / "a.csv"
     forecast(write(data, values), "--target", "y", "--out", tmp_path / "out")

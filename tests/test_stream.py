@@ -34,13 +34,16 @@ def wave(n, seed=0, size=1.0):
     return (size * (np.sin(np.arange(n) / 3) + 0.1 * noise)).astype(np.float32)
 
 
-def run(config, y, x=None, kind=stream.forecasting):
-    compiled = kind(config)
-    x = np.zeros((len(y), config.features), np.float32) if x is None else x
-    state, said = stream.run_rows(compiled, compiled.init(jax.random.key(0)), x, y)
-    return compiled.unpack(state), stream.ForecastResult.unpack(
-        said
-    ).previous_forecast if kind is stream.forecasting else said
+def results(config, y):
+    compiled = stream.forecasting(config)
+    x = np.zeros((len(y), config.features), np.float32)
+    state, outputs = stream.run_rows(compiled, compiled.init(jax.random.key(0)), x, y)
+    return compiled.unpack(state), stream.ForecastResult.unpack(outputs)
+
+
+def run(config, y):
+    state, result = results(config, y)
+    return state, result.previous_forecast
 
 
 class TestScale:
@@ -138,25 +141,45 @@ class TestExperts:
         assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), known, after))
 
 
+def intervals(errors, coverage=0.9, late=0):
+    """Offsets that were reported for each error, (n, 2), each of which is known `late` steps later."""
+
+    def step(carry, error):
+        state, pending = carry
+        offsets = _interval.offsets(state)
+        pending = jnp.concatenate([offsets[None], pending])
+        errors = jnp.full(late + 1, jnp.nan).at[-1].set(error)
+        reported = jnp.full((late + 1, 2), jnp.inf).at[-1].set(pending[-1][-1])
+        state = _interval.update(state, errors, coverage, reported)
+        return (state, pending[:-1]), (pending[-1][-1], state.tail)
+
+    start = _interval.init(late + 1, coverage), jnp.full((late, late + 1, 2), jnp.inf)
+    _, (offsets, tails) = jax.lax.scan(step, start, jnp.asarray(errors, jnp.float32))
+    return np.asarray(offsets), np.asarray(tails)
+
+
 class TestInterval:
     @pytest.mark.parametrize("coverage", [0.5, 0.9])
     def test_it_covers_as_often_as_it_promises_even_if_errors_grow(self, coverage):
         errors = np.random.default_rng(0).standard_t(3, 4000) * np.linspace(1, 5, 4000) + 0.5
+        offsets, _ = intervals(errors, coverage)
+        assert abs(np.mean((offsets[:, 0] <= errors) & (errors <= offsets[:, 1])) - coverage) < 0.02
 
-        def step(known, error):
-            return _interval.update(known, error[None], coverage), None
+    @pytest.mark.parametrize("late", [5, 23])
+    def test_it_covers_as_often_where_errors_come_late_and_in_bursts(self, late):
+        noise = np.random.default_rng(0).normal(size=6000)
+        errors = np.convolve(noise, np.ones(late + 1))[:6000]  # of a random walk so many steps ahead
+        offsets, _ = intervals(errors, 0.9, late)
+        assert abs(np.mean((offsets[:, 0] <= errors) & (errors <= offsets[:, 1])) - 0.9) < 0.03
 
-        known, _ = jax.lax.scan(step, _interval.init(1), jnp.asarray(errors, jnp.float32))
-        assert abs(float(known.covered[0] / known.total[0]) - coverage) < 0.02
+    @pytest.mark.parametrize("errors", [np.ones(300), np.zeros(300), np.arange(300) % 50 == 0])
+    def test_a_forecast_lies_inside_and_there_is_none_at_first(self, errors):
+        offsets, _ = intervals(errors)
+        assert np.all(np.isinf(offsets[:2])) and np.all(np.isfinite(offsets[2:]))
+        assert np.all(offsets[:, 0] < 0) and np.all(offsets[:, 1] > 0)
 
     def test_the_tail_is_uniform_for_errors_of_one_kind(self):
-        errors = np.random.default_rng(0).normal(size=3000)
-
-        def step(known, error):
-            known = _interval.update(known, error[None], 0.9)
-            return known, known.tail
-
-        _, tails = jax.lax.scan(step, _interval.init(1), jnp.asarray(errors, jnp.float32))
+        _, tails = intervals(np.random.default_rng(0).normal(size=3000))
         np.testing.assert_allclose(np.quantile(tails[1000:], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
 
 
@@ -195,12 +218,13 @@ class TestForecast:
     def test_it_learns_a_wave(self):
         y = wave(1536)
         for horizon in (1, 4):
-            state, said = run(CONFIG._replace(hidden=8, horizon=horizon), y)
-            errors = abs(said[1000:] - y[1000:, None]).mean(axis=0)
+            _, result = results(CONFIG._replace(hidden=8, horizon=horizon), y)
+            errors = abs(result.previous_forecast[1000:] - y[1000:, None]).mean(axis=0)
             persistence = [abs(y[1000:] - y[1000 - h : -h]).mean() for h in range(1, horizon + 1)]
             assert np.all(errors < 0.8 * np.array(persistence))
-            covered = np.asarray(state.state.interval.covered / state.state.interval.total)
-            np.testing.assert_allclose(covered, 0.9, atol=0.03)
+            for h in range(1, horizon + 1):
+                inside = (result.lower[:-h, h - 1] <= y[h:]) & (y[h:] <= result.upper[:-h, h - 1])
+                assert abs(inside.mean() - 0.9) < 0.03
 
     def test_a_season_is_learned_where_one_is_named(self):
         y = np.tile(np.random.default_rng(0).normal(size=32), 16).astype(np.float32)
@@ -233,9 +257,11 @@ class TestForecast:
     def test_odd_streams_stay_finite(self, y):
         state, said = run(CONFIG._replace(horizon=2), y.astype(np.float32))
         assert np.isfinite(said).all()
+        # Intervals and errors that are not known yet are infinite, never NaN.
         known = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.float32]
-        past = state.state.interval.past
-        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in known if leaf.shape != past.shape)
+        may_be_infinite = state.state.interval.past.shape, state.offsets.shape
+        assert not any(bool(jnp.any(jnp.isnan(leaf))) for leaf in known)
+        assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in known if leaf.shape not in may_be_infinite)
 
     def test_a_value_that_is_unknown_is_replaced_by_what_was_said(self):
         y = wave(20)
@@ -251,7 +277,9 @@ class TestRegression:
         x = rng.normal(size=(1536, 2)).astype(np.float32)
         y = (5 + 2 * x[:, 0]).astype(np.float32)
         x[rng.random(1536) < 0.1, 1] = np.nan
-        _, said = run(CONFIG._replace(features=2), y, x, stream.regression)
+        compiled = stream.regression(CONFIG._replace(features=2))
+        state, weights = compiled.init(jax.random.key(0)), np.ones(len(y), np.float32)
+        _, said = stream.run_rows(compiled, state, x, y, weights)
         assert abs(said[500:] - y[500:]).mean() < 0.1
 
     def test_an_answer_is_what_learning_says_was_said(self):
@@ -261,7 +289,7 @@ class TestRegression:
         state = compiled.init(jax.random.key(0))
         for row, value in zip(x, y, strict=True):
             before = float(compiled.predict(state, row)[0])
-            state, said = compiled.learn(state, row, value)
+            state, said = compiled.learn(state, row, value, np.float32(1))
             np.testing.assert_allclose(float(said), before, rtol=1e-5, atol=1e-6)
 
 

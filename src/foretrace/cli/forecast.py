@@ -1,6 +1,7 @@
 """`foretrace forecast`: forecasts of a table or of lines as they arrive, learned at every row."""
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +83,8 @@ def run(words: Sequence[str]) -> int:
                 _format.say(console, f"goes on after row {forecasts.learned:,}")
             for _ in forecasts:
                 if forecasts.is_live:
-                    for time, horizon, value, lower, upper in forecasts.ahead():
-                        print(f"{time},{horizon},{value:.7g},{lower:.7g},{upper:.7g}", flush=True)
+                    for ahead in forecasts.ahead():
+                        print(forecast.line_of(*ahead), flush=True)
         if forecasts.ahead():
             _finish(options.out, forecasts, console)
         if stop.signal is not None:
@@ -99,9 +100,10 @@ def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
     """Draws the picture and prints the scores and the next forecast."""
     plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
     time, _, value, lower, upper = forecasts.ahead()[0]
+    interval = f"{forecasts.coverage:.0%} interval {lower:.5g} to {upper:.5g}"
     _format.say(
         console,
         *forecasts.summary(),
-        f"next, {time}: {value:.5g}, {forecasts.coverage:.0%} interval {lower:.5g} to {upper:.5g}",
+        f"next, {time}: {value:.5g}, {interval if lower > -math.inf else 'no interval yet'}",
         f"{out}: predictions.csv, forecast.png, config.json, checkpoints",
     )

@@ -17,7 +17,7 @@ from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._rows import Columns, Row, read_rows
-from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, summary
+from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, line_of, season_of, summary
 from foretrace.forecast._sources import Source, open_source
 from foretrace.runs import checkpoint
 from foretrace.runs._folder import RunFolder, SaveInterval, open_run, read_config
@@ -34,7 +34,7 @@ class RowForecast(NamedTuple):
         time: its time stamp, or its number.
         actual: its target, NaN if unknown.
         forecast: (H,), of the H rows after it.
-        lower: (H,), their lower bounds.
+        lower: (H,), their lower bounds, infinite while unknown.
         upper: (H,), their upper bounds.
         anomaly: share of past errors one row ahead that were smaller than that of `actual`; NaN if unknown.
     """
@@ -432,7 +432,4 @@ class Forecasts(Iterator[RowForecast]):
         """Appends the forecasts of rows to come, which a resumed run takes away again."""
         if self._folder:
             with self._folder.metrics.open("a") as file:
-                file.writelines(
-                    f"{time},{h},{value:.7g},{lower:.7g},{upper:.7g},,\n"
-                    for time, h, value, lower, upper in self.ahead()
-                )
+                file.writelines(f"{line_of(*ahead)},,\n" for ahead in self.ahead())

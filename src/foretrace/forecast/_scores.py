@@ -18,7 +18,7 @@ class Score(NamedTuple):
     Attributes:
         horizon: rows ahead.
         errors: mean absolute error by rule, "foretrace" first, all over the same values.
-        coverage: share of the values inside their interval.
+        coverage: share of the values inside their interval, NaN if there was none.
     """
 
     horizon: int
@@ -35,7 +35,7 @@ class ScoreKeeper:
         period: rows in a season, 0 for none.
         rows: values so far.
         unknown: of them, those that were not known.
-        counts: (H,), forecasts compared with a value.
+        counts: (H,), intervals compared with a value.
         inside: (H,), values inside their interval.
         compared: (H,), values for which all rules had a forecast.
         errors: (rules, H), sums of absolute errors: of the forecasts, of persistence, of the season.
@@ -70,7 +70,7 @@ class ScoreKeeper:
             Score(
                 h + 1,
                 {rule: sums[h] / count for rule, sums in zip(self.rules, self.errors, strict=True)},
-                self.inside[h] / self.counts[h],
+                self.inside[h] / self.counts[h] if self.counts[h] else math.nan,
             )
             for h, count in enumerate(self.compared)
             if count
@@ -82,12 +82,12 @@ class ScoreKeeper:
         for h, (forecast, lower, upper) in enumerate(self._forecasts_for_now()):
             anomaly = ""
             if not math.isnan(y):
-                self.counts[h] += 1
-                self.inside[h] += lower <= y <= upper
+                self.counts[h] += lower > -math.inf
+                self.inside[h] += -math.inf < lower <= y <= upper
                 self._compare(h, y, forecast)
                 anomaly = f"{1 - float(result.tail):.4f}" if h == 0 else ""
             actual = "" if math.isnan(y) else f"{y:.9g}"
-            lines.append(f"{time},{h + 1},{forecast:.7g},{lower:.7g},{upper:.7g},{actual},{anomaly}\n")
+            lines.append(f"{line_of(time, h + 1, forecast, lower, upper)},{actual},{anomaly}\n")
         self.rows += 1
         self.unknown += math.isnan(y)
         # The forecast one row ahead stands in for an unknown value.
@@ -123,6 +123,12 @@ class ScoreKeeper:
             sums[h] += abs(y - value)
 
 
+def line_of(time: str, horizon: int, forecast: float, lower: float, upper: float) -> str:
+    """The first cells of a line of predictions.csv; bounds that are unknown are empty."""
+    bounds = f"{lower:.7g},{upper:.7g}" if lower > -math.inf else ","
+    return f"{time},{horizon},{forecast:.7g},{bounds}"
+
+
 def summary(keeper: ScoreKeeper) -> list[str]:
     """The scores at the nearest and the farthest horizon, in lines."""
     lines = []
@@ -133,7 +139,11 @@ def summary(keeper: ScoreKeeper) -> list[str]:
         words = ", ".join(f"{rule} {value:.4g}" for rule, value in others)
         lines.append(
             f"{horizon} ahead: mean absolute error {ours:.4g}; {words}; "
-            f"{coverage:.1%} of the values were inside the interval"
+            + (
+                "no interval yet"
+                if math.isnan(coverage)
+                else f"{coverage:.1%} of the values were inside the interval"
+            )
         )
         rule, best = min(others, key=lambda item: item[1])
         ratio = ours / max(best, 1e-30)

@@ -84,8 +84,8 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     def learn_one(self, y: Any, x: dict | None = None) -> None:
         """Learns that the series went on with `y`, while the features were `x`.
 
-        A missing value (None, NaN, `pandas.NA`) is unknown: the model's own forecast stands in for it. Dates among the
-        features are left out.
+        A missing value (None, NaN, `pandas.NA`) is unknown: the model's own forecast stands in for it.
+        Dates among the features are left out.
         """
         y, x = to_float("y", y), timeless(x)
         self._features.register(x)
@@ -139,8 +139,8 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         values = self.forecast(horizon, xs)
         if self._state is None:
             return [(-math.inf, math.inf)] * horizon
-        bounds = np.asarray(stream.bounds(self._tree.state.interval))
-        rows = [bounds[min(h, self.horizon - 1)] for h in range(horizon)]
+        offsets = np.asarray(stream.offsets(self._tree.state.interval))
+        rows = [offsets[min(h, self.horizon - 1)] for h in range(horizon)]
         return [
             (value + float(low), value + float(high))
             for value, (low, high) in zip(values, rows, strict=True)

@@ -89,7 +89,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
         else:
-            self._state, _ = self._compiled.learn_late(self._state, *row, prediction.recent)
+            self._state, _ = self._compiled.learn_late(self._state, *row, prediction._replace(hidden=None))
 
     def predict_one(self, x: dict) -> float:
         """The target that features `x` should have, 0 before anything was learned."""
@@ -150,7 +150,8 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         if not self.delay:
             return tuple(np.asarray(self._compiled.predict(self._state, self._features.vector(x))).tolist())
         prediction = self._predict_pending(x)
-        return float(prediction.value), *np.asarray(prediction.bounds).tolist()
+        value = float(prediction.value)
+        return value, *(value + np.asarray(prediction.offsets, float)).tolist()
 
 
 def table(X: Any) -> dict[Any, list]:

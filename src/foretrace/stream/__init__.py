@@ -17,7 +17,7 @@ from foretrace.stream._compiled import (
     run_rows,
 )
 from foretrace.stream._forecast import ForecastResult, ForecastState
-from foretrace.stream._interval import bounds
+from foretrace.stream._interval import offsets
 from foretrace.stream._model import Config, State, expert_names, weights_of
 from foretrace.stream._network import CELLS, enlarge
 from foretrace.stream._regression import Prediction
@@ -34,12 +34,12 @@ __all__ = [
     "Packed",
     "Prediction",
     "State",
-    "bounds",
     "classification",
     "enlarge",
     "expert_names",
     "float_array",
     "forecasting",
+    "offsets",
     "regression",
     "run_rows",
     "weights_of",

@@ -58,19 +58,16 @@ class Compiled(NamedTuple):
 
 @functools.cache
 def regression(config: Config) -> Compiled:
-    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, weight, recent)`."""
+    """`predict(state, x)`, `predict_after(state, x, hidden)`, `learn_late(state, x, y, weight, late)`."""
     predict_after = functools.partial(_regression.predict, config)
-    learn_late = functools.partial(_regression.learn, config)
+    learn = functools.partial(_regression.learn, config)
 
     def predict(state, x):
-        prediction = predict_after(state, x, state.network.learner.hidden)
-        return jnp.concatenate([prediction.value[None], prediction.bounds])
-
-    def learn(state, x, y, weight):
-        return learn_late(state, x, y, weight, state.recent)
+        value, offsets, *_ = predict_after(state, x, state.network.learner.hidden)
+        return jnp.concatenate([value[None], value + offsets])
 
     init = functools.partial(_regression.init, config)
-    return _compiled(init, predict, predict_after, learn, learn_late)
+    return _compiled(init, predict, predict_after, learn, learn)
 
 
 @functools.cache

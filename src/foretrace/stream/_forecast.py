@@ -26,6 +26,7 @@ class ForecastState(NamedTuple):
         features: (H + 1, features), the last features, newest first.
         predictions: (H, H, experts), of the experts, newest first; then the horizon.
         weights: (H, H, experts), the experts' weights at that time.
+        offsets: (H, H, 2), of the intervals at that time.
         forecast: (H,), the newest forecast.
     """
 
@@ -34,6 +35,7 @@ class ForecastState(NamedTuple):
     features: jax.Array
     predictions: jax.Array
     weights: jax.Array
+    offsets: jax.Array
     forecast: jax.Array
 
 
@@ -83,6 +85,7 @@ def init(config: Config, key: Any) -> ForecastState:
         features=jnp.zeros((horizon + 1, config.features)),
         predictions=predictions,
         weights=jnp.zeros_like(predictions),
+        offsets=jnp.full((horizon, horizon, 2), jnp.inf),
         forecast=jnp.zeros(horizon),
     )
 
@@ -107,7 +110,9 @@ def learn(
     if config.learning:
         state = state._replace(
             experts=_experts.update_weights(state.experts, predictions, weights, truth, state.change),
-            interval=_interval.update(state.interval, truth - previous, config.coverage),
+            interval=_interval.update(
+                state.interval, truth - previous, config.coverage, stream.offsets[steps, steps]
+            ),
             inputs=_scale.update(state.inputs, x),
         )
     state = _model.add_value(config, state, y, stream.forecast[0])
@@ -126,12 +131,14 @@ def learn(
     pending = jnp.concatenate([new[None], stream.pending[:-1]])
     stream = stream._replace(state=state, pending=pending, features=features)
     predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
+    offsets = _interval.offsets(state.interval)
     stream = stream._replace(
         predictions=jnp.concatenate([predictions[None], stream.predictions[:-1]]),
         weights=jnp.concatenate([weights[None], stream.weights[:-1]]),
+        offsets=jnp.concatenate([offsets[None], stream.offsets[:-1]]),
         forecast=forecast,
     )
-    lower, upper = forecast[None] + _interval.bounds(state.interval).T
+    lower, upper = forecast[None] + offsets.T
     return stream, ForecastResult(previous, forecast, lower, upper, state.interval.tail)
 
 

@@ -110,7 +110,7 @@ def init(config: Config, parts: _network.NetworkParts, key: Any, basis: int, ahe
             horizon, units + basis + config.lags + ahead, shared=not ahead or horizon == 1
         ),
         experts=_experts.init(horizon, len(expert_names(config))),
-        interval=_interval.init(horizon),
+        interval=_interval.init(horizon, config.coverage),
         recent=jnp.zeros(horizon + max(config.lags, config.period) + 1),
         time=jnp.zeros((), int),
         value=_scale.init(1),

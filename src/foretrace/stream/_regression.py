@@ -16,13 +16,13 @@ class Prediction(NamedTuple):
 
     Attributes:
         value: the prediction.
-        bounds: (2,), the interval around it.
+        offsets: (2,), of the bounds of its interval from it.
         recent: the last values at that time.
         hidden: the hidden state at that time.
     """
 
     value: jax.Array
-    bounds: jax.Array
+    offsets: jax.Array
     recent: jax.Array
     hidden: Any
 
@@ -54,11 +54,16 @@ def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Predicti
     regressors = _regressors(config, state, state.recent, hidden, ahead)
     value, _ = _model.combine(state, _model.predict(config, state, regressors))
     value = jnp.where(state.time > 0, value[0], jnp.zeros_like(value[0]))
-    return Prediction(value, value + _interval.bounds(state.interval)[0], state.recent, hidden)
+    return Prediction(value, _interval.offsets(state.interval)[0], state.recent, hidden)
 
 
 def learn(
-    config: Config, state: State, x: jax.Array, y: jax.Array, weight: jax.Array, recent: jax.Array
+    config: Config,
+    state: State,
+    x: jax.Array,
+    y: jax.Array,
+    weight: jax.Array,
+    late: Prediction | None = None,
 ) -> tuple[State, jax.Array]:
     """Learns the value y of features x; also returns its prediction just before.
 
@@ -69,8 +74,9 @@ def learn(
         y: the value, not finite if it is unknown: then only the hidden state advances, and the value is
             taken to be the last one.
         weight: of this sample beside the others; with 0 nothing is learned but the value itself.
-        recent: the last values at the time of the prediction, `state.recent` if the label is not late.
+        late: the prediction that the label belongs to, if others were made since.
     """
+    recent = state.recent if late is None else late.recent
     parts = network_parts(config)
     ahead = _standard(state, x)
     network = _network.step(parts, state.network, _network_input(state, recent, ahead))
@@ -85,7 +91,12 @@ def learn(
             experts=_experts.update_weights(
                 state.experts, predictions, weights, truth, state.change, weight
             ),
-            interval=_interval.update(state.interval, truth - combined, config.coverage),
+            interval=_interval.update(
+                state.interval,
+                truth - (combined if late is None else late.value[None]),
+                config.coverage,
+                _interval.offsets(state.interval) if late is None else late.offsets[None],
+            ),
             inputs=_scale.update(state.inputs, x),
         )
         state = _model.fit(config, parts, state, regressors, truth, weight)
