@@ -18,6 +18,7 @@ import pytest
 from foretrace import forecast as library
 from foretrace.cli import main
 from foretrace.runs._signals import StopSignal
+from foretrace.stream import ForecastResult as Result
 
 SMALL = ["--hidden", "4"]
 
@@ -68,21 +69,61 @@ def test_a_file_is_forecast_and_compared(tmp_path, capsys):
     assert len(said) == 297
     text = capsys.readouterr().out
     mean = next(line for line in text.splitlines() if line.startswith("3 ahead: mean absolute error"))
-    # A season of 24 rows is usual for hours: compared is what all rules have something to say of.
-    assert float(mean.split()[5].rstrip(";")) == pytest.approx(np.mean(said[-276:]), rel=1e-3)
+    assert float(mean.split()[5]) == pytest.approx(np.mean(said), rel=1e-3)
+    # A season of 24 rows is usual for hours: its rule has forecasts from the second day on.
+    own = float(mean.split("over 276 of them, where ours is ")[1].split(";")[0])
+    assert own == pytest.approx(np.mean(said[-276:]), rel=1e-3)
     assert "seasonal naive" in mean and "better than" in text
     assert (out / "forecast.png").stat().st_size > 10_000
     assert all(0 <= float(row["anomaly"]) <= 1 for row in rows if row["anomaly"])
+
+
+@pytest.mark.parametrize("rows", [20, 30])
+def test_a_file_shorter_than_a_season_has_errors_beside_persistence(tmp_path, capsys, rows):
+    forecast(
+        write(tmp_path / "a.csv", wave(rows)), "--target", "y", "--time", "time", "--out", tmp_path / "o"
+    )
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "mean absolute error" in line)
+    assert f"over {rows - 1} values; persistence " in line
+    assert ("seasonal naive" in line) == (rows > 24)
+    assert ("over 6 of them" in line) == (rows > 24)
+
+
+def test_each_rule_is_compared_on_its_own_rows():
+    keeper = library.ScoreKeeper(2, 3)
+    y = [1.0, 5.0, 2.0, math.nan, 7.0, 3.0, 8.0, 8.5]
+    forecasts = [[10.0 + t, 20.0 + t] for t in range(len(y))]
+    for value, now in zip(y, forecasts, strict=True):
+        keeper.add("", value, Result(np.zeros(2), np.array(now), np.zeros(2), np.zeros(2), np.zeros(())))
+    one, two = keeper.scores()
+    known = [t for t in range(1, 8) if not math.isnan(y[t])]
+    last = [forecasts[t - 1][0] if math.isnan(v) else v for t, v in enumerate(y)]
+    assert one.rules["persistence"].rows == 6
+    assert one.rules["persistence"].ours == pytest.approx(
+        np.mean([abs(y[t] - forecasts[t - 1][0]) for t in known])
+    )
+    assert one.rules["persistence"].error == pytest.approx(
+        np.mean([abs(y[t] - last[t - 1]) for t in known])
+    )
+    season = [t for t in known if t >= 3]
+    assert one.rules["seasonal naive"].rows == len(season)
+    assert one.rules["seasonal naive"].error == pytest.approx(
+        np.mean([abs(y[t] - last[t - 3]) for t in season])
+    )
+    assert two.rules["seasonal naive"].ours == pytest.approx(
+        np.mean([abs(y[t] - forecasts[t - 2][1]) for t in season])
+    )
 
 
 def test_who_is_worse_than_persistence_says_so(tmp_path, capsys):
     walk = np.cumsum(np.random.default_rng(3).normal(size=60)).tolist()
     forecast(write(tmp_path / "a.csv", walk), "--target", "y", "--out", tmp_path / "out")
     text = capsys.readouterr().out
-    keeper = library.ScoreKeeper(1, 0, errors=[[2.0], [1.0]], compared=[1], counts=[1], inside=[1])
+    keeper = library.ScoreKeeper(1, 0, errors={"persistence": [[1, 1.0, 2.0]]}, counts=[1], inside=[1])
     assert any("does NOT beat persistence" in line for line in library.summary(keeper))
     ours, rule = (
-        float(text.split(word)[1].split(";")[0]) for word in ("mean absolute error ", "persistence ")
+        float(text.split(word)[1].split()[0].rstrip(";"))
+        for word in ("mean absolute error ", "persistence ")
     )
     assert ("does NOT beat persistence" in text) == (ours > rule)
 
@@ -300,7 +341,7 @@ def test_any_source_is_forecast_from_python_and_goes_on(tmp_path):
     assert again.learned == 5
     assert len(list(again)) == 8
     assert again.ahead()[0].time == "14"
-    assert again.scores()[0].errors.keys() == {"foretrace", "persistence"}
+    assert again.scores()[0].rules.keys() == {"persistence"}
     assert len(predictions(tmp_path / "out")) == 13
 
 

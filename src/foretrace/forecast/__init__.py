@@ -8,7 +8,7 @@ repetitions in their times, the model of `foretrace.stream` learns and forecasts
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._forecast_file import Ahead, Forecasts, RowForecast, forecast_file
 from foretrace.forecast._rows import Columns, Row, read_rows
-from foretrace.forecast._scores import Score, ScoreKeeper, line_of, season_of, summary
+from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, line_of, season_of, summary
 from foretrace.forecast._sources import (
     CsvSource,
     JsonLinesSource,
@@ -28,6 +28,7 @@ __all__ = [
     "ParquetSource",
     "Row",
     "RowForecast",
+    "RuleScore",
     "Score",
     "ScoreKeeper",
     "Source",

@@ -188,8 +188,8 @@ def forecast_file(
         (200, '200', (2,))
         >>> [(ahead.time, ahead.horizon) for ahead in forecasts.ahead()]
         [('201', 1), ('202', 2)]
-        >>> score = forecasts.scores()[0]
-        >>> score.errors["foretrace"] < 0.3 < score.errors["persistence"]
+        >>> persistence = forecasts.scores()[0].rules["persistence"]
+        >>> persistence.ours < 0.3 < persistence.error
         True
     """
     settings = _Settings(

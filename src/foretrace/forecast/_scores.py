@@ -12,17 +12,31 @@ from foretrace.stream import ForecastResult
 HEADING = "time,horizon,prediction,lower,upper,actual,anomaly\n"
 
 
+class RuleScore(NamedTuple):
+    """Mean absolute errors over the values for which a simple rule had a forecast.
+
+    Attributes:
+        rows: number of these values.
+        error: of the rule.
+        ours: of foretrace.
+    """
+
+    rows: int
+    error: float
+    ours: float
+
+
 class Score(NamedTuple):
     """Errors at one horizon.
 
     Attributes:
         horizon: rows ahead.
-        errors: mean absolute error by rule, "foretrace" first, all over the same values.
+        rules: by name, "persistence" first; those without any value are left out.
         coverage: share of the values inside their interval, NaN if there was none.
     """
 
     horizon: int
-    errors: dict[str, float]
+    rules: dict[str, RuleScore]
     coverage: float
 
 
@@ -37,8 +51,8 @@ class ScoreKeeper:
         unknown: of them, those that were not known.
         counts: (H,), intervals compared with a value.
         inside: (H,), values inside their interval.
-        compared: (H,), values for which all rules had a forecast.
-        errors: (rules, H), sums of absolute errors: of the forecasts, of persistence, of the season.
+        errors: for each rule (H, 3): values for which it had a forecast, and over these the sums of its
+            absolute errors and of ours.
         last: the last values, newest first, as many as the rules need.
         pending: forecasts made at the last H times, newest first: forecast, lower and upper, (3, H) each.
     """
@@ -49,32 +63,26 @@ class ScoreKeeper:
     unknown: int = 0
     counts: list = dataclasses.field(default_factory=list)
     inside: list = dataclasses.field(default_factory=list)
-    compared: list = dataclasses.field(default_factory=list)
-    errors: list = dataclasses.field(default_factory=list)
+    errors: dict = dataclasses.field(default_factory=dict)
     last: list = dataclasses.field(default_factory=list)
     pending: list = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         if not self.counts:
-            self.counts, self.inside, self.compared = ([0] * self.horizon for _ in range(3))
-            self.errors = [[0.0] * self.horizon for _ in self.rules]
-
-    @property
-    def rules(self) -> list[str]:
-        """Names of the rules, in the order of `errors`."""
-        return ["foretrace", "persistence"] + ["seasonal naive"] * (self.period > 0)
+            self.counts, self.inside = ([0] * self.horizon for _ in range(2))
+            rules = ["persistence"] + ["seasonal naive"] * (self.period > 0)
+            self.errors = {rule: [[0, 0.0, 0.0] for _ in range(self.horizon)] for rule in rules}
 
     def scores(self) -> list[Score]:
-        """The score at every horizon at which all rules had a forecast of some value."""
-        return [
-            Score(
-                h + 1,
-                {rule: sums[h] / count for rule, sums in zip(self.rules, self.errors, strict=True)},
-                self.inside[h] / self.counts[h] if self.counts[h] else math.nan,
-            )
-            for h, count in enumerate(self.compared)
-            if count
-        ]
+        """The score at every horizon at which some value was compared."""
+        scores = []
+        for h in range(self.horizon):
+            sums = {rule: errors[h] for rule, errors in self.errors.items() if errors[h][0]}
+            rules = {rule: RuleScore(n, theirs / n, ours / n) for rule, (n, theirs, ours) in sums.items()}
+            coverage = self.inside[h] / self.counts[h] if self.counts[h] else math.nan
+            if rules:
+                scores.append(Score(h + 1, rules, coverage))
+        return scores
 
     def add(self, time: str, y: float, result: ForecastResult) -> str:
         """Adds a value and the forecasts made after it; returns its lines of predictions.csv."""
@@ -109,18 +117,13 @@ class ScoreKeeper:
         ]
 
     def _compare(self, h: int, y: float, forecast: float) -> None:
-        forecasts = [forecast, self.last[h]]
-        if self.period:
-            # The newest value of the same place in the season that was known then.
-            back = self.period * (h // self.period + 1) - 1
-            if back >= len(self.last):
-                return
-            forecasts.append(self.last[back])
-        if any(math.isnan(value) for value in forecasts):
-            return
-        self.compared[h] += 1
-        for sums, value in zip(self.errors, forecasts, strict=True):
-            sums[h] += abs(y - value)
+        # The newest value of the same place in the season that was known then.
+        places = {"persistence": h, "seasonal naive": self.period * (h // max(self.period, 1) + 1) - 1}
+        for rule, errors in self.errors.items():
+            theirs = self.last[places[rule]] if places[rule] < len(self.last) else math.nan
+            if not (math.isnan(theirs) or math.isnan(forecast)):
+                count, sum_of_theirs, sum_of_ours = errors[h]
+                errors[h] = [count + 1, sum_of_theirs + abs(y - theirs), sum_of_ours + abs(y - forecast)]
 
 
 def line_of(time: str, horizon: int, forecast: float, lower: float, upper: float) -> str:
@@ -132,25 +135,26 @@ def line_of(time: str, horizon: int, forecast: float, lower: float, upper: float
 def summary(keeper: ScoreKeeper) -> list[str]:
     """The scores at the nearest and the farthest horizon, in lines."""
     lines = []
-    for horizon, errors, coverage in keeper.scores():
+    for horizon, rules, coverage in keeper.scores():
         if horizon not in (1, keeper.horizon):
             continue
-        (_, ours), *others = errors.items()
-        words = ", ".join(f"{rule} {value:.4g}" for rule, value in others)
-        lines.append(
-            f"{horizon} ahead: mean absolute error {ours:.4g}; {words}; "
-            + (
-                "no interval yet"
-                if math.isnan(coverage)
-                else f"{coverage:.1%} of the values were inside the interval"
-            )
+        ours, most = next(iter(rules.values())).ours, max(score.rows for score in rules.values())
+        words = [f"{horizon} ahead: mean absolute error {ours:.4g} over {most:,} values"]
+        for rule, score in rules.items():
+            words.append(f"{rule} {score.error:.4g}")
+            if score.rows < most:
+                words[-1] += f" over {score.rows:,} of them, where ours is {score.ours:.4g}"
+        has_interval = not math.isnan(coverage)
+        words.append(
+            f"{coverage:.1%} of the values were inside the interval" if has_interval else "no interval yet"
         )
-        rule, best = min(others, key=lambda item: item[1])
-        ratio = ours / max(best, 1e-30)
-        if ours > best:
-            lines.append(f"{horizon} ahead: does NOT beat {rule}, by {ratio - 1:.1%}: use {rule}")
+        lines.append("; ".join(words))
+        ratios = {rule: score.ours / max(score.error, 1e-30) for rule, score in rules.items()}
+        rule = max(ratios, key=ratios.__getitem__)
+        if ratios[rule] > 1:
+            lines.append(f"{horizon} ahead: does NOT beat {rule}, by {ratios[rule] - 1:.1%}: use {rule}")
         else:
-            lines.append(f"{horizon} ahead: better than {rule} by {1 - ratio:.1%}")
+            lines.append(f"{horizon} ahead: better than {rule} by {1 - ratios[rule]:.1%}")
     return lines
 
 

@@ -54,9 +54,9 @@ def update(state: Interval, errors: jax.Array, coverage: float, reported: jax.Ar
     lower alike, in units of the mean absolute error of late. For the forecast h steps ahead, eta falls from
     1 as 10 / t to a tenth, divided by sqrt(h): its error arrives h steps late.
 
-    Exactness: over T errors the share outside exceeds 1 - coverage by at most O(1 / (eta T)), for any stream
-    and the intervals as they were reported. Those of the moment of the error would follow a burst
-    of errors that the reported ones missed.
+    Exactness: over T errors the share outside exceeds 1 - coverage by at most O(1 / (eta T)) for any
+    stream. It is the share outside the intervals as they were reported: those of the moment of the error
+    would follow a burst of errors that the reported ones missed.
 
     Args:
         state: errors so far.
