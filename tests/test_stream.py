@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretrace import stream
-from foretrace.stream import _experts, _interval, _least_squares, _network, _scale
+from foretrace.stream import _experts, _interval, _least_squares, _network, _origin, _scale
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +36,8 @@ def wave(n, seed=0, size=1.0):
 
 def results(config, y):
     compiled = stream.forecasting(config)
-    x = np.zeros((len(y), config.features), np.float32)
-    state, outputs = stream.run_rows(compiled, compiled.init(jax.random.key(0)), x, y)
+    x = stream.pairs(np.zeros((len(y), config.features)))
+    state, outputs = stream.run_rows(compiled, compiled.init(jax.random.key(0)), x, stream.pairs(y))
     return compiled.unpack(state), stream.ForecastResult.unpack(outputs)
 
 
@@ -267,8 +267,57 @@ class TestForecast:
         y = wave(20)
         compiled = stream.forecasting(CONFIG)
         state, _ = run(CONFIG, y)
-        packed, _ = compiled.learn(compiled.pack(state), np.zeros(0, np.float32), np.float32(np.nan))
+        packed, _ = compiled.learn(compiled.pack(state), stream.pairs([]), stream.pairs(np.nan))
         np.testing.assert_allclose(compiled.unpack(packed).state.recent[0], state.forecast[0], rtol=1e-6)
+
+
+class TestOrigin:
+    @pytest.mark.parametrize("offset", [1e6, 1e8, -3e9])
+    def test_differences_and_what_is_added_back_keep_the_digits(self, offset):
+        values = offset + np.array([0.0, 0.25, -3.0, 1000.125])
+        first = _origin.start(_origin.init(1), jnp.asarray(stream.pairs(values[:1])), jnp.zeros(1))
+        for value in values:
+            change = _origin.difference(jnp.asarray(stream.pairs([value])), first)
+            np.testing.assert_allclose(change, [value - offset], rtol=1e-6)
+            packed = np.concatenate([change, *first])
+            np.testing.assert_allclose(stream.from_pairs(packed), [value], rtol=1e-13)
+        moved, shift = _origin.follow(first, jnp.array([123456.78]), jnp.ones(1))
+        assert shift[0] == jnp.float32(123456.78)
+        np.testing.assert_allclose(_origin.between(moved, first), shift, rtol=1e-6)
+        assert _origin.follow(first, jnp.array([123.0]), jnp.ones(1))[1] == 0
+
+    @pytest.mark.parametrize("drift", [0.0, 40.0])
+    def test_a_series_far_from_zero_is_forecast_as_well_and_covered_as_often(self, drift):
+        y = wave(600).astype(float) + drift * np.arange(600)
+        _, near = results(CONFIG, y)
+        _, far = results(CONFIG, y + 1e8)
+        errors = [abs(r.previous_forecast[100:, 0] - v[100:]) for r, v in ((near, y), (far, y + 1e8))]
+        np.testing.assert_allclose(errors[1].mean(), errors[0].mean(), rtol=0.02)
+        inside = [
+            np.mean((r.lower[100:-1, 0] <= v[101:]) & (v[101:] <= r.upper[100:-1, 0]))
+            for r, v in ((near, y), (far, y + 1e8))
+        ]
+        np.testing.assert_allclose(inside[1], inside[0], atol=0.02)
+
+    def test_an_origin_follows_values_that_move_but_no_single_glitch(self):
+        y = np.r_[wave(50), 1e7 + wave(50)].astype(float)
+        state, _ = results(CONFIG, y)
+        assert abs(sum(float(part[0]) for part in state.state.origin) - 1e7) < 10
+        y = wave(100).astype(float)
+        y[50] = 1e12
+        state, _ = results(CONFIG, y)
+        assert abs(sum(float(part[0]) for part in state.state.origin)) < 10
+
+    def test_a_feature_far_from_zero_counts_as_one_near_it(self):
+        rng = np.random.default_rng(0)
+        x, answers = rng.normal(size=(400, 1)), []
+        y = 5 + 2 * x[:, 0]
+        compiled = stream.regression(CONFIG._replace(features=1))
+        for offset in (0, 1.7e9):
+            state, weights = compiled.init(jax.random.key(0)), np.ones(len(y), np.float32)
+            rows = stream.pairs(x + offset), stream.pairs(y), weights
+            answers.append(stream.from_pairs(stream.run_rows(compiled, state, *rows)[1])[:, 0])
+        np.testing.assert_allclose(answers[1][50:], answers[0][50:], atol=0.05)
 
 
 class TestRegression:
@@ -279,7 +328,8 @@ class TestRegression:
         x[rng.random(1536) < 0.1, 1] = np.nan
         compiled = stream.regression(CONFIG._replace(features=2))
         state, weights = compiled.init(jax.random.key(0)), np.ones(len(y), np.float32)
-        _, said = stream.run_rows(compiled, state, x, y, weights)
+        _, outputs = stream.run_rows(compiled, state, stream.pairs(x), stream.pairs(y), weights)
+        said = stream.from_pairs(outputs)[:, 0]
         assert abs(said[500:] - y[500:]).mean() < 0.1
 
     def test_an_answer_is_what_learning_says_was_said(self):
@@ -287,10 +337,10 @@ class TestRegression:
         x, y = rng.normal(size=(30, 2)).astype(np.float32), wave(30)
         compiled = stream.regression(CONFIG._replace(features=2))
         state = compiled.init(jax.random.key(0))
-        for row, value in zip(x, y, strict=True):
-            before = float(compiled.predict(state, row)[0])
-            state, said = compiled.learn(state, row, value, np.float32(1))
-            np.testing.assert_allclose(float(said), before, rtol=1e-5, atol=1e-6)
+        for row, value in zip(stream.pairs(x), stream.pairs(y), strict=True):
+            before = stream.from_pairs(compiled.predict(state, row))[0]
+            state, output = compiled.learn(state, row, value, np.float32(1))
+            np.testing.assert_allclose(stream.from_pairs(output)[0], before, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", stream.CELLS)
@@ -304,8 +354,8 @@ def test_every_cell_learns(cell):
 def test_nothing_is_compiled_twice():
     compiled = stream.forecasting(CONFIG)
     state = compiled.init(jax.random.key(0))
-    x = np.zeros(0, np.float32)
-    for value in wave(5):
+    x = stream.pairs([])
+    for value in stream.pairs(wave(5)):
         state, _ = compiled.learn(state, x, value)
     assert compiled.learn._cache_size() == 1
     assert stream.forecasting(CONFIG._replace()) is compiled
@@ -316,8 +366,8 @@ def test_rows_in_one_go_are_rows_one_by_one():
     compiled = stream.forecasting(CONFIG)
     state = compiled.init(jax.random.key(0))
     single = []
-    for value in y:
-        state, said = compiled.learn(state, np.zeros(0, np.float32), value)
+    for value in stream.pairs(y):
+        state, said = compiled.learn(state, stream.pairs([]), value)
         single.append(stream.ForecastResult.unpack(np.asarray(said)).previous_forecast)
     _, said = run(CONFIG, y)
     np.testing.assert_allclose(said, np.stack(single), rtol=1e-3, atol=1e-3)

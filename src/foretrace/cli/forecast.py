@@ -1,7 +1,6 @@
 """`foretrace forecast`: forecasts of a table or of lines as they arrive, learned at every row."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +83,7 @@ def run(words: Sequence[str]) -> int:
             for _ in forecasts:
                 if forecasts.is_live:
                     for ahead in forecasts.ahead():
-                        print(forecast.line_of(*ahead), flush=True)
+                        print(forecasts.line_of(ahead), flush=True)
         if forecasts.ahead():
             _finish(options.out, forecasts, console)
         if stop.signal is not None:
@@ -99,11 +98,12 @@ def run(words: Sequence[str]) -> int:
 def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
     """Draws the picture and prints the scores and the next forecast."""
     plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
-    time, _, value, lower, upper = forecasts.ahead()[0]
-    interval = f"{forecasts.coverage:.0%} interval {lower:.5g} to {upper:.5g}"
+    # By their position from behind: a time stamp may hold commas.
+    *time, _, value, lower, upper = forecasts.line_of(forecasts.ahead()[0]).split(",")
+    interval = f"{forecasts.coverage:.0%} interval {lower} to {upper}" if lower else "no interval yet"
     _format.say(
         console,
         *forecasts.summary(),
-        f"next, {time}: {value:.5g}, {interval if lower > -math.inf else 'no interval yet'}",
+        f"next, {','.join(time)}: {value}, {interval}",
         f"{out}: predictions.csv, forecast.png, config.json, checkpoints",
     )

@@ -8,7 +8,7 @@ repetitions in their times, the model of `foretrace.stream` learns and forecasts
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._forecast_file import Ahead, Forecasts, RowForecast, forecast_file
 from foretrace.forecast._rows import Columns, Row, read_rows
-from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, line_of, season_of, summary
+from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (
     CsvSource,
     JsonLinesSource,
@@ -33,7 +33,6 @@ __all__ = [
     "ScoreKeeper",
     "Source",
     "forecast_file",
-    "line_of",
     "open_source",
     "read_rows",
     "season_of",

@@ -17,7 +17,7 @@ from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._rows import Columns, Row, read_rows
-from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, line_of, season_of, summary
+from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import Source, open_source
 from foretrace.runs import checkpoint
 from foretrace.runs._folder import RunFolder, SaveInterval, open_run, read_config
@@ -296,6 +296,10 @@ class Forecasts(Iterator[RowForecast]):
             else []
         )
 
+    def line_of(self, ahead: Ahead) -> str:
+        """Time, horizon, forecast and bounds, with the digits that the data has, as CSV."""
+        return self._keeper.line_of(*ahead) if self._keeper else ""
+
     def scores(self) -> list[Score]:
         """The errors so far at every horizon, beside those of simple rules."""
         return self._keeper.scores() if self._keeper else []
@@ -398,8 +402,8 @@ class Forecasts(Iterator[RowForecast]):
 
     def _learn(self, batch: list[tuple[Row, bool]]) -> Iterator[RowForecast]:
         rows = [row for row, _ in batch]
-        x = stream.float_array([row.x for row in rows]).reshape(len(rows), -1)
-        y = stream.float_array([row.y for row in rows])
+        x = stream.pairs(np.array([row.x for row in rows]).reshape(len(rows), -1))
+        y = stream.pairs([row.y for row in rows])
         self._state, outputs = stream.run_rows(self._compiled, self._state, x, y)
         if self._keeper is None:
             self._keeper = ScoreKeeper(self._settings.horizon, self._season(rows))
@@ -432,4 +436,4 @@ class Forecasts(Iterator[RowForecast]):
         """Appends the forecasts of rows to come, which a resumed run takes away again."""
         if self._folder:
             with self._folder.metrics.open("a") as file:
-                file.writelines(f"{line_of(*ahead)},,\n" for ahead in self.ahead())
+                file.writelines(f"{self.line_of(ahead)},,\n" for ahead in self.ahead())

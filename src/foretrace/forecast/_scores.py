@@ -1,6 +1,7 @@
 """Scores of a forecaster beside those of simple rules, and the lines of predictions.csv."""
 
 import dataclasses
+import decimal
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -53,6 +54,7 @@ class ScoreKeeper:
         inside: (H,), values inside their interval.
         errors: for each rule (H, 3): values for which it had a forecast, and over these the sums of its
             absolute errors and of ours.
+        decimals: of the values, as many as the most precise one has.
         last: the last values, newest first, as many as the rules need.
         pending: forecasts made at the last H times, newest first: forecast, lower and upper, (3, H) each.
     """
@@ -64,6 +66,7 @@ class ScoreKeeper:
     counts: list = dataclasses.field(default_factory=list)
     inside: list = dataclasses.field(default_factory=list)
     errors: dict = dataclasses.field(default_factory=dict)
+    decimals: int = 0
     last: list = dataclasses.field(default_factory=list)
     pending: list = dataclasses.field(default_factory=list)
 
@@ -87,6 +90,9 @@ class ScoreKeeper:
     def add(self, time: str, y: float, result: ForecastResult) -> str:
         """Adds a value and the forecasts made after it; returns its lines of predictions.csv."""
         lines = []
+        if not math.isnan(y):
+            exponent = decimal.Decimal(repr(y)).normalize().as_tuple().exponent
+            self.decimals = max(self.decimals, -int(exponent))
         for h, (forecast, lower, upper) in enumerate(self._forecasts_for_now()):
             anomaly = ""
             if not math.isnan(y):
@@ -94,8 +100,8 @@ class ScoreKeeper:
                 self.inside[h] += -math.inf < lower <= y <= upper
                 self._compare(h, y, forecast)
                 anomaly = f"{1 - float(result.tail):.4f}" if h == 0 else ""
-            actual = "" if math.isnan(y) else f"{y:.9g}"
-            lines.append(f"{line_of(time, h + 1, forecast, lower, upper)},{actual},{anomaly}\n")
+            actual = "" if math.isnan(y) else f"{y:.15g}"
+            lines.append(f"{self.line_of(time, h + 1, forecast, lower, upper)},{actual},{anomaly}\n")
         self.rows += 1
         self.unknown += math.isnan(y)
         # The forecast one row ahead stands in for an unknown value.
@@ -104,6 +110,16 @@ class ScoreKeeper:
         now = [result.forecast.tolist(), result.lower.tolist(), result.upper.tolist()]
         self.pending = [now, *self.pending][: self.horizon]
         return "".join(lines)
+
+    def line_of(self, time: str, horizon: int, forecast: float, lower: float, upper: float) -> str:
+        """The first cells of a line of predictions.csv; bounds that are unknown are empty."""
+        bounds = f"{self.text(lower)},{self.text(upper)}" if lower > -math.inf else ","
+        return f"{time},{horizon},{self.text(forecast)},{bounds}"
+
+    def text(self, value: float) -> str:
+        """A forecast with two decimals more than the values have, and at least 7 digits."""
+        digits = len(f"{abs(value):.0f}") + self.decimals + 2
+        return f"{value:.{min(max(7, digits), 15)}g}"
 
     def next_forecasts(self) -> list[tuple[int, float, float, float]]:
         """Horizon, forecast, lower and upper bound of each row to come."""
@@ -124,12 +140,6 @@ class ScoreKeeper:
             if not (math.isnan(theirs) or math.isnan(forecast)):
                 count, sum_of_theirs, sum_of_ours = errors[h]
                 errors[h] = [count + 1, sum_of_theirs + abs(y - theirs), sum_of_ours + abs(y - forecast)]
-
-
-def line_of(time: str, horizon: int, forecast: float, lower: float, upper: float) -> str:
-    """The first cells of a line of predictions.csv; bounds that are unknown are empty."""
-    bounds = f"{lower:.7g},{upper:.7g}" if lower > -math.inf else ","
-    return f"{time},{horizon},{forecast:.7g},{bounds}"
 
 
 def summary(keeper: ScoreKeeper) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from foretrace._checks import UserError, UserTypeError
-from foretrace.stream import float_array
+from foretrace.stream import pairs
 
 
 class Features:
@@ -31,7 +31,7 @@ class Features:
             self.index[name] = len(self.index)
 
     def vector(self, x: dict[Any, Any]) -> np.ndarray:
-        """The registered features, NaN where one is missing, (capacity,).
+        """The registered features, NaN where one is missing, pairs (capacity, 2).
 
         Raises:
             TypeError: if one is not a number.
@@ -41,15 +41,15 @@ class Features:
         for name, value in x.items():
             if name in self.index:
                 values[self.index[name]] = to_float(name, value)
-        return float_array(values)
+        return pairs(values)
 
     def table(self, columns: dict[Any, list], rows: int) -> np.ndarray:
-        """Many rows at once, (rows, capacity)."""
+        """Many rows at once, pairs (rows, capacity, 2)."""
         values = np.full((rows, self.capacity), np.nan)
         for name, column in columns.items():
             if name in self.index:
                 values[:, self.index[name]] = [to_float(name, value) for value in column]
-        return float_array(values)
+        return pairs(values)
 
 
 def is_missing(value: Any) -> bool:

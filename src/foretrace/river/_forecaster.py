@@ -90,7 +90,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         y, x = to_float("y", y), timeless(x)
         self._features.register(x)
         self._ensure_state()
-        row = self._features.vector(x), stream.float_array(y)
+        row = self._features.vector(x), stream.pairs(y)
         self._state, result = self._compiled.learn(self._state, *row)
         self._forecast = stream.ForecastResult.unpack(np.asarray(result)).forecast.tolist()
 
@@ -103,9 +103,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         self._features.register(columns)
         self._ensure_state()
         rows = self._features.table(columns, len(values))
-        self._state, results = stream.run_rows(
-            self._compiled, self._state, rows, stream.float_array(values)
-        )
+        self._state, results = stream.run_rows(self._compiled, self._state, rows, stream.pairs(values))
         self._forecast = stream.ForecastResult.unpack(results[-1]).forecast.tolist()
 
     def forecast(self, horizon: int, xs: Sequence[dict] | None = None) -> list[float]:
@@ -129,7 +127,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         if self._state is not None and xs is not None and self._features.capacity:
             rows = [self._features.vector(timeless(x)) for x in itertools.islice(xs, self.horizon)]
             rows += [rows[-1]] * (self.horizon - len(rows))
-            values = np.asarray(self._compiled.predict(self._state, np.stack(rows))).tolist()
+            values = stream.from_pairs(self._compiled.predict(self._state, np.stack(rows))).tolist()
         return [values[min(h, self.horizon - 1)] for h in range(horizon)]
 
     def forecast_interval(

@@ -84,7 +84,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         y = to_float("y", y)
         self._features.register(x)
         self._ensure_state()
-        row = self._features.vector(x), stream.float_array(y), check_weights(w, 1)[0]
+        row = self._features.vector(x), stream.pairs(y), check_weights(w, 1)[0]
         prediction = self._pending.pop(x)
         if prediction is None:
             self._state, _ = self._compiled.learn(self._state, *row)
@@ -122,7 +122,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         self._features.register(columns)
         self._ensure_state()
         weights = check_weights(w, len(targets))
-        rows = self._features.table(columns, len(targets)), stream.float_array(targets), weights
+        rows = self._features.table(columns, len(targets)), stream.pairs(targets), weights
         self._state, _ = stream.run_rows(self._compiled, self._state, *rows)
 
     def predict_many(self, X: Any) -> Any:
@@ -132,7 +132,7 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
         values = np.zeros(rows)
         if self._state is not None and rows:
             table_ = self._features.table(columns, rows)
-            values = np.asarray(self._compiled.predict_many(self._state, table_))[:, 0]
+            values = stream.from_pairs(self._compiled.predict_many(self._state, table_))[:, 0]
         index = getattr(X, "index", None)
         if index is None:
             return values
@@ -148,9 +148,11 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     def _predict(self, x: dict) -> tuple[float, float, float]:
         """The target that is expected, and the bounds around it."""
         if not self.delay:
-            return tuple(np.asarray(self._compiled.predict(self._state, self._features.vector(x))).tolist())
+            return tuple(
+                stream.from_pairs(self._compiled.predict(self._state, self._features.vector(x))).tolist()
+            )
         prediction = self._predict_pending(x)
-        value = float(prediction.value)
+        value = float(prediction.value) + sum(float(part[0]) for part in prediction.origin)
         return value, *(value + np.asarray(prediction.offsets, float)).tolist()
 
 

@@ -20,6 +20,7 @@ from foretrace.stream._forecast import ForecastResult, ForecastState
 from foretrace.stream._interval import offsets
 from foretrace.stream._model import Config, State, expert_names, weights_of
 from foretrace.stream._network import CELLS, enlarge
+from foretrace.stream._origin import from_pairs, pairs
 from foretrace.stream._regression import Prediction
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "expert_names",
     "float_array",
     "forecasting",
+    "from_pairs",
     "offsets",
+    "pairs",
     "regression",
     "run_rows",
     "weights_of",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace.stream import _network, _scale
+from foretrace.stream import _network, _origin, _scale
 
 _CODE = 8  # numbers that encode the previous class
 
@@ -33,12 +33,14 @@ class ClassState(NamedTuple):
     """State of a classifier.
 
     Attributes:
+        input_origin: of the features; the moments are those of the differences.
         network: with the readout `class`, (classes, features).
         inputs: moments of the features.
         last: index of the previous class; -1 before there was one.
         known: (classes,), 1 for those that occurred.
     """
 
+    input_origin: _origin.Origin
     network: _network.Network
     inputs: _scale.Moments
     last: jax.Array
@@ -71,6 +73,7 @@ def init(config: ClassConfig, key: Any) -> ClassState:
     parts = network_parts(config)
     shape = config.classes, 1 + _CODE + _network.output_size(parts) + config.features
     return ClassState(
+        input_origin=_origin.init(config.features),
         network=_network.init(parts, key, {"class": shape}),
         inputs=_scale.init(config.features),
         last=-jnp.ones((), int),
@@ -79,8 +82,8 @@ def init(config: ClassConfig, key: Any) -> ClassState:
 
 
 def predict(config: ClassConfig, state: ClassState, x: jax.Array, hidden: Any) -> ClassPrediction:
-    """Predicts the class of features x (n,), after a hidden state; nothing is learned."""
-    inputs = _input(state, x, state.last)
+    """Predicts the class of features x, pairs (n, 2), after a hidden state; nothing is learned."""
+    inputs = _input(state, _differences(state, x)[0], state.last)
     parts = network_parts(config)
     hidden = _network.next_hidden(parts, state.network, hidden, inputs)
     logits = _logits(state.network.params, inputs, parts.cell.output(hidden))
@@ -95,12 +98,13 @@ def learn(
     Args:
         config: the configuration.
         state: the state.
-        x: features (n,), not finite where they are unknown.
+        x: features, pairs (n, 2), not finite where they are unknown.
         y: index of the class, -1 if it is unknown: then only the hidden state advances.
         weight: of this sample beside the others.
         last: the previous class at the time of the prediction.
     """
     parts = network_parts(config)
+    x, origin = _differences(state, x)
     inputs = _input(state, x, last)
     network = _network.step(parts, state.network, inputs)
     logits = _logits(network.params, inputs, parts.cell.output(network.learner.hidden))
@@ -114,7 +118,15 @@ def learn(
 
     network = _network.fit(parts, network, loss, jnp.where(y >= 0, weight, 0))
     moments, last = _scale.update(state.inputs, x), jnp.where(y >= 0, y, state.last)
-    return ClassState(network, moments, last, known), logits
+    origin, shift = _origin.follow(origin, moments.mean, jnp.sqrt(moments.variance))
+    moments = moments._replace(mean=moments.mean - shift)
+    return ClassState(origin, network, moments, last, known), logits
+
+
+def _differences(state: ClassState, x: jax.Array) -> tuple[jax.Array, _origin.Origin]:
+    """Features as differences from their origin, (n,), and the origin, which starts at the first ones."""
+    origin = _origin.start(state.input_origin, x, state.inputs.samples)
+    return _origin.difference(x, origin), origin
 
 
 def _input(state: ClassState, x: jax.Array, last: jax.Array) -> jax.Array:

@@ -63,8 +63,8 @@ def regression(config: Config) -> Compiled:
     learn = functools.partial(_regression.learn, config)
 
     def predict(state, x):
-        value, offsets, *_ = predict_after(state, x, state.network.learner.hidden)
-        return jnp.concatenate([value[None], value + offsets])
+        value, offsets, origin, *_ = predict_after(state, x, state.network.learner.hidden)
+        return jnp.concatenate([value[None], value + offsets, *origin])
 
     init = functools.partial(_regression.init, config)
     return _compiled(init, predict, predict_after, learn, learn)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from foretrace.stream import _experts, _interval, _model, _network, _scale
+from foretrace.stream import _experts, _interval, _model, _network, _origin, _scale
 from foretrace.stream._model import Config, Regressors, State
 
 _BASIS = 3
@@ -50,6 +51,7 @@ class ForecastResult(NamedTuple):
         lower: (H,), its lower bounds.
         upper: (H,), its upper bounds.
         tail: share of errors one step ahead that were at least as large as that of the value that arrived.
+        origin: pair, (2,), from which the model's values are differences; 0 once unpacked.
     """
 
     previous_forecast: Any
@@ -57,17 +59,18 @@ class ForecastResult(NamedTuple):
     lower: Any
     upper: Any
     tail: Any
+    origin: Any = 0
 
     def pack(self) -> jax.Array:
-        """The fields in their order, (4 H + 1,)."""
-        return jnp.concatenate([*self[:-1], self.tail[None]])
+        """The fields in their order, (4 H + 3,)."""
+        return jnp.concatenate([*self[:4], self.tail[None], self.origin])
 
     @classmethod
     def unpack(cls, packed: Any) -> "ForecastResult":
-        """Inverse of `pack`, (.., 4 H + 1)."""
-        horizon = packed.shape[-1] // 4
-        fields = (packed[..., i * horizon : (i + 1) * horizon] for i in range(4))
-        return cls(*fields, tail=packed[..., -1])
+        """Inverse of `pack`, (.., 4 H + 3), in float64 and with the origin added; outside of JAX."""
+        values, horizon = _origin.from_pairs(packed), packed.shape[-1] // 4
+        fields = (values[..., i * horizon : (i + 1) * horizon] for i in range(4))
+        return cls(*fields, tail=np.asarray(packed)[..., -3])
 
 
 def network_parts(config: Config) -> _network.NetworkParts:
@@ -98,11 +101,12 @@ def learn(
     Args:
         config: the configuration.
         stream: the state.
-        x: features (n,), not finite where they are unknown.
-        y: the value, not finite if it is unknown: then its forecast stands in for it, and nothing is
-            learned from it.
+        x: features, pairs (n, 2), not finite where they are unknown.
+        y: the value, a pair (2,), not finite if it is unknown: then its forecast stands in for it, and
+            nothing is learned from it.
     """
-    parts, horizon, state = network_parts(config), config.horizon, stream.state
+    parts, horizon = network_parts(config), config.horizon
+    state, x, y = _model.differences(stream.state, x, y)
     steps = jnp.arange(horizon)
     predictions, weights = stream.predictions[steps, steps], stream.weights[steps, steps]
     previous = jnp.sum(predictions * weights, axis=1)
@@ -116,7 +120,9 @@ def learn(
             inputs=_scale.update(state.inputs, x),
         )
     state = _model.add_value(config, state, y, stream.forecast[0])
-    features = jnp.concatenate([x[None], stream.features[:-1]])
+    state, shift, input_shift = _model.follow(state)
+    x = x - input_shift
+    features = jnp.concatenate([x[None], stream.features[:-1] - input_shift[None]])
     # By now all H values after the place of the network that learns are known.
     state = state._replace(network=_network.step(parts, state.network, stream.pending[-1]))
     recent = state.recent[horizon:]
@@ -133,18 +139,21 @@ def learn(
     predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
     offsets = _interval.offsets(state.interval)
     stream = stream._replace(
-        predictions=jnp.concatenate([predictions[None], stream.predictions[:-1]]),
+        predictions=jnp.concatenate([predictions[None], stream.predictions[:-1] - shift]),
         weights=jnp.concatenate([weights[None], stream.weights[:-1]]),
         offsets=jnp.concatenate([offsets[None], stream.offsets[:-1]]),
         forecast=forecast,
     )
     lower, upper = forecast[None] + offsets.T
-    return stream, ForecastResult(previous, forecast, lower, upper, state.interval.tail)
+    origin = jnp.concatenate(state.origin)
+    tail = state.interval.tail
+    return stream, ForecastResult(previous - shift, forecast, lower, upper, tail, origin)
 
 
 def forecast(config: Config, stream: ForecastState, xs: jax.Array) -> jax.Array:
-    """Forecasts the next H values, (H,), with features (H, n) ahead; nothing is learned."""
-    return _predict(config, stream, xs)[2]
+    """Forecasts the next H values with features, pairs (H, n, 2), ahead; also the origin, (H + 2,)."""
+    differences = jax.vmap(_origin.difference, in_axes=(0, None))(xs, stream.state.input_origin)
+    return jnp.concatenate([_predict(config, stream, differences)[2], *stream.state.origin])
 
 
 def _predict(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace.stream import _experts, _interval, _least_squares, _network, _scale
+from foretrace.stream import _experts, _interval, _least_squares, _network, _origin, _scale
 
 _MOST = 20.0  # units of order 1 beyond which nothing is learned
 
@@ -40,9 +40,11 @@ class Config(NamedTuple):
 
 
 class State(NamedTuple):
-    """State of a regression or forecast; H is the horizon.
+    """State of a regression or forecast; H is the horizon. Values are differences from the origin.
 
     Attributes:
+        origin: of the values, (1,).
+        input_origin: of the features.
         network: with readouts `change` and `level`, (H, features).
         linear: the least-squares readouts.
         experts: the weight of each expert at each horizon.
@@ -54,6 +56,8 @@ class State(NamedTuple):
         change: (H,), mean size of a change over so many steps.
     """
 
+    origin: _origin.Origin
+    input_origin: _origin.Origin
     network: _network.Network
     linear: _least_squares.LeastSquares
     experts: _experts.ExpertWeights
@@ -105,6 +109,8 @@ def init(config: Config, parts: _network.NetworkParts, key: Any, basis: int, ahe
     horizon, units = config.horizon, _network.output_size(parts)
     shape = horizon, units + basis + ahead
     return State(
+        origin=_origin.init(1),
+        input_origin=_origin.init(config.features),
         network=_network.init(parts, key, {"change": shape, "level": shape}),
         linear=_least_squares.init(
             horizon, units + basis + config.lags + ahead, shared=not ahead or horizon == 1
@@ -202,6 +208,38 @@ def add_value(config: Config, state: State, value: jax.Array, substitute: jax.Ar
         value=moments,
         change=jnp.where(jnp.isfinite(over), sizes, state.change),
     )
+
+
+def differences(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    """Features (n,) and value as differences from the origins, which start at the first ones.
+
+    Args:
+        state: the state.
+        x: features, pairs (n, 2).
+        y: the value, a pair (2,).
+    """
+    origin = _origin.start(state.origin, y[None], state.value.samples)
+    input_origin = _origin.start(state.input_origin, x, state.inputs.samples)
+    state = state._replace(origin=origin, input_origin=input_origin)
+    return state, _origin.difference(x, input_origin), _origin.difference(y[None], origin)[0]
+
+
+def follow(state: State) -> tuple[State, jax.Array, jax.Array]:
+    """Moves the origins after values and features; also returns how far, () and (n,)."""
+    # Medians: a single glitch is not followed, which would cost the other values their digits.
+    center = jnp.median(state.recent[:3])
+    unit = jnp.median(abs(jnp.diff(state.recent[:4])))
+    origin, shift = _origin.follow(state.origin, center[None], unit[None])
+    mean, spread = state.inputs.mean, jnp.sqrt(state.inputs.variance)
+    input_origin, input_shift = _origin.follow(state.input_origin, mean, spread)
+    state = state._replace(
+        origin=origin,
+        input_origin=input_origin,
+        recent=state.recent - shift[0],
+        value=state.value._replace(mean=state.value.mean - shift),
+        inputs=state.inputs._replace(mean=mean - input_shift),
+    )
+    return state, shift[0], input_shift
 
 
 def basis(state: State, recent: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _experts, _interval, _model, _network, _scale
+from foretrace.stream import _experts, _interval, _model, _network, _origin, _scale
 from foretrace.stream._model import Config, Regressors, State
 
 _BASIS = 3
@@ -15,14 +15,16 @@ class Prediction(NamedTuple):
     """A prediction, with the context that learns from its label later.
 
     Attributes:
-        value: the prediction.
+        value: the prediction, a difference from the origin.
         offsets: (2,), of the bounds of its interval from it.
+        origin: at that time.
         recent: the last values at that time.
         hidden: the hidden state at that time.
     """
 
     value: jax.Array
     offsets: jax.Array
+    origin: _origin.Origin
     recent: jax.Array
     hidden: Any
 
@@ -40,21 +42,23 @@ def init(config: Config, key: Any) -> State:
 
 
 def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Prediction:
-    """Predicts the value of features x (n,); nothing is learned, and no state advances.
+    """Predicts the value of features x; nothing is learned, and no state advances.
 
     Args:
         config: the configuration.
         state: the state.
-        x: features, not finite where they are unknown.
+        x: features, pairs (n, 2), not finite where they are unknown.
         hidden: the hidden state before them.
     """
-    ahead = _standard(state, x)
+    input_origin = _origin.start(state.input_origin, x, state.inputs.samples)
+    ahead = _standard(state, _origin.difference(x, input_origin))
     inputs = _network_input(state, state.recent, ahead)
     hidden = _network.next_hidden(network_parts(config), state.network, hidden, inputs)
     regressors = _regressors(config, state, state.recent, hidden, ahead)
     value, _ = _model.combine(state, _model.predict(config, state, regressors))
     value = jnp.where(state.time > 0, value[0], jnp.zeros_like(value[0]))
-    return Prediction(value, _interval.offsets(state.interval)[0], state.recent, hidden)
+    offsets = _interval.offsets(state.interval)[0]
+    return Prediction(value, offsets, state.origin, state.recent, hidden)
 
 
 def learn(
@@ -65,19 +69,23 @@ def learn(
     weight: jax.Array,
     late: Prediction | None = None,
 ) -> tuple[State, jax.Array]:
-    """Learns the value y of features x; also returns its prediction just before.
+    """Learns the value y of features x; also returns its prediction just before, and the origin, (3,).
 
     Args:
         config: the configuration.
         state: the state.
-        x: features (n,), not finite where they are unknown.
-        y: the value, not finite if it is unknown: then only the hidden state advances, and the value is
-            taken to be the last one.
+        x: features, pairs (n, 2), not finite where they are unknown.
+        y: the value, a pair (2,), not finite if it is unknown: then only the hidden state advances, and the
+            value is taken to be the last one.
         weight: of this sample beside the others; with 0 nothing is learned but the value itself.
         late: the prediction that the label belongs to, if others were made since.
     """
-    recent = state.recent if late is None else late.recent
     parts = network_parts(config)
+    state, x, y = _model.differences(state, x, y)
+    recent = state.recent
+    if late is not None:
+        moved = _origin.between(state.origin, late.origin)
+        recent, late = late.recent - moved, late._replace(value=late.value - moved[0])
     ahead = _standard(state, x)
     network = _network.step(parts, state.network, _network_input(state, recent, ahead))
     regressors = _regressors(config, state, recent, network.learner.hidden, ahead)
@@ -101,7 +109,8 @@ def learn(
         )
         state = _model.fit(config, parts, state, regressors, truth, weight)
     state = _model.add_value(config, state, y, state.recent[0])
-    return state, jnp.where(is_known, combined[0], jnp.zeros_like(y))
+    output = jnp.concatenate([combined, *state.origin])
+    return _model.follow(state)[0], jnp.where(is_known, output, 0)
 
 
 def _standard(state: State, x: jax.Array) -> jax.Array:
