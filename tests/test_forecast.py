@@ -185,6 +185,19 @@ def test_a_horizon_beyond_the_data_has_no_interval(tmp_path, capsys):
     assert "no interval yet" in capsys.readouterr().out
 
 
+def test_a_series_far_from_zero_has_its_digits_in_the_file_and_the_report(tmp_path, capsys):
+    for offset in (0, 48_000_000):
+        values = [round(offset + value, 4) for value in wave(60)]
+        forecast(write(tmp_path / "a.csv", values), "--target", "y", "--out", tmp_path / str(offset))
+    near, far = (predictions(tmp_path / name) for name in ("0", "48000000"))
+    for name in ("prediction", "lower", "upper", "actual"):
+        pairs = [(float(a[name]), float(b[name])) for a, b in zip(near, far, strict=True) if a[name]]
+        np.testing.assert_allclose([b - 48_000_000 for _, b in pairs], [a for a, _ in pairs], atol=2e-3)
+    assert (
+        f"next, 61: {far[-1]['prediction']}, 90% interval {far[-1]['lower']} to" in capsys.readouterr().out
+    )
+
+
 def test_a_file_that_has_changed_is_refused(tmp_path, capsys):
     values, data = wave(40), tmp_path / "a.csv"
     forecast(write(data, values), "--target", "y", "--out", tmp_path / "out")

@@ -134,6 +134,20 @@ class TestRegressor:
         with pytest.raises(ValueError, match=r"which RecurrentRegressor wrote"):
             RecurrentClassifier.load(tmp_path / "model")
 
+    @pytest.mark.parametrize("delay", [0, 2])
+    def test_targets_and_features_far_from_zero_are_predicted_as_well(self, delay):
+        answers, rows = [], list(stream(120))
+        for offset in (0.0, 1e8):
+            model = regressor(delay=delay)
+            moved = [({"a": x["a"] + offset, "b": x["b"]}, y + offset) for x, y in rows]
+            answers.append([])
+            for index, (x, _) in enumerate(moved):
+                value, (lower, upper) = model.predict_one(x), model.predict_interval_one(x)
+                answers[-1].append([value - offset, lower - offset, upper - offset])
+                if index >= delay:
+                    model.learn_one(*moved[index - delay])
+        np.testing.assert_allclose(answers[1][20:], answers[0][20:], atol=0.05)
+
     def test_room_is_made_without_forgetting(self):
         model = regressor()
         for x, y in stream(300):

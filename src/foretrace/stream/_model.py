@@ -227,8 +227,8 @@ def differences(state: State, x: jax.Array, y: jax.Array) -> tuple[State, jax.Ar
 def follow(state: State) -> tuple[State, jax.Array, jax.Array]:
     """Moves the origins after values and features; also returns how far, () and (n,)."""
     # Medians: a single glitch is not followed, which would cost the other values their digits.
-    center = jnp.median(state.recent[:3])
-    unit = jnp.median(abs(jnp.diff(state.recent[:4])))
+    a, b, c, *rest = state.recent[:4]
+    center, unit = _median(a, b, c), _median(abs(a - b), abs(b - c), abs(c - (rest or [c])[0]))
     origin, shift = _origin.follow(state.origin, center[None], unit[None])
     mean, spread = state.inputs.mean, jnp.sqrt(state.inputs.variance)
     input_origin, input_shift = _origin.follow(state.input_origin, mean, spread)
@@ -257,6 +257,10 @@ def lags(config: Config, state: State, recent: jax.Array) -> jax.Array:
 def seasonal(state: State, season: jax.Array, last: jax.Array) -> jax.Array:
     """How far the values of one season ago, (H,), are from the last one, in units of a change."""
     return jnp.clip((season - last) / state.change, -5, 5)
+
+
+def _median(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
+    return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
 
 
 def _units(state: State):

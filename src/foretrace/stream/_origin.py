@@ -29,11 +29,12 @@ def init(n: int) -> Origin:
 def pairs(values: Any) -> np.ndarray:
     """Splits float64 numbers into pairs of JAX's floats that sum to them, (.., 2); outside of JAX."""
     values = np.asarray(values, float)
-    kind = jax.dtypes.canonicalize_dtype(float)
+    split = np.empty((*values.shape, 2), jax.dtypes.canonicalize_dtype(float))
     with np.errstate(over="ignore", invalid="ignore"):
-        high = values.astype(kind)
-        low = np.where(np.isfinite(high), values - high, 0).astype(kind)
-    return np.stack([high, low], axis=-1)
+        split[..., 0] = values
+        low = values - split[..., 0]
+    split[..., 1] = np.where(np.isfinite(low), low, 0)
+    return split
 
 
 def from_pairs(packed: Any) -> np.ndarray:
