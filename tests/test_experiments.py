@@ -18,7 +18,7 @@ from foretrace.experiments import _balance, _block, _noise, _ptb, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import highway, stream
-from foretrace.experiments._gradient_error import errors, estimator
+from foretrace.experiments._gradient_error import errors
 from foretrace.experiments._record import draw_record
 from foretrace.plotting import Chart, Line
 from foretrace.runs import _resumable
@@ -303,7 +303,7 @@ def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
     np.testing.assert_allclose(jnp.linalg.norm(network.credits, axis=1), 1, rtol=1e-5)
 
     def errors_of(text, key):
-        compiled = jax.jit(partial(errors, estimator(cell, text), learners.rtrl(cell, block=8)))
+        compiled = jax.jit(partial(errors, learners.parse(text).build(cell), learners.rtrl(cell, block=8)))
         return compiled(network.params, key, network.xs, network.credits)
 
     def total(params, weights):

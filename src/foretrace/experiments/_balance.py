@@ -10,9 +10,9 @@ import optax
 
 from foretrace import tasks
 from foretrace._checks import UserError
-from foretrace.experiments._curves import curves
+from foretrace.experiments._curves import curves, update_every
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator
+from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
@@ -35,10 +35,10 @@ def _run(settings, say, part):
 
 def _learn(task, label, rate, length, seeds, progress):
     """Theta of every seed while one learner learns."""
-    learner = estimator(task.cell, label)
-    whole = learner.block
-    steps, chunks = chunks_for(length, whole, max(whole, length // 200))
-    training = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=whole)
+    learner = parse(label).build(task.cell)
+    every = update_every(label)
+    steps, chunks = chunks_for(length, learner.block, max(learner.block, length // 200))
+    training = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=every)
     curve = curves(training, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])
     theta = np.clip(np.nan_to_num(curve.values["watched"], nan=_FAR), -_FAR, _FAR)
     return {"steps": curve.steps, "theta": theta}

@@ -12,6 +12,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,10 @@ import numpy as np
 
 from foretrace import cells
 from foretrace._checks import UserError
-from foretrace._types import Cell, Learner, at_phase
-from foretrace.learners import analyse, parse
+from foretrace._types import Cell, Learner
+from foretrace.learners import SPECS, analyse, parse, run_blocks
 
+_REFERENCE = "tbptt:25"  # timed in every setting, with one sweep per window
 _TARGET = 0.25  # seconds that one run of a loop lasts, about
 
 
@@ -61,6 +63,7 @@ SETTINGS = {
     "rtrl-32": Setting("highway", 32, 4, 1, ("rtrl", "rtrl/8", "rtrl/32")),
     "rtrl-64": Setting("highway", 64, 4, 1, ("rtrl", "rtrl/8", "rtrl/16", "rtrl/32", "rtrl/64")),
     "uoro-256": Setting("rnn", 256, 32, 1, ("uoro", "uoro/16", "tbptt:1")),
+    "every-32": Setting("rnn", 32, 4, 16, tuple(str(parse(name)) for name in SPECS)),
 }
 
 
@@ -91,17 +94,18 @@ def measure_setting(
     cell = setting.build_cell()
     explanation = analyse(cell)
     loops, rows = {}, []
-    for text in (*setting.learners, "tbptt:25"):
+    texts = tuple(dict.fromkeys((*setting.learners, _REFERENCE)))
+    for text in texts:
         choice = parse(text)
         kind, number, learner = choice.spec.name, choice.number, choice.build(cell)
-        loops[text] = _learning_loop(cell, learner, setting, sweep=text == "tbptt:25")
+        loops[text] = _learning_loop(cell, learner, setting, sweep=text == _REFERENCE)
         floor = _floor_name(kind, number)
         if floor and floor not in loops:
             loops[floor] = _floor_loop(explanation.structure, kind, number, setting.lanes)
     if setting.svd:
         loops[f"svd {setting.svd} x {setting.svd}"] = _svd_loop(setting.lanes, setting.svd)
     times = _take_turns(loops, repeats)
-    for text in (*setting.learners, "tbptt:25"):
+    for text in texts:
         kind, number = parse(text).spec.name, parse(text).number
         loop, us = loops[text], times[text]
         cost = explanation.cost(text, lanes=setting.lanes)
@@ -122,7 +126,7 @@ def measure_setting(
             f"{ratio}, {row['gflop_per_s']:.0f} GFLOP/s, {row['state_bytes'] / 1e6:.2f} MB, "
             f"compiled in {loop.compile_seconds:.1f} s"
         )
-    others = {key: _spread(times[key]) for key in loops if key not in (*setting.learners, "tbptt:25")}
+    others = {key: _spread(times[key]) for key in loops if key not in texts}
     for key, value in others.items():
         say(f"{name:12} {key:10} {value['us']:10.1f} us ({value['us_min']:.1f} to {value['us_max']:.1f})")
     return {"setting": name, **setting._asdict(), "rows": rows, "floors": others}
@@ -217,27 +221,27 @@ def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: boo
     def update(params, gradient):
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
 
-    def one(carry, xs):
-        params, state = carry
-        index, x = xs
-        state = learner.advance(params, at_phase(state, index), x)
+    def each(params, state, x):
         if sweep:
-            return (params, state), state.hidden
-        return (update(params, learner.grad(params, state, state.hidden)), state), None
+            return params, state.hidden
+        return update(params, learner.grad(params, state, state.hidden)), None
 
-    def block(carry, _):
-        (params, state), credits = jax.lax.scan(one, carry, (jnp.arange(learner.block), inputs))
-        if sweep:
-            params = update(params, learner.sweep(params, state, credits))
-        state, _ = learner.end_block(params, state)
-        return (params, state), None
+    def end(params, state, credits):
+        return update(params, learner.sweep(params, state, credits)), None
+
+    def blocks(carry, count):
+        params, state = carry
+        # The same inputs for every block; a scan over calls of one block each would cost a loop more.
+        xs = jnp.tile(inputs, (count, 1, 1))
+        params, state, _ = run_blocks(learner, params, state, xs, each, end if sweep else None)
+        return params, state
 
     # Weights as large as those of a network that has learned: with tiny initial ones nothing has a past.
     params = jax.tree.map(
         lambda a: a / (1e-6 + jnp.std(a)) * setting.hidden**-0.5, cell.init(jax.random.key(0))
     )
     carry = params, learner.init(jax.random.key(1), params, lanes=setting.lanes)
-    return _compiled(block, carry, learner.block)
+    return _compiled(blocks, carry, learner.block)
 
 
 def _floor_name(kind: str, number: int) -> str | None:
@@ -253,31 +257,38 @@ def _floor_loop(structure, kind: str, number: int, lanes: int) -> Loop:
     jacobian = jax.random.normal(jax.random.key(0), (lanes, size, size)) * size**-0.5
     right = jax.random.normal(jax.random.key(1), (lanes, size, width))
 
-    def product(carry, _):
+    def product(carry):
         jacobian, right = carry
-        return (jacobian, jacobian @ right), None
+        return jacobian, jacobian @ right
 
-    return _compiled(product, (jacobian, right), 1)
+    return _compiled(partial(_repeated, product), (jacobian, right), 1)
 
 
 def _svd_loop(lanes: int, size: int) -> Loop:
     """One batched singular value decomposition of (lanes, size, size)."""
 
-    def step(matrix, _):
+    def step(matrix):
         u, d, vt = jnp.linalg.svd(matrix)
-        return (u * (d * 0.9 + 0.1)[:, None, :]) @ vt, None
+        return (u * (d * 0.9 + 0.1)[:, None, :]) @ vt
 
-    return _compiled(step, jax.random.normal(jax.random.key(0), (lanes, size, size)), 1)
+    return _compiled(partial(_repeated, step), jax.random.normal(jax.random.key(0), (lanes, size, size)), 1)
 
 
-def _compiled(body: Callable, carry: Any, length: int) -> Loop:
-    """Compiles a scan of `body` that lasts long enough to be timed; one call of it is `length` steps."""
+def _repeated(body: Callable[[Any], Any], carry: Any, count: int) -> Any:
+    return jax.lax.scan(lambda carry, _: (body(carry), None), carry, length=count)[0]
+
+
+def _compiled(repeat: Callable[[Any, int], Any], carry: Any, length: int) -> Loop:
+    """Compiles `repeat(carry, count)` for a count that lasts long enough to be timed.
+
+    Args:
+        repeat: `(carry, count) -> carry`.
+        carry: at the start.
+        length: steps in each of the `count`.
+    """
 
     def lowered(count):
-        def run(carry):
-            return jax.lax.scan(body, carry, length=count)[0]
-
-        return jax.jit(run, donate_argnums=0).lower(carry)
+        return jax.jit(lambda carry: repeat(carry, count), donate_argnums=0).lower(carry)
 
     probe = lowered(2).compile()
     carry = jax.block_until_ready(probe(jax.tree.map(jnp.copy, carry)))

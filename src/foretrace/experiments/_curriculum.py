@@ -7,10 +7,10 @@ import numpy as np
 import optax
 
 from foretrace import tasks
-from foretrace.experiments._curves import curves
+from foretrace.experiments._curves import curves, update_every
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import highway
-from foretrace.experiments._gradient_error import estimator
+from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, trainer
 
@@ -29,11 +29,10 @@ def _run(settings, say, part):
 def _learn(settings, label, length, progress):
     """T of every seed while one learner learns for so many steps."""
     cell = highway(settings["units"])
-    learner = estimator(cell, label)
-    # TBPTT makes one update per window, as it is always used; the others one per step.
-    whole = learner.block
-    every, rate = (whole, "tbptt_rate") if label.startswith("tbptt") else (1, "rate")
-    steps, chunks = chunks_for(length, whole, max(settings["learners"].values()) // 100)
+    learner = parse(label).build(cell)
+    every = update_every(label)
+    rate = "tbptt_rate" if label.startswith("tbptt") else "rate"
+    steps, chunks = chunks_for(length, learner.block, max(settings["learners"].values()) // 100)
     training = trainer(
         cell,
         learner,

@@ -1,12 +1,13 @@
-"""Learners by name, and the errors of their gradients along a stream with frozen parameters."""
+"""Errors of a learner's gradients along a stream with fixed parameters."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from foretrace._types import Cell, Learner, Params, at_phase
-from foretrace.learners import parse
+from foretrace._types import Learner, Params, State
+from foretrace.learners import run_blocks
 
 
 class Errors(NamedTuple):
@@ -23,9 +24,30 @@ class Errors(NamedTuple):
     cosine: jax.Array
 
 
-def estimator(cell: Cell, text: str) -> Learner:
-    """The learner that `text` names: NAME:N/K*C with rank or window N, block K, the average of C copies."""
-    return parse(text).build(cell)
+def along(
+    learner: Learner, params: Params, state: State, inputs: tuple, each: Callable[[State, tuple], Any]
+) -> tuple[State, Any]:
+    """Follows a stream with fixed parameters.
+
+    Args:
+        learner: any learner.
+        params: of its cell.
+        state: at the start of a block.
+        inputs: x, and whatever else belongs to a step, leaves (steps, ..); whole blocks.
+        each: `(state, inputs) -> out`, called after every step.
+
+    Returns:
+        The state, and the outputs of all steps.
+    """
+
+    def advance(params, state, inputs):
+        return learner.advance(params, state, inputs[0])
+
+    def read(params, state, inputs):
+        return params, each(state, inputs)
+
+    _, state, outs = run_blocks(learner._replace(advance=advance), params, state, inputs, read)
+    return state, outs
 
 
 def errors(
@@ -33,11 +55,11 @@ def errors(
 ) -> Errors:
     """Errors of a learner's gradients, read at every step.
 
-    Scans over steps, over the learner's blocks and over the exact one's; no `cond`, so that all of it can
-    be vmapped over keys and streams. Under `vmap` over keys the exact gradients are computed once.
+    Block by block of the exact learner; no `cond`, so that all of it can be vmapped over keys and streams.
+    Under `vmap` over keys the exact gradients are computed once.
 
     Args:
-        learner: what to measure.
+        learner: the learner to be measured.
         exact: rtrl, with a block that is a multiple of the learner's.
         params: of their cell, frozen.
         key: typed key of the learner's signs.
@@ -45,30 +67,24 @@ def errors(
         credits: dL_t/dh_t, (steps, S).
     """
 
-    def one(carry, inputs):
-        (state, truth), (first, index, x, credit) = carry, inputs
-        state = learner.advance(params, at_phase(state, index), x)
-        truth = exact.advance(params, at_phase(truth, first + index), x)
-        found, wanted = learner.grad(params, state, credit), exact.grad(params, truth, credit)
-        return (state, truth), _compare(flat(found), flat(wanted))
-
     def block(carry, inputs):
-        first, x, credit = inputs
-        steps = jnp.broadcast_to(first, learner.block), jnp.arange(learner.block), x, credit
-        (state, truth), seen = jax.lax.scan(one, carry, steps)
-        return (learner.end_block(params, state)[0], truth), seen
+        state, truth = carry
+        truth, gradients = along(
+            exact, params, truth, inputs, lambda state, inputs: flat(exact.grad(params, state, inputs[1]))
+        )
 
-    def blocks(carry, inputs):
-        firsts = jnp.arange(0, exact.block, learner.block)
-        (state, truth), seen = jax.lax.scan(block, carry, (firsts, *inputs))
-        return (state, exact.end_block(params, truth)[0]), seen
+        def compare(state, inputs):
+            _, credit, gradient = inputs
+            return _compare(flat(learner.grad(params, state, credit)), gradient)
 
-    shape = (-1, exact.block // learner.block, learner.block)
+        state, series = along(learner, params, state, (*inputs, gradients), compare)
+        return (state, truth), series
+
     # The exact learner draws nothing: a key of its own keeps its state out of a vmap over keys.
     start = learner.init(key, params), exact.init(jax.random.key(0), params)
-    cut = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), (xs, credits))
-    _, seen = jax.lax.scan(blocks, start, cut)
-    return jax.tree.map(jnp.ravel, seen)
+    blocks = jax.tree.map(lambda a: a.reshape(-1, exact.block, *a.shape[1:]), (xs, credits))
+    _, series = jax.lax.scan(block, start, blocks)
+    return jax.tree.map(jnp.ravel, series)
 
 
 def flat(gradient: Any) -> jax.Array:
@@ -76,8 +92,8 @@ def flat(gradient: Any) -> jax.Array:
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
 
 
-def _compare(found: jax.Array, exact: jax.Array) -> Errors:
-    size, other = jnp.sum(exact**2), jnp.sum(found**2)
+def _compare(gradient: jax.Array, exact: jax.Array) -> Errors:
+    size, other = jnp.sum(exact**2), jnp.sum(gradient**2)
     lengths = jnp.sqrt(size) * jnp.sqrt(other)
-    cosine = jnp.sum(found * exact) / jnp.where(lengths > 0, lengths, 1)
-    return Errors(jnp.sum((found - exact) ** 2), size, cosine)
+    cosine = jnp.sum(gradient * exact) / jnp.where(lengths > 0, lengths, 1)
+    return Errors(jnp.sum((gradient - exact) ** 2), size, cosine)

@@ -13,7 +13,7 @@ from foretrace import tasks
 from foretrace._xla import jit_unoptimised
 from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import highway
-from foretrace.experiments._gradient_error import estimator
+from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
 from foretrace.training import trainer
 
@@ -32,7 +32,7 @@ def _program(settings: dict[str, Any], label: str, length: int) -> _Program:
     """Training with a learner, compiled; `length` is the window of BPTT."""
     cell, task = highway(settings["units"]), tasks.copy()
     window = length if label in (_BPTT, _ONLINE) else 1
-    learner = estimator(cell, label if window == 1 else f"tbptt:{length}")
+    learner = parse(label if window == 1 else f"tbptt:{length}").build(cell)
     every = window if label == _BPTT else 1
     whole = max(window, learner.block)
     training = trainer(

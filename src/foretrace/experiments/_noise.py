@@ -13,7 +13,7 @@ from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import NETWORKS, highway, stream
-from foretrace.experiments._gradient_error import Errors, errors, estimator
+from foretrace.experiments._gradient_error import Errors, errors
 from foretrace.plotting import Chart, Line
 from foretrace.runs._resumable import PartCache
 
@@ -70,7 +70,7 @@ def _measure(
 def _compared(units: int, label: str, draws: int, block: int) -> Callable[..., Errors]:
     """A learner beside exact RTRL on every stream, compiled once for networks of all kinds."""
     cell = highway(units)
-    learner, exact = estimator(cell, label), learners.rtrl(cell, block=block)
+    learner, exact = learners.parse(label).build(cell), learners.rtrl(cell, block=block)
 
     def network(both):
         (params, xs, credits), key = both

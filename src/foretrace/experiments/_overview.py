@@ -11,10 +11,10 @@ import optax
 from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace._xla import jit_fast_compile
-from foretrace.experiments._curves import curves
+from foretrace.experiments._curves import curves, update_every
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import endless, follow
-from foretrace.experiments._gradient_error import estimator, flat
+from foretrace.experiments._gradient_error import along, flat
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -74,12 +74,10 @@ def _gradients(settings, learner, streams):
     def one(both):
         (params, xs, credits), key = both
 
-        def step(state, inputs):
-            x, credit = inputs
-            state, _ = learner.step(params, state, x)
-            return state, flat(learner.grad(params, state, credit))
+        def each(state, inputs):
+            return flat(learner.grad(params, state, inputs[1]))
 
-        return jax.lax.scan(step, learner.init(key, params), (xs, credits))[1]
+        return along(learner, params, learner.init(key, params), (xs, credits), each)[1]
 
     keys = jax.random.split(jax.random.key(6), settings["seeds"])
     return np.asarray(jit_fast_compile(lambda pairs: jax.lax.map(one, pairs))((streams, keys)))
@@ -94,11 +92,10 @@ def _cosine(gradients, exact):
 
 def _measure(settings, name, task, label, frozen, progress):
     cell = _cell(settings, task)
-    learner, (streams, exact) = estimator(cell, label), frozen()
+    learner, (streams, exact) = learners.parse(label).build(cell), frozen()
     cosine = _cosine(_gradients(settings, learner, streams), exact)
-    truncated = label.startswith("tbptt")
-    every = learner.block if truncated else 1
-    steps, chunks = chunks_for(settings["steps"], max(every, learner.block), settings["steps"] // 20)
+    every = update_every(label)
+    steps, chunks = chunks_for(settings["steps"], learner.block, settings["steps"] // 20)
     rate = settings["rates"].get(label, settings["rate"])
     training = trainer(
         cell, learner, task, optax.adam(optax.linear_schedule(rate, 0.0, steps * chunks // every)),
@@ -163,10 +160,12 @@ def _charts(result):
 
 
 _FEW = ("rtrl/16", "ok:8/16", "kf_rtrl", "uoro", "immediate", "frozen")
-_LEARNERS = (
+_SIZED = (
     *("rtrl/16", "ok:8/16", "ok:8", "kf_rtrl", "ktp:8", "uoro/16", "uoro", "sketch:8", "snap:1"),
     *("eprop", "rflo", "tbptt:16", "immediate", "frozen"),
 )
+_OTHERS = learners.SPECS.keys() - {learners.parse(label).spec.name for label in _SIZED}
+_LEARNERS = (*_SIZED, *(name for name in learners.SPECS if name in _OTHERS))
 _COMMON = {
     "units": 64, "lanes": 8, "rate": 1e-3, "rates": {"tbptt:16": 1e-2},
     "cosine_steps": 512, "learners": _LEARNERS,

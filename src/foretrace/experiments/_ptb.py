@@ -11,9 +11,9 @@ import optax
 from foretrace import cells, tasks
 from foretrace._checks import UserError
 from foretrace._xla import jit_fast_compile
-from foretrace.experiments._curves import curves
+from foretrace.experiments._curves import curves, update_every
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator
+from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
 from foretrace.training import chunks_for, evaluation, trainer
 
@@ -75,13 +75,11 @@ def _run(settings, say, part):
 
 def _learn(cell, task, options, label, length, on_texts, say, progress):
     """Bits of every seed: on the validation text while one learner learns, on the test text at the end."""
-    learner = estimator(cell, label)
-    whole = learner.block
-    online = not label.startswith("tbptt")
-    steps, chunks = chunks_for(length, whole, options["valid_every"])
+    learner = parse(label).build(cell)
+    steps, chunks = chunks_for(length, learner.block, options["valid_every"])
     training = trainer(
         cell, learner, task, optax.adam(options["rates"].get(label, options["rate"])),
-        lanes=options["lanes"], steps=steps, update_every=1 if online else whole, clip=options["clip"],
+        lanes=options["lanes"], steps=steps, update_every=update_every(label), clip=options["clip"],
     )  # fmt: skip
     on_valid, on_test = on_texts
 

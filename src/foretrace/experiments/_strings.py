@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from foretrace import cells, tasks
-from foretrace.experiments._curves import curves
+from foretrace.experiments._curves import curves, update_every
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.experiments._gradient_error import estimator
+from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
 from foretrace.tasks import Task
 from foretrace.training import chunks_for, trainer
@@ -30,14 +30,13 @@ def _run(make: Callable[..., Task], settings, say, part) -> dict[str, Any]:
 
 def _learn(settings, task, cell, label, progress):
     """Bits of every seed while one learner learns."""
-    learner = estimator(cell, label)
-    whole = learner.block
-    every = whole if label.startswith("tbptt") else 1
+    learner = parse(label).build(cell)
+    every = update_every(label)
 
     def rate(count):
         return settings["rate"] / (1 + settings["decay"] * (count * every) ** 0.5)
 
-    steps, chunks = chunks_for(settings["steps"], whole, settings["steps"] // 50)
+    steps, chunks = chunks_for(settings["steps"], learner.block, settings["steps"] // 50)
     training = trainer(
         cell,
         learner,

@@ -8,57 +8,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace import learners
-from foretrace._types import Cell, Learner, at_phase
+from foretrace._types import Cell, Learner
 from foretrace._xla import jit_fast_compile
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import Stream, highway, stream
-from foretrace.experiments._gradient_error import estimator, flat
+from foretrace.experiments._gradient_error import along, flat
 from foretrace.plotting import Chart, Line
 
 _PAPER = "Benzing et al., ICML 2019"
 
 
-def _influences(learner: Learner, cell: Cell, made: Stream, key: Any) -> Any:
+def _influences(learner: Learner, cell: Cell, network: Stream, key: Any) -> Any:
     """The influence matrix that a learner reads at every step, (steps, S, P)."""
-    parts = learner
-    rows = _reader(learner, cell, made)
-
-    def one(state, inputs):
-        index, x = inputs
-        state = parts.advance(made.params, at_phase(state, index), x)
-        return state, rows(state)
-
-    def block(state, xs):
-        state, read = jax.lax.scan(one, state, (jnp.arange(parts.block), xs))
-        return parts.end_block(made.params, state)[0], read
-
-    xs = made.xs.reshape(-1, parts.block, made.xs.shape[-1])
-    _, read = jax.lax.scan(block, learner.init(key, made.params), xs)
-    return read.reshape(-1, *read.shape[2:])
+    rows, start = _reader(learner, cell, network), learner.init(key, network.params)
+    return along(learner, network.params, start, (network.xs,), lambda state, inputs: rows(state))[1]
 
 
-def _reader(learner: Learner, cell: Cell, made: Stream) -> Any:
+def _reader(learner: Learner, cell: Cell, network: Stream) -> Any:
     basis = jnp.eye(cell.initial_hidden().size)
-    return lambda state: jax.vmap(lambda e: flat(learner.grad(made.params, state, e)))(basis)
+    return lambda state: jax.vmap(lambda e: flat(learner.grad(network.params, state, e)))(basis)
 
 
-def _reductions(learner: Learner, cell: Cell, made: Stream, key: Any) -> tuple[Any, Any]:
+def _reductions(learner: Learner, cell: Cell, network: Stream, key: Any) -> tuple[Any, Any]:
     """Squared error of every single reduction, as measured and as its formula says, (blocks,)."""
-    parts = learner
-    rows = _reader(learner, cell, made)
+    rows = _reader(learner, cell, network)
 
-    def block(state, xs):
-        def one(state, inputs):
-            index, x = inputs
-            return parts.advance(made.params, at_phase(state, index), x), None
+    def each(params, state, x):
+        return params, None
 
-        state, _ = jax.lax.scan(one, state, (jnp.arange(parts.block), xs))
-        before = rows(state)
-        state, info = parts.end_block(made.params, state)
-        return state, (jnp.sum((rows(state) - before) ** 2), jnp.sum(info.variance))
+    def end(params, state, _):
+        after, info = learner.end_block(params, state)
+        return params, (jnp.sum((rows(after) - rows(state)) ** 2), jnp.sum(info.variance))
 
-    xs = made.xs.reshape(-1, parts.block, made.xs.shape[-1])
-    return jax.lax.scan(block, learner.init(key, made.params), xs)[1]
+    start = learner.init(key, network.params)
+    return learners.run_blocks(learner, network.params, start, network.xs, each, end)[2]
 
 
 def _run(settings, say, part):
@@ -68,22 +51,22 @@ def _run(settings, say, part):
 
     @partial(jit_fast_compile, static_argnums=0)
     def error(label, streams, keys):
-        def network(both):
-            made, key = both
-            exact = _influences(learners.rtrl(cell), cell, made, jax.random.key(0))[skip:]
-            found = _influences(estimator(cell, label), cell, made, key)[skip:]
-            return jnp.sum((found - exact) ** 2) / jnp.sum(exact**2)
+        def one(both):
+            network, key = both
+            exact = _influences(learners.rtrl(cell), cell, network, jax.random.key(0))[skip:]
+            influence = _influences(learners.parse(label).build(cell), cell, network, key)[skip:]
+            return jnp.sum((influence - exact) ** 2) / jnp.sum(exact**2)
 
-        return jax.lax.map(network, (streams, keys))
+        return jax.lax.map(one, (streams, keys))
 
     def measure(label):
         return error(label, streams, jax.random.split(jax.random.key(6), settings["seeds"]))
 
     @cache
     def errors(label):
-        found = part(label, partial(measure, label))
-        say(f"{label}: relative squared error of the influence {np.mean(found):.3g}")
-        return found
+        values = part(label, partial(measure, label))
+        say(f"{label}: relative squared error of the influence {np.mean(values):.3g}")
+        return values
 
     ranks, blocks = settings["ranks"], settings["blocks"]
     result = {
@@ -100,7 +83,7 @@ def _run(settings, say, part):
         "formula": {},
     }
     for label in settings["formula"]:
-        one = jit_fast_compile(partial(_reductions, estimator(cell, label), cell))
+        one = jit_fast_compile(partial(_reductions, learners.parse(label).build(cell), cell))
         first = jax.tree.map(lambda a: a[0], streams)
         measured, formula = part(f"{label}, reductions", partial(one, first, jax.random.key(7)))
         # The first reductions are exact; their formula is zero up to rounding.
@@ -114,8 +97,8 @@ def _run(settings, say, part):
 
 def _check(result):
     ratios = {
-        label: np.array(found["measured"]) / np.array(found["formula"])
-        for label, found in result["formula"].items()
+        label: np.array(values["measured"]) / np.array(values["formula"])
+        for label, values in result["formula"].items()
     }
     worst = max(float(np.max(np.abs(ratio - 1))) for ratio in ratios.values())
     count = sum(ratio.size for ratio in ratios.values())
@@ -136,8 +119,8 @@ def _check(result):
         ),
     ]
     blocks = result["blocks"]
-    for label, found in result["block"].items():
-        means = np.mean(found, axis=1)
+    for label, values in result["block"].items():
+        means = np.mean(values, axis=1)
         findings.append(
             Finding(
                 f"{label}: a longer block lowers the error",
@@ -150,14 +133,14 @@ def _check(result):
 
 def _table(result):
     rows = [("learner", "rank", "block", "relative squared error of the influence")]
-    for name, found in result["rank"].items():
+    for name, values in result["rank"].items():
         label = {"ok": "ok", "kf_rtrl": "average of kf_rtrl"}[name]
-        rows += [(label, str(r), "1", mean_spread(v)) for r, v in zip(result["ranks"], found, strict=True)]
-    for label, found in result["block"].items():
+        rows += [(label, str(r), "1", mean_spread(v)) for r, v in zip(result["ranks"], values, strict=True)]
+    for label, values in result["block"].items():
         name, _, rank = label.partition(":")
         rows += [
             (name, rank or "1", str(b), mean_spread(v))
-            for b, v in zip(result["blocks"], found, strict=True)
+            for b, v in zip(result["blocks"], values, strict=True)
             if b > 1
         ]
     return rows
@@ -165,9 +148,9 @@ def _table(result):
 
 def _charts(result):
     formula = [
-        Line(label, found["formula"], [found["measured"]]) for label, found in result["formula"].items()
+        Line(label, values["formula"], [values["measured"]]) for label, values in result["formula"].items()
     ]
-    every = np.concatenate([found["formula"] for found in result["formula"].values()])
+    every = np.concatenate([values["formula"] for values in result["formula"].values()])
     ends = [float(every.min()), float(every.max())]
     formula.append(Line("measured = formula", ends, [ends], theory=True))
     names = {"ok": "ok", "kf_rtrl": "average of kf_rtrl"}
@@ -175,7 +158,9 @@ def _charts(result):
     start = float(np.mean(result["rank"]["kf_rtrl"][0]))
     ranks = result["ranks"]
     rank.append(Line("theory, 1 / rank", ranks, [[0.6 * start * ranks[0] / r for r in ranks]], theory=True))
-    block = [Line(label, result["blocks"], np.transpose(found)) for label, found in result["block"].items()]
+    block = [
+        Line(label, result["blocks"], np.transpose(values)) for label, values in result["block"].items()
+    ]
     return [
         Chart("Squared error of one reduction", "its formula", formula, points=True),
         Chart("Relative squared error, block 1", "rank (or copies averaged)", rank, log=("x2", "y")),
