@@ -85,7 +85,7 @@ def measure_setting(
         name: one of `SETTINGS`, or any name for a `setting` of your own.
         repeats: runs of every loop, taken in turns.
         say: called with one line per learner.
-        setting: what to time; `SETTINGS[name]` by default.
+        setting: `SETTINGS[name]` by default.
 
     Returns:
         A JSON-able record; times in microseconds per step, median, least and largest of the runs.

@@ -43,7 +43,7 @@ def curves(
         trainer: the training loop.
         seeds: number of seeds.
         chunks: number of dispatches of `trainer.steps` time steps.
-        progress: where an unfinished training is kept, and is continued from.
+        progress: keeps an unfinished training, which the next attempt continues.
         watch: called with the time step and the carry after every chunk; returns a number per seed.
     """
     keys = jax.random.split(jax.random.key(0), seeds)

@@ -1,4 +1,4 @@
-"""What an experiment is: a paper's claim as data, and what turns it into a verdict and a picture."""
+"""Experiments: a paper's claim as data, with the functions that measure, judge and draw it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ class Reported(NamedTuple):
     """A figure that a paper or its authors' code gives.
 
     Attributes:
-        what: what was measured, in words.
+        what: the quantity, in words.
         value: the figure, with its spread if that is known.
         source: where it stands.
-        confirmed: whether we found it in a source, and do not only remember it.
+        confirmed: whether a source has it, and not only our memory.
     """
 
     what: str
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     """One claim held against one result.
 
     Attributes:
-        claim: what should be so.
+        claim: the statement.
         holds: whether it is.
         measured: the figures that decide it, in words.
     """
@@ -42,17 +42,17 @@ class Finding(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """A claim of a paper, and what it takes to see whether it holds here.
+    """A claim of a paper, and the functions that show whether it holds here.
 
     Attributes:
-        name: what is typed after `foretrace reproduce`.
+        name: the word after `foretrace reproduce`.
         claim: the claim, in one sentence.
-        protocol: what is done, in a paragraph.
+        protocol: the measurement, in a paragraph.
         source: paper and place.
         reported: the paper's figures.
-        deviations: every known difference from the paper, or what is ours.
+        deviations: every known difference from the paper.
         scales: settings at "quick", "day" and "full"; each has `seeds`.
-        run: `(settings, say, part) -> result`, JSON-able; `say` is told one line per finished part, and
+        run: `(settings, say, part) -> result`, JSON-able; `say` is called with a line per part, and
             `part(name, make)` is `make()`, which is kept (see `PartCache`; `part.long` for hours).
         check: `(result) -> findings`.
         table: `(result) -> rows` of text, the first one its heading: our figures.

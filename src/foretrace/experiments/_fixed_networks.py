@@ -1,4 +1,4 @@
-"""Frozen networks whose gradients are measured, and the stream that each of them sees."""
+"""Networks with fixed parameters whose gradients are measured, each with the stream that it reads."""
 
 import math
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ _SYMBOLS = 4  # of the copy task
 
 
 class Stream(NamedTuple):
-    """Frozen parameters, and what a learner meets along one stream.
+    """Fixed parameters, and the inputs and credits of a learner along one stream.
 
     Attributes:
         params: of the cell.
@@ -55,7 +55,7 @@ def stream(
     cell, task = highway(units), endless(tasks.copy())
     cell_key, readout_key, stream_key, train_key = jax.random.split(key, 4)
     if kind == "trained":
-        made = trainer(
+        loop = trainer(
             cell,
             learners.ok(cell, rank=8, block=16),
             task,
@@ -64,7 +64,7 @@ def stream(
             steps=math.ceil(training / 16) * 16,
             clip=1.0,
         )
-        carry = made.chunk(made.init(train_key))[0]
+        carry = loop.chunk(loop.init(train_key))[0]
         params, length = carry.params, carry.streams.task.curriculum
     else:
         params: dict[str, Any] = {
@@ -79,7 +79,7 @@ def stream(
 
 
 def follow(cell: Cell, task: tasks.Task, params: dict[str, Any], start: Any, steps: int) -> Stream:
-    """What a frozen network meets on a task that is never reset.
+    """The stream of a network with fixed parameters on a task that is never reset.
 
     Args:
         cell: its dynamics.

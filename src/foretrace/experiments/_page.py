@@ -20,7 +20,7 @@ def page(experiments: tuple[Experiment, ...], folder: Path, pictures: str) -> st
     """The page as Markdown.
 
     Args:
-        experiments: what to show, in order; those without a record are named with their command.
+        experiments: in order; those without a record are named with their command.
         folder: where the records are.
         pictures: the folder of the pictures as seen from the page.
     """

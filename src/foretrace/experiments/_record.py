@@ -21,15 +21,15 @@ def perform(
     say: Callable[[str], None] = print,
     parts: Path | None = None,
 ) -> dict[str, Any]:
-    """Runs an experiment, or what is missing of it, and returns its record, ready for JSON.
+    """Runs an experiment, or the rest of an unfinished one, and returns its record, ready for JSON.
 
     Args:
-        experiment: what to run.
+        experiment: to be run.
         settings: one of its `scales`, perhaps with another number of seeds.
-        command: what was typed, without the names of other experiments.
-        say: told one line per finished part.
-        parts: file of the parts that are finished, for whoever is cut off: to be removed when the record
-            is written, ignored when settings, versions or machine are no longer the same.
+        command: the words typed, without the names of other experiments.
+        say: called with a line per finished part.
+        parts: file of the finished parts, from which an interrupted run goes on: to be removed when the
+            record is written, ignored when settings, versions or machine are no longer the same.
     """
     before = environment()
     part = PartCache(parts, {"settings": settings, **before})
@@ -58,7 +58,7 @@ def draw_record(experiment: Experiment, record: dict[str, Any], path: Path) -> N
     """Draws the charts of an experiment's record.
 
     Args:
-        experiment: what was measured.
+        experiment: the one measured.
         record: what `perform` returned or `load` read.
         path: PNG file to write.
     """
