@@ -20,7 +20,7 @@ class UserTypeError(UserError, TypeError):
     """A `UserError` about the kind of a value, not its size or shape."""
 
 
-def check_count(name: str, value: Any, remedy: str) -> int:
+def check_positive_int(name: str, value: Any, remedy: str) -> int:
     """Raises TypeError or ValueError unless `value` is an int >= 1, which it returns."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise UserTypeError(f"{name} must be an int >= 1; got {value!r}; {remedy}.")

@@ -45,11 +45,11 @@ def from_equinox(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell
     """
     eqx = _package("equinox", "from_equinox", "equinox")
     make = _maker(module, eqx.Module, "equinox.Module", "key", lambda key: key)
-    params, static = eqx.partition(made := make(jax.random.key(0)), eqx.is_inexact_array)
-    inputs = _example("inputs", getattr(made, "input_size", None) if inputs is None else inputs, params)
+    params, static = eqx.partition(example := make(jax.random.key(0)), eqx.is_inexact_array)
+    inputs = _example("inputs", getattr(example, "input_size", None) if inputs is None else inputs, params)
     if hidden is None:
-        hidden = getattr(made, "hidden_size", None)
-        if isinstance(made, eqx.nn.LSTMCell):
+        hidden = getattr(example, "hidden_size", None)
+        if isinstance(example, eqx.nn.LSTMCell):
             hidden = (_example("hidden", hidden, params),) * 2
     return _adapted(
         lambda params, hidden, x: eqx.combine(params, static)(x, hidden),
@@ -92,11 +92,11 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     """
     nnx = _package("flax.nnx", "from_flax", "flax")
     make = _maker(module, nnx.Module, "flax.nnx.Module", "rngs", nnx.Rngs)
-    graph, params, constants = nnx.split(made := make(jax.random.key(0)), nnx.Param, ...)
-    inputs = _example("inputs", getattr(made, "in_features", None) if inputs is None else inputs, params)
-    if hidden is None and hasattr(made, "initialize_carry"):
+    graph, params, constants = nnx.split(example := make(jax.random.key(0)), nnx.Param, ...)
+    inputs = _example("inputs", getattr(example, "in_features", None) if inputs is None else inputs, params)
+    if hidden is None and hasattr(example, "initialize_carry"):
         shape = jax.tree.leaves(inputs)[0].shape
-        hidden = made.initialize_carry(shape, rngs=nnx.Rngs(jax.random.key(0)))
+        hidden = example.initialize_carry(shape, rngs=nnx.Rngs(jax.random.key(0)))
     return _adapted(
         # A copy, so that what a module writes down in its variables is forgotten after the step.
         lambda params, hidden, x: nnx.merge(graph, params, constants, copy=True)(hidden, x)[0],
@@ -118,18 +118,18 @@ def _package(name: str, user: str, extra: str) -> Any:
 def _maker(
     module: Any, kind: type, name: str, option: str, wrap: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """`(key) -> module`: the one given, or a new one made by `module(option=wrap(key))`."""
+    """`(key) -> module`: the module itself, or a new one of the class, `module(option=wrap(key))`."""
     if isinstance(module, kind):
         return lambda key: module
 
     def make(key):
-        made = module(**{option: wrap(key)}) if callable(module) else module
-        if not isinstance(made, kind):
+        instance = module(**{option: wrap(key)}) if callable(module) else module
+        if not isinstance(instance, kind):
             raise UserTypeError(
-                f"module must be a {name} or what makes one, given {option}=; got {type(made).__name__}; "
-                "a plain function becomes a cell with foretrace.cell."
+                f"module must be a {name} or what makes one, given {option}=; got "
+                f"{type(instance).__name__}; a plain function becomes a cell with foretrace.cell."
             )
-        return made
+        return instance
 
     return make
 

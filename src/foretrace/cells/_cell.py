@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, UserTypeError, check_count
+from foretrace._checks import UserError, UserTypeError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params, whole_hidden
 from foretrace._xla import map_sequentially
 
@@ -95,7 +95,7 @@ def cell(
 
 def size(name: str, value: Any) -> int:
     """A cell's size as an int; raises TypeError or ValueError unless it is one >= 1."""
-    return check_count(name, value, "give the number of units")
+    return check_positive_int(name, value, "give the number of units")
 
 
 def float_dtype(dtype: Any) -> jnp.dtype:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import optax
 import tyro
 
-from foretrace._checks import UserError, check_count, check_number
+from foretrace._checks import UserError, check_number, check_positive_int
 from foretrace._types import Cell
 from foretrace.learners import Choice, Cost, Explanation, analyse, parse
 from foretrace.tasks import Task
@@ -97,13 +97,13 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int
     _check(options)
     explanation = analyse(cell)
     update_every = 1 if options.update_every is None else options.update_every
-    check_count("update_every", update_every, "1 is online")
+    check_positive_int("update_every", update_every, "1 is online")
     block = choice.block or options.block
     if block == "auto":
         block = explanation.best_block(choice, lanes=options.lanes)
         # Where updates come at another rhythm, a block between two of them is what fits.
         block = block if block % update_every == 0 or update_every % block == 0 else update_every
-    check_count("block", block, "1 is the papers' algorithm")
+    check_positive_int("block", block, "1 is the papers' algorithm")
     if choice.spec.takes_block:
         choice = choice._replace(block=block)
     learner = choice.build(cell)
@@ -145,7 +145,7 @@ def _check(options: Settings) -> None:
             check_number(name, value, "> 0", "the default is usual")
     check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
     for name in ("steps", "chunk"):
-        check_count(name, getattr(options, name), "leave it out for the default")
+        check_positive_int(name, getattr(options, name), "leave it out for the default")
 
 
 def _choice(text: str, **sizes: int | None) -> Choice:

@@ -11,7 +11,7 @@ import jax
 import tyro
 
 from foretrace import cells, training
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell
 from foretrace.cli import _job
 from foretrace.tasks import TASKS, Metric, Task, read_text
@@ -114,7 +114,7 @@ def _problem(task: Task, options: Any) -> Problem:
 
 def _text_problem(options: Any) -> Problem:
     """The task with its files, and the losses on other files as its metrics."""
-    check_count("eval_every", options.eval_every, "use 10000")
+    check_positive_int("eval_every", options.eval_every, "use 10000")
     if options.reset < 0:
         raise UserError(f"reset must be an int >= 0; got {options.reset}; the papers have 100.")
     corpus = read_text(options.file)

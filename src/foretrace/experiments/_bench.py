@@ -294,8 +294,8 @@ def _compiled(repeat: Callable[[Any, int], Any], carry: Any, length: int) -> Loo
     carry = jax.block_until_ready(probe(jax.tree.map(jnp.copy, carry)))
     start = time.perf_counter()
     carry = jax.block_until_ready(probe(carry))
-    once = (time.perf_counter() - start) / 2
-    count = max(2, round(_TARGET / once))
+    turn = (time.perf_counter() - start) / 2
+    count = max(2, round(_TARGET / turn))
     program = lowered(count)
     start = time.perf_counter()
     run = program.compile()

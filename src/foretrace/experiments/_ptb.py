@@ -158,9 +158,9 @@ def _table(result):
                 if abs(step - steps[-1]) > 0.01 * step:
                     ours = mean_spread(_at(values, step), 4)
                     rows.append((label, size, f"{step:,}", ours, "-", f"{_AUTHORS[step]}"))
-            there = f"{_AUTHORS[marks[-1]]}" if marks and marks[-1] >= 0.99 * steps[-1] else "-"
+            theirs = f"{_AUTHORS[marks[-1]]}" if marks and marks[-1] >= 0.99 * steps[-1] else "-"
             ends = mean_spread(_at(values), 4), mean_spread(values["test"], 4)
-            rows.append((label, size, f"{steps[-1]:,}", *ends, there))
+            rows.append((label, size, f"{steps[-1]:,}", *ends, theirs))
     return rows
 
 

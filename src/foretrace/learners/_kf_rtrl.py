@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
 from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
@@ -72,7 +72,7 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     Source: Mujika, Meier, Steger, NeurIPS 2018, Algorithm 1. The paper reads the gradient after (2), here
     it is read before, with the current step exact: the same recursion and mean, less noise.
     """
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("block", block, "1 is the paper's algorithm")
 
     return learner_of(cell, _KFRule, block)
 

@@ -125,9 +125,9 @@ def mix(
     """Steps (2), (3) of `reduce_optimally`: B with E[B B^T] = diag(d), d >= 0 descending, n >= rank."""
     tails = jnp.cumsum(d[::-1])[::-1]
     slots = (rank - jnp.arange(d.size)).astype(d.dtype)
-    kept = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)
-    mass, free = tails[kept], (rank - kept).astype(d.dtype)
-    is_kept = jnp.arange(d.size) < kept
+    exact = jnp.argmax((slots * d <= tails) & (slots > 0))  # (2)
+    mass, free = tails[exact], (rank - exact).astype(d.dtype)
+    is_kept = jnp.arange(d.size) < exact
     weights = jnp.where(is_kept, 1, free * d / jnp.where(mass > 0, mass, 1))
     signs = random_signs(key, d.size, d.dtype)
     heights = jnp.where(is_kept, jnp.sqrt(d), signs * jnp.sqrt(mass / free))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace._xla import key_after
 from foretrace.learners._catalogue._requirements import FACTORISES
@@ -98,8 +98,8 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     published in words; (2) to (4) are ours: the rule of KF-RTRL, then that of OK. As in `ok`, a gradient is
     read before the reduction of the current step.
     """
-    check_count("rank", rank, "for one product as in KF-RTRL use kf_rtrl(cell)")
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("rank", rank, "for one product as in KF-RTRL use kf_rtrl(cell)")
+    check_positive_int("block", block, "1 is the paper's algorithm")
 
     return learner_of(cell, lambda structure: _KTPRule(structure, rank), block)
 

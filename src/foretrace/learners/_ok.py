@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
@@ -78,8 +78,8 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     paper reads the gradient after the reduction that includes the current step, here it is read before: the
     same past, the same mean, less noise. Blocks longer than 1 are ours.
     """
-    check_count("rank", rank, "for the exact influence matrix use rtrl(cell)")
-    check_count("block", block, "1 is the papers' algorithm")
+    check_positive_int("rank", rank, "for the exact influence matrix use rtrl(cell)")
+    check_positive_int("block", block, "1 is the papers' algorithm")
 
     return learner_of(cell, lambda structure: _OKRule(structure, rank), block)
 

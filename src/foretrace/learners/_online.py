@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Hidden, Input, Learner, Params, State, at_phase
 from foretrace.learners._engine._window import WindowState
 
@@ -158,7 +158,7 @@ def average(learner: Learner, n: int) -> Learner:
     Raises:
         TypeError, ValueError: `n` is not an int >= 1.
     """
-    check_count("n", n, "1 is the learner itself")
+    check_positive_int("n", n, "1 is the learner itself")
 
     def collect(members):
         return AverageState(jax.tree.map(lambda a: a[0], members.hidden), members)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
@@ -74,7 +74,7 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     Source: Williams & Zipser, Neural Computation 1(2), 1989; the block: Schmidhuber, Neural
     Computation 4(2), 1992; recurrences within units: Mozer, Complex Systems 3, 1989.
     """
-    check_count("block", block, "1 is the classic algorithm")
+    check_positive_int("block", block, "1 is the classic algorithm")
 
     return learner_of(cell, _rule, block)
 

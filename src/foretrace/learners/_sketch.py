@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import WEIGHTS, CellSizes, Number, Operations, Spec
@@ -97,8 +97,8 @@ def sketch(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     X is first cut to its largest directions, which saves time and loosens the bound; here it enters (3)
     whole. As in `ok`, a gradient is read before the current step joins the past.
     """
-    check_count("rank", rank, "for no sketch at all use snap(cell, order=1)")
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("rank", rank, "for no sketch at all use snap(cell, order=1)")
+    check_positive_int("block", block, "1 is the paper's algorithm")
 
     return learner_of(cell, lambda structure: _SketchRule(structure, rank), block)
 

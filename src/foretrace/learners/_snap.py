@@ -1,6 +1,6 @@
 """SnAp-n, the influence matrix with a sparse pattern that is kept."""
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
@@ -51,8 +51,8 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     Source: Menick, Elsen, Evci, Osindero, Simonyan, Graves, ICLR 2021. There the mask is that of the
     non-zeros found in a run; here it is what the program allows, which is the same or larger.
     """
-    check_count("order", order, "immediate(cell) keeps nothing")
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("order", order, "immediate(cell) keeps nothing")
+    check_positive_int("block", block, "1 is the paper's algorithm")
 
     return learner_of(cell, lambda structure: SparseRule(structure, steps=order), block)  # (1), (2), (3)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
@@ -53,7 +53,7 @@ def tbptt(cell: Cell, *, window: int) -> Learner:
 
     Source: Williams & Peng, Neural Computation 2(4), 1990.
     """
-    check_count("window", window, "for gradients that are not truncated use ok(cell, rank=16)")
+    check_positive_int("window", window, "for gradients that are not truncated use ok(cell, rank=16)")
 
     return learner_of(cell, _TBPTTRule, window, one_update=True)
 

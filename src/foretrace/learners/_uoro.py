@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count, check_number
+from foretrace._checks import check_number, check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
@@ -81,7 +81,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
 
     Source: Tallec & Ollivier, ICLR 2018, Algorithm 1; `epsilon` is 1e-5 in the authors' code.
     """
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
     return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block)

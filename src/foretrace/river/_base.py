@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from foretrace import stream
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace.river._features import Features, to_plain
 from foretrace.river._pending import PendingPredictions
 from foretrace.runs import checkpoint
@@ -180,7 +180,7 @@ def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
         raise UserError(
             f"cell must be one of {', '.join(stream.CELLS)}; got {cell!r}; elstm is the default."
         )
-    check_count("hidden", hidden, "32 is the default")
+    check_positive_int("hidden", hidden, "32 is the default")
     if not 0 < learning_rate < 1:
         raise UserError(
             f"learning_rate must be above 0 and below 1; got {learning_rate}; 0.003 is the default."
@@ -191,7 +191,7 @@ def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
 
 def check_target(lags: int, target: str, period: int, coverage: float) -> None:
     """Raises ValueError or TypeError for arguments of regressors and forecasters that make no sense."""
-    check_count("lags", lags, "24 is the default")
+    check_positive_int("lags", lags, "24 is the default")
     if not (isinstance(period, int) and 0 <= period <= 100_000):
         raise UserError(f"period must be an int from 0 to 100,000; got {period}; 0 is for no season.")
     if target not in ("auto", "change", "level"):

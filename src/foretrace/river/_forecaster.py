@@ -10,7 +10,7 @@ from river import time_series
 
 from foretrace import stream
 from foretrace._checks import UserError
-from foretrace.river._base import Recurrent, check, check_count, check_target, config_of
+from foretrace.river._base import Recurrent, check, check_positive_int, check_target, config_of
 from foretrace.river._features import to_float
 from foretrace.river._regressor import table
 
@@ -69,7 +69,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     ):
         check(cell, hidden, learning_rate, seed)
         check_target(lags, target, period, coverage)
-        check_count("horizon", horizon, "1 is the next value")
+        check_positive_int("horizon", horizon, "1 is the next value")
         self.horizon, self.cell, self.hidden, self.learning_rate = horizon, cell, hidden, learning_rate
         self.lags, self.target, self.period, self.coverage = lags, target, period, coverage
         self.seed = seed
@@ -117,7 +117,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
             The features ahead, one dict for each value; without them the last ones stay as they are.
 
         """
-        check_count("horizon", horizon, "1 is the next value")
+        check_positive_int("horizon", horizon, "1 is the next value")
         if xs is not None and len(xs) != horizon:
             raise UserError(
                 f"xs must have one dict for each of {horizon} values; got {len(xs)}; leave it out if the "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 _A, _B, _NEWLINE, _SYMBOLS = 0, 1, 2, 3
@@ -44,7 +44,7 @@ def anbn(longest: int = 32) -> Task:
 
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """
-    check_count("longest", longest, "the paper has 32")
+    check_positive_int("longest", longest, "the paper has 32")
 
     def sample(state):
         def lane(key, string, position):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 
@@ -47,7 +47,7 @@ def brackets(letters: int = 1, gap: tuple[int, int] = (5, 5), alphabet: int = 10
     Source: Tallec & Ollivier, ICLR 2018, and their code.
     """
     for name, value in {"letters": letters, "alphabet": alphabet}.items():
-        check_count(name, value, "the paper has 1 and 10")
+        check_positive_int(name, value, "the paper has 1 and 10")
     if not 0 <= gap[0] <= gap[1]:
         raise UserError(f"gap must be two ints, 0 <= least <= largest; got {gap}; the paper has 5 5.")
     opening, closing, newline = alphabet, alphabet + 1, alphabet + 2

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace.tasks._task import SQUARED, Example, Task, TaskSpec
 
 _SLOWEST, _FASTEST = 0.1, 1.0  # radians per step
@@ -44,7 +44,7 @@ def rotation(period: int = 100) -> Task:
     Raises:
         TypeError, ValueError: `period` is not an int >= 1.
     """
-    check_count("period", period, "100 is the default")
+    check_positive_int("period", period, "100 is the default")
 
     def speed_of(key):
         return jax.random.uniform(key, minval=_SLOWEST, maxval=_FASTEST)

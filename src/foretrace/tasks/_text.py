@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace.tasks._task import BITS, Example, Task, TaskSpec
 
 _LEAST = 100  # bytes; below that nothing can be learned or measured
@@ -55,7 +55,7 @@ def text(corpus: Corpus, reset: int | None = 100) -> Task:
     Source: the code of Benzing et al., ICML 2019 (reset 100).
     """
     if reset is not None:
-        check_count("reset", reset, "the paper has 100, None is never")
+        check_positive_int("reset", reset, "the paper has 100, None is never")
     # One array for all lanes and seeds; as a constant it is not part of what must be saved.
     symbols, size = jnp.asarray(corpus.symbols), len(corpus.alphabet)
 

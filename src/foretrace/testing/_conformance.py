@@ -38,7 +38,7 @@ def check_cell(cell: Cell, *, steps: int = _STEPS) -> None:
     """Checks that a cell is what learners take it for.
 
     Its parts fit each other in structure, shape and dtype; a step is a pure function, the same under `jit`
-    and `vmap`; the structure found in it gives its derivative; exact RTRL through this structure is the
+    and `vmap`; its structure gives its derivative; exact RTRL through this structure is the
     gradient of the unrolled loss.
 
     Args:
@@ -281,11 +281,11 @@ def _check_mean(learner, cell, params, xs, credits, never) -> None:
     keys = jax.random.split(jax.random.key(2), 1000)
     run = jax.jit(jax.vmap(lambda key: _scan(learner, params, xs, credits, never, None, key)[0]))
     expected = exact(cell, params, xs, credits)
-    for found, want in zip(jax.tree.leaves(run(keys)), jax.tree.leaves(expected), strict=True):
-        error = np.std(found, axis=0) / np.sqrt(len(keys))
+    for got, want in zip(jax.tree.leaves(run(keys)), jax.tree.leaves(expected), strict=True):
+        error = np.std(got, axis=0) / np.sqrt(len(keys))
         # Where nothing is random, rounding remains.
         bound = 5 * error + _tolerance(cell.initial_hidden()) * (1 + np.abs(want).max(initial=0))
-        wrong = np.abs(np.mean(found, axis=0) - want)
+        wrong = np.abs(np.mean(got, axis=0) - want)
         _claim(bool(np.all(wrong <= bound)), f"the mean gradient must be exact; it is off by {wrong.max()}")
 
 

@@ -1,7 +1,7 @@
 """Training in which what is not finite is left out, counted and named.
 
 The plain loop is not slowed down by this: a chunk that ends with something that is not finite is run again
-from its beginning, guarded. Guarded are the three parts of the loop, each made another of its kind:
+from its beginning, guarded. Three parts of the loop are guarded, each by another of its kind:
 
 - the stream: a lane whose input or target is not finite begins anew, and that step has no loss for it;
 - the learner: a lane whose hidden state or influence is not finite begins anew before the next step;
@@ -24,7 +24,7 @@ TENSORS = ("input", "target", "hidden", "influence", "loss", "gradient")
 NEVER = 2**31 - 1
 
 
-class Seen(NamedTuple):
+class NonFinite(NamedTuple):
     """What was not finite in a chunk.
 
     Attributes:
@@ -37,11 +37,11 @@ class Seen(NamedTuple):
 
 
 class _Watched(NamedTuple):
-    """The state of a guarded part: that of the part itself, steps so far, and what was seen."""
+    """The state of a guarded part: that of the part itself, steps so far, and the report so far."""
 
     inner: Any
     steps: Any
-    seen: Seen
+    report: NonFinite
 
     @property
     def hidden(self) -> Any:
@@ -68,29 +68,29 @@ def guarded(
     clip: float | None = None,
     update_every: int = 1,
     **options: Any,
-) -> Callable[[Carry], tuple[Carry, Metrics, Seen]]:
+) -> Callable[[Carry], tuple[Carry, Metrics, NonFinite]]:
     """The chunk of `trainer` with the same arguments, guarded.
 
     Returns:
-        `(carry) -> (carry, metrics, seen)`. Where all is finite it does the same steps, up to rounding.
+        `(carry) -> (carry, metrics, report)`. Where all is finite it does the same steps, up to rounding.
         Parameters that are not finite stay so.
     """
     if clip is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
     watched, clean = _guard_learner(learner, lanes)
     stream, steady = _guard_task(task), _guard_optimizer(optimizer, update_every)
-    made = trainer(
+    guarded_trainer = trainer(
         cell, watched, stream, steady, lanes=lanes, update_every=update_every, **options
     )  # fmt: skip
 
     def chunk(carry):
         streams = Streams(*map(_begin, carry.streams))
-        carry, metrics = made.chunk(Carry(carry.params, _begin(carry.optimizer), streams))
+        carry, metrics = guarded_trainer.chunk(Carry(carry.params, _begin(carry.optimizer), streams))
         parts = clean(carry.params["cell"], carry.streams.learner), carry.streams.task, carry.optimizer
-        first = jnp.min(jnp.stack([part.seen.first for part in parts]), axis=0)
-        skipped = jnp.sum(jnp.stack([part.seen.skipped for part in parts]))
+        first = jnp.min(jnp.stack([part.report.first for part in parts]), axis=0)
+        skipped = jnp.sum(jnp.stack([part.report.skipped for part in parts]))
         streams = Streams(parts[0].inner, parts[1].inner)
-        return Carry(carry.params, parts[2].inner, streams), metrics, Seen(first, skipped)
+        return Carry(carry.params, parts[2].inner, streams), metrics, NonFinite(first, skipped)
 
     return chunk
 
@@ -102,14 +102,20 @@ def _guard_task(task: Task) -> Task:
         lost = bad["input"] | bad["target"]
         example = example._replace(
             x=_select(bad["input"], jnp.zeros_like(example.x), example.x),
-            target=_select(lost, jnp.full_like(example.target, _void(example.target)), example.target),
+            target=_select(
+                lost, jnp.full_like(example.target, _missing_target(example.target)), example.target
+            ),
             restart=example.restart | lost,
         )
-        return _note(state._replace(inner=inner, steps=state.steps + 1), bad, jnp.sum(lost)), example
+        return _record_nonfinite(
+            state._replace(inner=inner, steps=state.steps + 1), bad, jnp.sum(lost)
+        ), example
 
     def of(prediction, target):
         void = (
-            target == _void(target) if jnp.issubdtype(target.dtype, jnp.integer) else ~jnp.isfinite(target)
+            target == _missing_target(target)
+            if jnp.issubdtype(target.dtype, jnp.integer)
+            else ~jnp.isfinite(target)
         )
         void = jnp.any(void)
         loss = task.loss.of(prediction, jnp.where(void, jnp.zeros_like(target), target))
@@ -117,9 +123,9 @@ def _guard_task(task: Task) -> Task:
 
     def feedback(state, loss):
         fine = jnp.isfinite(loss)
-        told = task.feedback(state.inner, jnp.where(fine, loss, jnp.zeros_like(loss)))
-        inner = _keep_if(fine, told, state.inner)
-        return _note(state._replace(inner=inner), {"loss": ~fine}, 0)
+        answered = task.feedback(state.inner, jnp.where(fine, loss, jnp.zeros_like(loss)))
+        inner = _keep_if(fine, answered, state.inner)
+        return _record_nonfinite(state._replace(inner=inner), {"loss": ~fine}, 0)
 
     return task._replace(
         init=lambda key, lanes: _begin(task.init(key, lanes)),
@@ -137,7 +143,7 @@ def _guard_learner(learner: Learner, lanes: int) -> tuple[Learner, Callable[[Any
         axes = _lane_axes(learner, params, lanes)
         hidden = _lanes_finite(state.inner.hidden, axes.hidden, lanes)
         both = _lanes_finite(state.inner, axes, lanes)
-        state = _note(state, {"hidden": ~hidden, "influence": hidden & ~both}, jnp.sum(~both))
+        state = _record_nonfinite(state, {"hidden": ~hidden, "influence": hidden & ~both}, jnp.sum(~both))
         blank = learner.init(jax.random.key(0), params, lanes=lanes)
 
         def begin(old, new, axis):
@@ -178,22 +184,22 @@ def _guard_optimizer(
         fine = _all_finite((updates, changes, inner))
         changes = jax.tree.map(lambda change: jnp.where(fine, change, jnp.zeros_like(change)), changes)
         state = state._replace(inner=_keep_if(fine, inner, state.inner), steps=state.steps + update_every)
-        return changes, _note(state, {"gradient": ~fine}, ~fine)
+        return changes, _record_nonfinite(state, {"gradient": ~fine}, ~fine)
 
-    made: Any = lambda params: _begin(optimizer.init(params)), update
-    return optax.GradientTransformation(*made)
+    functions: Any = lambda params: _begin(optimizer.init(params)), update
+    return optax.GradientTransformation(*functions)
 
 
 def _begin(inner: Any) -> _Watched:
     first = jnp.full(len(TENSORS), NEVER, jnp.int32)
-    return _Watched(inner, jnp.int32(0), Seen(first, jnp.int32(0)))
+    return _Watched(inner, jnp.int32(0), NonFinite(first, jnp.int32(0)))
 
 
-def _note(state: _Watched, bad: dict[str, Any], skipped: Any) -> _Watched:
+def _record_nonfinite(state: _Watched, bad: dict[str, Any], skipped: Any) -> _Watched:
     """Writes down what is not finite at the present step."""
     now = [jnp.any(bad[name]) if name in bad else jnp.bool_(False) for name in TENSORS]
-    first = jnp.minimum(state.seen.first, jnp.where(jnp.stack(now), state.steps, NEVER))
-    return state._replace(seen=Seen(first, state.seen.skipped + jnp.asarray(skipped, jnp.int32)))
+    first = jnp.minimum(state.report.first, jnp.where(jnp.stack(now), state.steps, NEVER))
+    return state._replace(report=NonFinite(first, state.report.skipped + jnp.asarray(skipped, jnp.int32)))
 
 
 def _lane_axes(learner: Learner, params: Any, lanes: int) -> Any:
@@ -245,6 +251,6 @@ def _keep_if(fine: Any, new: Any, old: Any) -> Any:
     return jax.tree.map(keep, new, old)
 
 
-def _void(target: Any) -> Any:
+def _missing_target(target: Any) -> Any:
     """A target that stands for none: not finite, or no symbol."""
     return jnp.iinfo(target.dtype).max if jnp.issubdtype(target.dtype, jnp.integer) else jnp.nan

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace._checks import UserError, check_count, check_number
+from foretrace._checks import UserError, check_number, check_positive_int
 from foretrace._types import Cell, Learner, at_phase
 from foretrace._xla import false_after
 from foretrace.structure._find import shapes_of
@@ -88,7 +88,7 @@ def trainer(
     past.
 
     Args:
-        cell: the cell that `learner` was made for.
+        cell: the cell of `learner`.
         learner: gives the gradient of the cell's parameters.
         task: the stream.
         optimizer: any optax optimiser.
@@ -105,7 +105,7 @@ def trainer(
         TypeError, ValueError: if a number is out of range or does not fit the learner's block.
     """
     for name, value in {"lanes": lanes, "update_every": update_every, "steps": steps}.items():
-        check_count(name, value, "1 is the least")
+        check_positive_int(name, value, "1 is the least")
     if clip is not None:
         check_number("clip", clip, "> 0", "leave it out for no clipping")
     spacing = period(learner, update_every)
@@ -127,8 +127,8 @@ def trainer(
 
     def chunk(carry):
         def one(carry, _):
-            carry, seen = turn(parts, carry)
-            return carry, (*seen, task.metrics(carry.streams.task))
+            carry, observed = turn(parts, carry)
+            return carry, (*observed, task.metrics(carry.streams.task))
 
         carry, (loss, norm, info, watched) = jax.lax.scan(one, carry, length=steps // spacing)
         info = {} if info is None else info._asdict()
@@ -221,8 +221,8 @@ def _swept(parts, params, streams, indices):
     """One whole block with one sweep at its end: streams, gradients summed, mean loss."""
 
     def step(streams, phase):
-        streams, *seen = _advance(parts, params, streams, phase)
-        return streams, seen
+        streams, *observed = _advance(parts, params, streams, phase)
+        return streams, observed
 
     streams, (loss, readout, credits) = jax.lax.scan(step, streams, indices)
     gradient = parts.learner.sweep(params["cell"], streams.learner, credits)

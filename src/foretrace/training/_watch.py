@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._checks import UserError
-from foretrace.training._guard import NEVER, TENSORS, Seen
+from foretrace.training._guard import NEVER, TENSORS, NonFinite
 from foretrace.training._loop import Carry, Metrics, Trainer
 
 _LARGE = 1e6
@@ -34,7 +34,7 @@ class CheckedChunk:
     def __init__(
         self,
         trainer: Trainer,
-        guarded: Callable[[Carry], tuple[Carry, Metrics, Seen]],
+        guarded: Callable[[Carry], tuple[Carry, Metrics, NonFinite]],
         *,
         skip: bool,
     ):
@@ -114,7 +114,7 @@ def _health(carry: Carry, shown: Any) -> tuple[Any, Any]:
     return jnp.all(fine), jnp.max(jnp.stack([size.astype(jnp.float32) for size in sizes]))
 
 
-def _complaint(carry: Carry, nonfinite: Seen, first: int) -> str:
+def _complaint(carry: Carry, nonfinite: NonFinite, first: int) -> str:
     """Names the first tensor and the first step."""
     name, step = "parameters", first
     if all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _floats(carry.params)):

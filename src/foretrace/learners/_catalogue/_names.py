@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._spec import Spec
 from foretrace.learners._online import average
@@ -89,9 +89,9 @@ def parse(text: str) -> Choice:
     if block is not None and not spec.takes_block:
         raise UserError(f"{name} has no block; got {text!r}; write {example}.")
     if block is not None:
-        check_count("block", block, "1 is the papers' algorithm")
+        check_positive_int("block", block, "1 is the papers' algorithm")
     if copies is not None:
-        check_count("copies", copies, "1 is the learner itself")
+        check_positive_int("copies", copies, "1 is the learner itself")
     if number is None:
         number = spec.number.default if spec.number else 1
     return Choice(spec, number, block, copies or 1)

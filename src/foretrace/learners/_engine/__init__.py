@@ -23,9 +23,9 @@ def learner_of(
     """
     rule = make_rule(structure_of(cell))
     if block == 1 and rule.needs_no_window:
-        at_once = ImmediateEngine(cell, rule)
-        sweep = sweep_of_steps(at_once.grad)
-        return Learner(at_once.init, at_once.advance, at_once.end_block, at_once.grad, sweep, at_once.reset)
+        engine = ImmediateEngine(cell, rule)
+        sweep = sweep_of_steps(engine.grad)
+        return Learner(engine.init, engine.advance, engine.end_block, engine.grad, sweep, engine.reset)
     engine = WindowEngine(cell, rule, block, one_update=one_update)
     return Learner(
         engine.init, engine.advance, engine.end_block, engine.grad, engine.sweep, engine.reset, block

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params
 from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
@@ -31,7 +31,7 @@ class Lanes:
         self._check_params(params)
         if lanes is None:
             return self._cell.initial_hidden(), 1
-        count = check_count("lanes", lanes, "for a single stream leave it out")
+        count = check_positive_int("lanes", lanes, "for a single stream leave it out")
         return repeat(self._cell.initial_hidden(), count), count
 
     def forward(self, params: Params, state: Any, x: Input) -> tuple[Hidden, tuple[jax.Array, ...]]:

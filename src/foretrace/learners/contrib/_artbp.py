@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Hidden, Learner
 from foretrace.learners._engine import sweep_of_steps
 from foretrace.learners._engine._lanes import Lanes, write
@@ -84,9 +84,13 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
     gradient can be read at every step, and the bound on memory, are ours. Credit runs back through the
     weights of the moment: where each step has an update, those that a step was taken with are not kept.
     """
-    if check_count("length", length, "5 to 100 is usual") < 2:
+    if check_positive_int("length", length, "5 to 100 is usual") < 2:
         raise UserError("length must be an int >= 2; got 1; a stop at every step is immediate(cell).")
-    slots = 8 * length if capacity is None else check_count("capacity", capacity, "8 length is the default")
+    slots = (
+        8 * length
+        if capacity is None
+        else check_positive_int("capacity", capacity, "8 length is the default")
+    )
     structure = structure_of(cell)
     streams = Lanes(cell, structure)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Hidden, Learner
 from foretrace.learners._engine import sweep_of_steps
 from foretrace.learners._engine._lanes import Lanes
@@ -102,7 +102,7 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
     and the copy of Marschall, Cho, Savin, JMLR 21(135), 2020. There A sees the label too and foretells
     credit_t with the future; here credit_t is taken as it is.
     """
-    check_count("every", every, "5 is the papers' choice")
+    check_positive_int("every", every, "5 is the papers' choice")
     params = jax.eval_shape(cell.init, jax.random.key(0))
     if not (isinstance(params, dict) and params.keys() == {"cell", "synthesizer"}):
         raise UserError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count, check_number
+from foretrace._checks import check_number, check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
 from foretrace.learners._engine import learner_of
@@ -100,7 +100,7 @@ def pre_uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     their further changes none is here: the scalings are the two numbers of UORO, not matrices, and the
     signs are independent. As in `uoro`, a gradient is read before the current step joins the past.
     """
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
     return learner_of(cell, lambda structure: _PreUORORule(structure, epsilon), block)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from foretrace._checks import check_count
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import FACTORISES
 from foretrace.learners._engine import learner_of
@@ -90,7 +90,7 @@ def r_kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     which adds no noise; as in `kf_rtrl`, a gradient is read before the current step joins the past. Blocks
     longer than 1 are ours.
     """
-    check_count("block", block, "1 is the paper's algorithm")
+    check_positive_int("block", block, "1 is the paper's algorithm")
 
     return learner_of(cell, _RKFRule, block)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from foretrace._checks import UserError, check_count
+from foretrace._checks import UserError, check_positive_int
 from foretrace.runs.checkpoint._files import CheckpointError, sync_folder
 from foretrace.runs.checkpoint._leaves import form_of, leaf_of, named_leaves
 from foretrace.runs.checkpoint._step import Leaf, read_manifest, read_step, write_step
@@ -71,7 +71,7 @@ def save(
         ...     state = ft.load(folder, like=state)
     """
     path = Path(path)
-    check_count("keep", keep, "1 keeps this one and the best")
+    check_positive_int("keep", keep, "1 keeps this one and the best")
     if step is not None and not 0 <= step < 10**12:
         raise UserError(f"step must be an int from 0 to 10**12 - 1; got {step}; leave it out to count on.")
     temporary = path / f".tmp-{os.getpid()}"
