@@ -42,7 +42,7 @@ def test_frozen_has_no_gradient_and_the_hidden_state_of_the_cell(x64):
     assert_close(gradients, jax.tree.map(lambda a: jnp.zeros((STEPS, *a.shape)), params), 0.0)
     *_, exact = run(ft.rtrl(cell), cell, params, xs, credits, lanes=2)
     assert_close(state.hidden, exact.hidden, 1e-12)
-    swept = ft.frozen(cell).learner.sweep(params, state, credits[:1])
+    swept = ft.frozen(cell).sweep(params, state, credits[:1])
     assert_close(swept, jax.tree.map(jnp.zeros_like, params), 0.0)
 
 

@@ -648,7 +648,7 @@ def test_factories_take_a_cell_and_keywords(factory):
 
 def test_learners_have_the_same_fields_and_argument_order():
     assert ft.Learner._fields == ("init", "advance", "end_block", "grad", "sweep", "reset", "block")
-    assert ft.Cell._fields == ("init", "initial_hidden", "step", "example_input")
+    assert ft.Cell._fields == ("init", "initial_hidden", "step", "example_input", "output")
     for make in LEARNERS.values():
         learner = make(CELLS["rnn"]())
         for function, names in [
@@ -656,7 +656,6 @@ def test_learners_have_the_same_fields_and_argument_order():
             (learner.step, ["params", "state", "x"]),
             (learner.advance, ["params", "state", "x"]),
             (learner.end_block, ["params", "state"]),
-            (learner.sweep, ["params", "state", "credits"]),
             (learner.grad, ["params", "state", "credit"]),
             (learner.reset, ["state", "restart"]),
         ]:

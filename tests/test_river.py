@@ -312,7 +312,7 @@ MISSING = [
     np.float32("nan"),
     pd.NA,
     pd.NaT,
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "s"),
     decimal.Decimal("nan"),
 ]
 

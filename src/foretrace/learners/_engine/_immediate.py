@@ -48,7 +48,7 @@ class ImmediateEngine:
         self.structure, self.rule = rule.structure, rule
         self._lanes = Lanes(cell, rule.structure)
 
-    def init(self, key: jax.Array, params: Params, lanes: int | None = None) -> ImmediateState:
+    def init(self, key: jax.Array, params: Params, lanes: Any = None) -> ImmediateState:
         """See `foretrace._types.Init`."""
         hidden, count = self._lanes.first(params, lanes)
         return ImmediateState(hidden, repeat(self.rule.empty(), count), jnp.zeros(count, bool), key)

@@ -80,7 +80,7 @@ class WindowEngine:
         self._lanes = Lanes(cell, rule.structure)
         self._keeps_weights = (length > 1 or rule.keeps_step_weights) and not one_update
 
-    def init(self, key: jax.Array, params: Params, lanes: int | None = None) -> WindowState:
+    def init(self, key: jax.Array, params: Params, lanes: Any = None) -> WindowState:
         """See `foretrace._types.Init`."""
         hidden, count = self._lanes.first(params, lanes)
         shapes = self.structure.residual_shapes
