@@ -43,6 +43,11 @@ def knows(option: str, value: Any) -> bool:
     return True
 
 
+def computed_once(array: jax.Array) -> jax.Array:
+    """The same array, which XLA writes to memory instead of computing it anew wherever it is read."""
+    return jax.lax.optimization_barrier(array)
+
+
 def false_after(tree: Any) -> jax.Array:
     """A `False` that XLA can compute only after every array of `tree`.
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from foretrace._xla import computed_once
+
 
 class OptimalInfo(NamedTuple):
     """What an optimal reduction did: the exact squared error of its draw is `variance`.
@@ -32,7 +34,7 @@ def random_signs(key: PRNGKeyArray, count: int, dtype) -> Float[Array, " count"]
     # Eight to a byte: `jax.random.rademacher` spends 32 bits on each, which UORO's step time shows.
     bits = jnp.unpackbits(jax.random.bits(key, (-(-count // 8),), jnp.uint8))[:count]
     # The barrier keeps the compiler from drawing anew wherever they are used, which costs more than an SVD.
-    return jax.lax.optimization_barrier(2 * bits.astype(dtype) - 1)
+    return computed_once(2 * bits.astype(dtype) - 1)
 
 
 def reduce_by_signs(

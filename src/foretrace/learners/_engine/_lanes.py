@@ -13,7 +13,9 @@ from foretrace._types import Cell, Hidden, Input, Params
 from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
 
-_CACHE = 2**21  # bytes; about as much as a core has for itself
+# Bytes of pasts per core that a push may touch at a time: about a core's own cache. With more of them the
+# new products of 16 lanes go through memory: a sixth of a step (`foretrace bench highway-128`, ok:16/32).
+_CACHE = 2**21
 
 
 class Lanes:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretrace._xla import computed_once
+
 
 class DenseRight:
     """All entries of k matrices."""
@@ -21,7 +23,7 @@ class DenseRight:
     @cached_property
     def _columns(self) -> Float[Array, "n k"]:
         # Transposed once, since products that contract over rows are several times faster.
-        return jax.lax.optimization_barrier(self._rows.T)
+        return computed_once(self._rows.T)
 
     def squares(self) -> Float[Array, " k"]:
         """Squared norms."""
@@ -80,7 +82,9 @@ class SparseRight:
 
 RightFactors = DenseRight | SparseRight
 
-_NARROW = 8  # columns; of so few, one pass of multiplications and additions is faster than a product
+# Columns; of so few, one pass of multiplications and additions is two to three times faster than XLA's
+# product of a tall thin matrix on a CPU (`foretrace bench rnn-256`, ok:8).
+_NARROW = 8
 
 
 def inner(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
