@@ -8,8 +8,9 @@ endif
 CONSTRAINTS := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("constraints-3.12.txt" if sys.version_info >= (3, 12) else "constraints.txt")'))
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable
 
-# One file per room of the package: what an edit is most likely to break.
-QUICK := layout
+# About one file of tests per room, those that touch JAX's edges among them, within 90 seconds on two cores.
+# (River's own checks take longer than that by themselves.)
+QUICK := layout types jacobian cells right_factors sketch recommend copy checkpoint forecast plotting writers
 
 .PHONY: demo test quick clean python
 
