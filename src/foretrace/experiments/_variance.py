@@ -37,7 +37,8 @@ def _reductions(learner: Learner, cell: Cell, network: Stream, key: Any) -> tupl
         return params, None
 
     def end(params, state, _):
-        after, info = learner.end_block(params, state)
+        # The same end of the block that follows, of which only the state goes on.
+        after, info = learner.end_block(params, state._replace(key=jax.random.clone(state.key)))
         return params, (jnp.sum((rows(after) - rows(state)) ** 2), jnp.sum(info.variance))
 
     start = learner.init(key, network.params)
