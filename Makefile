@@ -9,8 +9,8 @@ CONSTRAINTS := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("constrain
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable
 
 # About one file of tests per room, those that touch JAX's edges among them, within 90 seconds on two cores.
-# (River's own checks take longer than that by themselves.)
-QUICK := layout types jacobian cells right_factors sketch recommend copy checkpoint forecast plotting writers
+# (The checks of River and of the command that forecasts take about as long by themselves.)
+QUICK := layout types jacobian cells right_factors recommend copy checkpoint plotting writers
 
 .PHONY: demo test quick clean python
 
