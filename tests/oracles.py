@@ -152,8 +152,24 @@ def signs_from(source):
         yield
 
 
-def signs_drawn(function, *args):
-    """The largest number of signs that one draw asks for while `function` is traced."""
+def common(signs):
+    """The same signs for every draw, from the first on."""
+    return lambda count: signs[:count]
+
+
+def in_turn(signs):
+    """Signs of its own for every draw, one draw after the other."""
+    used = [0]
+
+    def source(count):
+        used[0] += count
+        return signs[used[0] - count : used[0]]
+
+    return source
+
+
+def signs_drawn(function, *args, add=max):
+    """The most signs that one draw asks for while `function` is traced, or with `sum` those of all."""
     counts = [0]
 
     def source(count):
@@ -162,7 +178,7 @@ def signs_drawn(function, *args):
 
     with signs_from(source):
         jax.eval_shape(function, *args)
-    return max(counts)
+    return add(counts)
 
 
 def basis(hidden):
@@ -182,11 +198,12 @@ def influence(cell, params, xs, restart=None):
     return jax.vmap(one, out_axes=1)(basis(cell.initial_hidden()))
 
 
-def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
+def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs, source=common, idle=0):
     """The mean over every sign vector of what the learner reads for every unit credit at each step.
 
-    Groups share their signs, which leaves the mean of each as it is. `restart_at` is a step of the
-    first block before which the stream begins again; `every` lists the sign vectors.
+    `restart_at` is a step of the first block before which the stream begins again; `every` lists the sign
+    vectors. With `source` common, groups share their signs, which leaves the mean of each as it is; where
+    draws depend on each other they must come `in_turn`. The first `idle` ends of a block need no signs.
     """
     length, credits = learner.block, basis(cell.initial_hidden())
     blocks = jax.tree.map(lambda a: a.reshape(-1, length, *a.shape[1:]), xs)
@@ -203,7 +220,7 @@ def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
 
     def later_block(state, inputs):
         xs, signs = inputs
-        with signs_from(lambda count: signs[:count]):
+        with signs_from(source(signs)):
             state, _ = learner.end_block(params, state)
         return one_block(state, xs)
 
@@ -213,19 +230,20 @@ def mean_influence(learner, cell, params, xs, restart_at=None, every=all_signs):
         _, tail = jax.lax.scan(later_block, state, (rest, signs))
         return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), head, tail)
 
-    width = signs_drawn(learner.end_block, params, start)
-    ends = len(jax.tree.leaves(blocks)[0]) - 1
+    width = signs_drawn(learner.end_block, params, start, add=max if source is common else sum)
+    ends = len(jax.tree.leaves(blocks)[0]) - 1 - idle
     assert 0 < width * ends <= 14, f"{width * ends} signs are too many to enumerate, or none"
     signs = every(width * ends).reshape(-1, ends, width)
+    signs = jnp.concatenate([jnp.ones((len(signs), idle, width)), signs], axis=1)
     mean = jax.jit(lambda s: jax.tree.map(lambda a: jnp.mean(a, axis=0), jax.vmap(trajectory)(s)))
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), mean(signs))
 
 
-def assert_unbiased(learner, cell, params, xs, restart_at=None, every=all_signs):
+def assert_unbiased(learner, cell, params, xs, restart_at=None, every=all_signs, source=common, idle=0):
     """The mean over every sign vector is the exact influence matrix, at every step."""
     steps = len(jax.tree.leaves(xs)[0])
     restart = None if restart_at is None else jnp.arange(steps) == restart_at
-    got = mean_influence(learner, cell, params, xs, restart_at, every)
+    got = mean_influence(learner, cell, params, xs, restart_at, every, source, idle)
     assert_close(got, influence(cell, params, xs, restart))
 
 

@@ -14,6 +14,7 @@ from foretrace.learners._frozen import frozen
 from foretrace.learners._immediate import immediate
 from foretrace.learners._kf_rtrl import KFInfo, kf_rtrl
 from foretrace.learners._ktp import KTPInfo, ktp
+from foretrace.learners._low_rank import LowRankInfo, low_rank
 from foretrace.learners._ok import OKInfo, ok
 from foretrace.learners._online import average, online, run_blocks
 from foretrace.learners._rflo import rflo
@@ -31,6 +32,7 @@ __all__ = [
     "Explanation",
     "KFInfo",
     "KTPInfo",
+    "LowRankInfo",
     "NoInfo",
     "Number",
     "OKInfo",
@@ -46,6 +48,7 @@ __all__ = [
     "immediate",
     "kf_rtrl",
     "ktp",
+    "low_rank",
     "ok",
     "online",
     "parse",

@@ -11,7 +11,7 @@ from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
-from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._block import Steps
 from foretrace.learners._engine._past import GroupedGradient, PastRule, norm, zero_gradient
 from foretrace.learners._kronecker import random_signs
 from foretrace.structure._structure import Structure
@@ -106,7 +106,7 @@ class _UORORule(PastRule[UOROPast]):
         weight = credit @ past.s
         return jax.tree.map(lambda w: weight * w, past.w)
 
-    def push(self, key: jax.Array, past: UOROPast, block: Block) -> tuple[UOROPast, UOROInfo]:
+    def push(self, key: jax.Array, past: UOROPast, block: Steps) -> tuple[UOROPast, UOROInfo]:
         """Equations (1) to (3)."""
         s, w, epsilon = past
         signs = random_signs(key, self.structure.state_size, self.structure.dtype)

@@ -47,7 +47,7 @@ class Explanation:
         """Memory and time of a learner on this cell.
 
         Args:
-            learner: its name, such as "ok:8/16"; block 1 unless it says another.
+            learner: its name, such as "ok:8/16"; of its least block unless it says another.
             lanes: number of streams.
 
         Raises:
@@ -58,7 +58,7 @@ class Explanation:
         init = choice.build(self._cell).init
         state = jax.eval_shape(lambda params: init(jax.random.key(0), params, lanes), params)
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        operations = choice.spec.operations(self._sizes, choice.number, choice.block or 1)
+        operations = choice.spec.operations(self._sizes, choice.number, choice.block or choice.spec.block)
         return Cost(size, int(lanes * choice.copies * sum(operations.values())))
 
     def best_block(self, learner: str | Choice, *, lanes: int = 1) -> int:
@@ -86,7 +86,8 @@ class Explanation:
             each = sum(weights[kind] * count for kind, count in counts.items())
             return lanes * each + WEIGHTS["keep"] * step_weights * (block > 1)
 
-        return min((2**i for i in range(7)), key=time)
+        blocks = (2**i for i in range(7))
+        return min((block for block in blocks if block >= choice.spec.block), key=time)
 
     def lines(self) -> list[str]:
         """The sizes, and every parameter with its group: the first half of `str()`."""

@@ -37,16 +37,17 @@ class Choice(NamedTuple):
     block: int | None = None
     copies: int = 1
 
-    def build(self, cell: Cell, block: int = 1) -> Learner:
+    def build(self, cell: Cell, block: int | None = None) -> Learner:
         """The learner on a cell.
 
         Args:
             cell: the dynamics.
-            block: steps per block where the name leaves it open and the learner takes one.
+            block: steps per block where the name leaves it open and the learner takes one; by default those
+                that it should have at least.
         """
         options = {self.spec.number.keyword: self.number} if self.spec.number else {}
         if self.spec.takes_block:
-            options["block"] = self.block or block
+            options["block"] = self.block or block or self.spec.block
         learner = self.spec.factory(cell, **options)
         return learner if self.copies == 1 else average(learner, self.copies)
 

@@ -65,6 +65,7 @@ class Spec(NamedTuple):
         order: its place among learners of the same claims, from little noise or bias to much.
         number: its size, or None.
         takes_block: whether the factory has the keyword `block`.
+        block: the fewest steps that a block should have; it has them where a name leaves it open.
     """
 
     factory: Callable[..., Learner]
@@ -80,6 +81,7 @@ class Spec(NamedTuple):
     order: int
     number: Number | None = None
     takes_block: bool = True
+    block: int = 1
 
     @property
     def name(self) -> str:

@@ -11,7 +11,12 @@ from foretrace.structure._structure import Structure
 
 
 def learner_of(
-    cell: Cell, make_rule: Callable[[Structure], PastRule], block: int, *, one_update: bool = False
+    cell: Cell,
+    make_rule: Callable[[Structure], PastRule],
+    block: int,
+    *,
+    age: int = 0,
+    one_update: bool = False,
 ) -> Learner:
     """A learner from a method's rule for the past.
 
@@ -19,14 +24,15 @@ def learner_of(
         cell: the dynamics.
         make_rule: the method, given the cell's structure.
         block: steps per block.
+        age: whole blocks, 0 or 1, that steps wait in the window before they join the past.
         one_update: whether weights change between blocks alone.
     """
     rule = make_rule(structure_of(cell))
-    if block == 1 and rule.needs_no_window:
+    if block == 1 and rule.needs_no_window and not age:
         engine = ImmediateEngine(cell, rule)
         sweep = sweep_of_steps(engine.grad)
         return Learner(engine.init, engine.advance, engine.end_block, engine.grad, sweep, engine.reset)
-    engine = WindowEngine(cell, rule, block, one_update=one_update)
+    engine = WindowEngine(cell, rule, block, age=age, one_update=one_update)
     return Learner(
         engine.init, engine.advance, engine.end_block, engine.grad, engine.sweep, engine.reset, block
     )

@@ -57,15 +57,23 @@ class Block:
         residuals, weights = step
         return self.structure.with_weights(self._params, weights), residuals
 
-    def pushforward(self, tangent: jax.Array) -> jax.Array:
-        """Tangent (S,) at the block's start -> at its end, parameters fixed."""
+    def pushforward(self, tangent: jax.Array, preacts: Any = None, dense: Any = None) -> jax.Array:
+        """Tangent (S,) at the block's start -> at its end, of fixed parameters unless tangents are given.
+
+        Args:
+            tangent: at the block's start.
+            preacts: per group the tangent (k, Z) of z that enters at every step.
+            dense: per dense leaf the tangent (k, ..) that enters at every step.
+        """
 
         def step(tangent, inputs):
-            params, residuals = self._at(inputs)
-            return self.structure.pushforward(params, residuals, tangent), None
+            restart, (params, residuals), (preacts, dense) = inputs[0], self._at(inputs[1]), inputs[2]
+            tangent = jnp.where(restart, 0, tangent)
+            return self.structure.pushforward(params, residuals, tangent, preacts, dense), None
 
-        moved, _ = jax.lax.scan(step, tangent, self._steps, length=self.length)
-        return jnp.where(self.past_survives, moved, 0)
+        steps = self._restarts[:-1], self._steps, (preacts, dense)
+        moved, _ = jax.lax.scan(step, tangent, steps, length=self.length)
+        return jnp.where(self.ends_empty, 0, moved)
 
     def pullback(self, credit: jax.Array) -> tuple[jax.Array, GroupedGradient]:
         """Credit (S,) at the block's end -> at its start, and the gradient that its steps add."""
@@ -155,3 +163,51 @@ class Block:
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
         rights = jax.vmap(rule.rights)(slopes, suffixes)
         return suffix, tuple(DenseRight(right) for right in rights), dense
+
+
+class AgedBlock:
+    """Two blocks in a row: the steps of the first as they are seen from the end of the second.
+
+    To a method it is a `Block` whose terms have aged: the past stands at the start of the newer block, the
+    steps that join it are those of the older one, and both are carried to the end of the newer one.
+
+    Attributes:
+        structure: of the cell.
+        length: number of steps that join the past, k.
+        past_survives: bool, whether anything from before the newer block still matters at its end.
+        ends_empty: bool, whether the lane begins anew right after it.
+    """
+
+    def __init__(self, older: Block, newer: Block) -> None:
+        self.structure, self.length = older.structure, older.length
+        self.past_survives, self.ends_empty = newer.past_survives, newer.ends_empty
+        self._older, self._newer = older, newer
+
+    def pushforward(self, tangent: jax.Array) -> jax.Array:
+        """Tangent (S,) at the start of the newer block -> at its end, parameters fixed."""
+        return self._newer.pushforward(tangent)
+
+    def inject(self, preacts: Any, dense: Any) -> jax.Array:
+        """Tangents of z, (k, Z), and of dense leaves, (k, ..), in the older block -> at its end (S,)."""
+        start = jnp.zeros(self.structure.state_size, self.structure.dtype)
+        return self._older.pushforward(start, preacts, dense)
+
+    def pullback(self, credit: jax.Array) -> tuple[jax.Array, GroupedGradient]:
+        """Credit (S,) at the end -> at the start of the newer block, and what the older steps add."""
+        credit, _ = self._newer.pullback(credit)
+        return credit, self._older.pullback(credit)[1]
+
+    def factors(self) -> tuple[jax.Array, ...]:
+        """Input factors of every group, (k, F)."""
+        return self._older.factors()
+
+    def matrices(self) -> tuple[jax.Array, tuple[RightFactors, ...], tuple[jax.Array, ...]]:
+        """See `Block.matrices`."""
+        jacobian = self._newer.matrices()[0]
+        _, rights, dense = self._older.matrices()
+        moved = tuple(DenseRight(jacobian @ right.dense) for right in rights)
+        return jacobian, moved, tuple(jacobian @ leaf for leaf in dense)
+
+
+# What joins a past: the steps of one block, seen from its end or from that of the next.
+Steps = Block | AgedBlock

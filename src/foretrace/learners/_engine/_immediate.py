@@ -60,7 +60,7 @@ class ImmediateEngine:
         # through all of it.
         restarts = jnp.stack([state.restart, jnp.zeros_like(state.restart)])
         step = _Step(state.past, jax.tree.map(lambda a: a[None], residuals), (), state.key)
-        key, past, _ = push_lanes(self.rule, params, step, restarts, len(state.restart))
+        key, past, _ = push_lanes(self.rule, params, step, restarts, 1, len(state.restart))
         return ImmediateState(hidden, past, jnp.zeros_like(state.restart), key)
 
     def end_block(self, params: Params, state: ImmediateState) -> tuple[ImmediateState, Info]:

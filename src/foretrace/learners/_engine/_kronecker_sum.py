@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace.learners._catalogue._spec import CellSizes
-from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._block import Steps
 from foretrace.learners._engine._past import (
     GroupedGradient,
     PastRule,
@@ -86,7 +86,7 @@ class KroneckerSumRule(PastRule[KroneckerSum]):
         )
         return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 
-    def push(self, key: jax.Array, past: KroneckerSum, block: Block) -> tuple[KroneckerSum, Any]:
+    def push(self, key: jax.Array, past: KroneckerSum, block: Steps) -> tuple[KroneckerSum, Any]:
         """See `PastRule`."""
         size, rank = self.structure.state_size, self.rank
         jacobian, rights, dense = block.matrices()

@@ -23,8 +23,15 @@ class Terms(NamedTuple):
     right: jax.Array
 
 
+class Rows(NamedTuple):
+    """The matrix sum_r weights_r matrices_r: weights (R,), matrices (R, F, Z)."""
+
+    weights: jax.Array
+    matrices: jax.Array
+
+
 class GroupedGradient(NamedTuple):
-    """A gradient in parts: per group a (F, Z) matrix or a sum of `Terms`, per dense leaf an array."""
+    """A gradient in parts: per group a (F, Z) matrix, `Terms` or `Rows`, per dense leaf an array."""
 
     groups: tuple[Any, ...]
     dense: tuple[jax.Array, ...]
@@ -127,6 +134,9 @@ def sum_lanes(group: Any) -> jax.Array:
     """A group's part of a `GroupedGradient` with leading lanes axis, summed over it: (F, Z)."""
     if isinstance(group, Terms):  # one matrix product
         return flat_rows(group.left).T @ flat_rows(group.right)
+    if isinstance(group, Rows):  # likewise, of one row
+        shape = group.matrices.shape[-2:]
+        return (group.weights.reshape(-1) @ group.matrices.reshape(group.weights.size, -1)).reshape(shape)
     return jnp.sum(group, axis=0)
 
 

@@ -16,6 +16,13 @@ current parameters, those after the update that followed the step, unless the me
 Every step of a longer block leaves its weights in the window too: under an update per step the influence is
 then carried through the Jacobians of the trajectory, as in the papers, not through those that later weights
 would have given. With the weights of the moment a network learns more slowly the longer its block.
+
+With `age` 1 the window keeps one whole block more, and steps join the past only when the block after theirs
+is full: what a method compresses is then never newer than one block. The past stands at the start of the
+present block for all steps before the older one; credit is read against it there, and runs on through the
+older block:
+
+    gradient = (1) over the present block + (2) + (1) over the older block               (3)
 """
 
 from collections.abc import Callable
@@ -26,7 +33,7 @@ import jax.numpy as jnp
 
 from foretrace._types import Cell, Hidden, Info, Input, Params
 from foretrace._xla import false_after
-from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._block import AgedBlock, Block
 from foretrace.learners._engine._lanes import (
     Lanes,
     lanes_that_fit,
@@ -43,11 +50,11 @@ class WindowState(NamedTuple):
     Attributes:
         hidden: hidden state, with a leading lanes axis if there are lanes.
         past: the method's representation of the influence at the block's start, per lane.
-        window: residuals of the block's steps, leaves (length, lanes, ..).
-        weights: the weights that these steps multiplied by, leaves (length, ..); none where there is one
-            update per block, and at length 1 unless the method wants them.
-        phase: steps in the window, 0 to length, the same for all lanes.
-        restarts: (length + 1, lanes) bool, true where a lane began anew just before that step of the block.
+        window: residuals of the steps, leaves (age length + length, lanes, ..), the older block's first.
+        weights: the weights that these steps multiplied by, leaves (age length + length, ..); none where
+            there is one update per block, and at length 1 unless the method wants them.
+        phase: steps in the present block, 0 to length, the same for all lanes.
+        restarts: (age length + length + 1, lanes) bool, true where a lane began anew just before that step.
         key: PRNG key.
     """
 
@@ -67,30 +74,44 @@ class WindowState(NamedTuple):
 class WindowEngine:
     """The functions of a `Learner` around one method's past."""
 
-    def __init__(self, cell: Cell, rule: PastRule, length: int, *, one_update: bool = False) -> None:
+    def __init__(
+        self, cell: Cell, rule: PastRule, length: int, *, age: int = 0, one_update: bool = False
+    ) -> None:
         """Builds the engine.
 
         Args:
             cell: the dynamics.
             rule: the method.
             length: steps per block.
+            age: whole blocks, 0 or 1, that the window keeps before the present one.
             one_update: whether weights change between blocks alone, so that steps need not leave theirs.
         """
         self.structure, self.rule, self.length = rule.structure, rule, length
+        self._older = age * length
         self._lanes = Lanes(cell, rule.structure)
-        self._keeps_weights = (length > 1 or rule.keeps_step_weights) and not one_update
+        self._keeps_weights = (length > 1 or rule.keeps_step_weights or age > 0) and not one_update
 
     def init(self, key: jax.Array, params: Params, lanes: Any = None) -> WindowState:
         """See `foretrace._types.Init`."""
         hidden, count = self._lanes.first(params, lanes)
-        shapes = self.structure.residual_shapes
+        steps = self._older + self.length
+
+        def buffer(a, *axes):
+            # The older block is computed with before there is one, to no effect since every lane begins
+            # anew after it: its numbers must be some that may be divided by.
+            fill = jnp.ones if self._older and jnp.issubdtype(a.dtype, jnp.inexact) else jnp.zeros
+            return fill((steps, *axes, *a.shape), a.dtype)
+
         return WindowState(
             hidden=hidden,
             past=repeat(self.rule.empty(), count),
-            window=tuple(jnp.zeros((self.length, count, *a.shape), a.dtype) for a in shapes),
-            weights=tuple(jnp.zeros((self.length, *a.shape), a.dtype) for a in self._step_weights(params)),
+            window=tuple(buffer(a, count) for a in self.structure.residual_shapes),
+            weights=tuple(
+                jnp.repeat(a[None], steps, axis=0) if self._older else buffer(a)
+                for a in self._step_weights(params)
+            ),
             phase=jnp.zeros((), int),
-            restarts=jnp.zeros((self.length + 1, count), bool),
+            restarts=jnp.zeros((steps + 1, count), bool).at[self._older].set(self._older > 0),
             key=key,
         )
 
@@ -100,12 +121,13 @@ class WindowEngine:
     def advance(self, params: Params, state: WindowState, x: Input) -> WindowState:
         """See `foretrace._types.Advance`."""
         hidden, residuals = self._lanes.forward(params, state, x)
-        window = write(state.window, residuals, state.phase)
-        weights = write(state.weights, self._step_weights(params), state.phase)
+        place = self._older + state.phase
+        window = write(state.window, residuals, place)
+        weights = write(state.weights, self._step_weights(params), place)
         return state._replace(hidden=hidden, window=window, weights=weights, phase=state.phase + 1)
 
     def end_block(self, params: Params, state: WindowState) -> tuple[WindowState, Info]:
-        """Pushes the window into the past."""
+        """Pushes the window's first block into the past, and shifts the rest to its place."""
         lanes = state.restarts.shape[1]
         # The gradient before has read the past that is overwritten here. Unless the compiler sees this
         # order, it copies the whole past at every push.
@@ -113,8 +135,18 @@ class WindowEngine:
         # In groups of lanes whose pasts fit the caches: a push then reads its intermediate results while
         # they are there. At length 1 there is too little to read again.
         group = lanes if self.length == 1 else lanes_that_fit(state.past, lanes)
-        key, past, info = push_lanes(self.rule, params, state, restarts, group)
-        phase, restarts = jnp.zeros_like(state.phase), jnp.zeros_like(state.restarts)
+        key, past, info = push_lanes(self.rule, params, state, restarts, self.length, group)
+
+        restarts = jnp.zeros_like(state.restarts)
+        if self._older:
+
+            def shifted(buffer):
+                return buffer.at[: self._older].set(buffer[self.length :])
+
+            window, weights = jax.tree.map(shifted, (state.window, state.weights))
+            state = state._replace(window=window, weights=weights)
+            restarts = restarts.at[: self._older + 1].set(state.restarts[self.length :])
+        phase = jnp.zeros_like(state.phase)
         state = state._replace(past=past, phase=phase, restarts=restarts, key=key)
         return state, self._lanes.like_hidden(state, info)
 
@@ -128,9 +160,11 @@ class WindowEngine:
         flat = jax.vmap(lambda credit: self._lanes.ravel(state, credit))(credits)
         # The block is full, and a number known beforehand stays out of `vmap` over seeds.
         full = jnp.asarray(self.length, state.phase.dtype)
-        return self._backward(
-            params, state, full, jnp.zeros_like(flat[0]), lambda i, credit: credit + flat[i]
-        )
+
+        def receive(i, credit):
+            return credit + flat[i - self._older]
+
+        return self._backward(params, state, full, jnp.zeros_like(flat[0]), receive)
 
     def _backward(
         self,
@@ -150,9 +184,8 @@ class WindowEngine:
         def stop_at_restart(i, credit):
             return jnp.where(at(state.restarts, i)[:, None], 0, credit)
 
-        def step(j, carry):
+        def step(i, carry, receive):
             credit, preacts, dense = carry
-            i = phase - 1 - j
             residuals = tuple(at(buffer, i) for buffer in state.window)
             step_params = structure.with_weights(params, [at(buffer, i) for buffer in state.weights])
             credit, new, leaves = pullback(step_params, residuals, receive(i, credit))
@@ -163,17 +196,26 @@ class WindowEngine:
             dense = tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True))
             return stop_at_restart(i, credit), preacts, dense
 
-        shapes = [(self.length, lanes, group.preact_size) for group in structure.groups]
+        older, steps = self._older, self._older + self.length
+        shapes = [(steps, lanes, group.preact_size) for group in structure.groups]
         preacts = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)
-        carry = stop_at_restart(phase, credit), preacts, zero_dense(structure)
+        carry = stop_at_restart(older + phase, credit), preacts, zero_dense(structure)
         if self.length == 1:  # a choice is cheaper than a loop of one step or none
             taken = phase > 0
-            carry = jax.tree.map(lambda new, old: jnp.where(taken, new, old), step(0, carry), carry)
+            carry = jax.tree.map(
+                lambda new, old: jnp.where(taken, new, old), step(older, carry, receive), carry
+            )
         else:
-            carry = jax.lax.fori_loop(0, phase, step, carry)
-        credit, preacts, dense = carry
-        past = jax.vmap(self.rule.read)(state.past, credit)  # (2)
-        each = jax.vmap(jax.vmap(structure.factors, axis_size=lanes), axis_size=self.length)
+            carry = jax.lax.fori_loop(
+                0, phase, lambda j, carry: step(older + phase - 1 - j, carry, receive), carry
+            )
+        past = jax.vmap(self.rule.read)(state.past, carry[0])  # (2)
+        if older:
+            carry = jax.lax.fori_loop(
+                0, older, lambda j, carry: step(older - 1 - j, carry, lambda i, credit: credit), carry
+            )
+        _, preacts, dense = carry
+        each = jax.vmap(jax.vmap(structure.factors, axis_size=lanes), axis_size=steps)
         factors = each(state.window)
         groups = [
             flat_rows(f).T @ flat_rows(z) + sum_lanes(group)  # (1)
@@ -184,14 +226,15 @@ class WindowEngine:
 
     def reset(self, state: WindowState, restart: jax.Array) -> WindowState:
         """See `foretrace._types.Reset`."""
-        now = jax.lax.dynamic_index_in_dim(state.restarts, state.phase, 0, keepdims=False)
+        place = self._older + state.phase
+        now = jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
         now = now | restart.reshape(now.shape)
-        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, state.phase, 0)
+        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, place, 0)
         return state._replace(hidden=self._lanes.begin(state.hidden, restart), restarts=restarts)
 
 
 def push_lanes(
-    rule: PastRule, params: Params, state: Any, restarts: jax.Array, group: int
+    rule: PastRule, params: Params, state: Any, restarts: jax.Array, length: int, group: int
 ) -> tuple[jax.Array, Any, Info]:
     """Pushes the block of every lane into its past.
 
@@ -199,7 +242,8 @@ def push_lanes(
         rule: the method.
         params: parameters of the cell.
         state: with `past`, `window`, `weights` and `key`.
-        restarts: (length + 1, lanes) bool.
+        restarts: (age length + length + 1, lanes) bool.
+        length: steps per block.
         group: lanes that are pushed side by side; the groups come one after the other.
 
     Returns:
@@ -214,8 +258,16 @@ def push_lanes(
     def one(past, window, restarts, numbers):
         # As numbers, since the checker of keys takes those that a scan goes through for used.
         key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
-        block = Block(structure, jacobians, params, state.weights, matrices, window, restarts)
-        return rule.push(key, past, block)
+
+        def block(start):
+            steps = slice(start, start + length)
+            part, weights = jax.tree.map(lambda a: a[steps], (window, state.weights))
+            gathered = jax.tree.map(lambda a: a[steps], matrices) if weights else matrices
+            began = restarts[start : start + length + 1]
+            return Block(structure, jacobians, params, weights, gathered, part, began)
+
+        has_aged = len(restarts) > length + 1
+        return rule.push(key, past, AgedBlock(block(0), block(length)) if has_aged else block(0))
 
     # Of all lanes, so that no group of them computes it anew.
     gather = jax.vmap(lambda weights: jacobians.weights(structure.with_weights(params, weights)))
