@@ -132,9 +132,9 @@ def of_past(structure, past):
     return jax.vmap(structure.gradient)(matrices, dense)
 
 
-def compressions(cell, make, draws, blocks=4):
-    """Of one key or signs: the target (2), the influence matrix of its compressions, and their infos."""
-    learner, params, structure = make(cell), draw(cell), ft.structure_of(cell)
+def compressions(cell, *pairs, blocks=4):
+    """The target (2), and its compressions by (learner, keys or signs): influence matrices and infos."""
+    learner, params, structure = pairs[0][0](cell), draw(cell), ft.structure_of(cell)
     xs, _ = stream(cell, blocks * learner.block)
 
     def every():
@@ -149,18 +149,18 @@ def compressions(cell, make, draws, blocks=4):
         read = jax.vmap(lambda credit, state: learner.grad(params, state, credit), in_axes=(0, None))
         target = jax.tree.map(jnp.subtract, read(credits, state), read(credits, alone))
 
-        def one(draw):
+        def one(end_block, draw):
             if jnp.issubdtype(draw.dtype, jax.dtypes.prng_key):
-                new, info = learner.end_block(params, state._replace(key=draw))
+                new, info = end_block(params, state._replace(key=draw))
             else:
                 with signs_from(in_turn(draw)):
-                    new, info = learner.end_block(params, state)
+                    new, info = end_block(params, state._replace(key=jax.random.clone(state.key)))
             return of_past(structure, jax.tree.map(lambda a: a[0], new.past)), info
 
-        return target, jax.vmap(one)(draws)
+        return target, [jax.vmap(partial(one, make(cell).end_block))(draws) for make, draws in pairs]
 
-    target, (pasts, infos) = jax.jit(every)()
-    return flat(target, 1), flat(pasts, 2), infos
+    target, results = jax.jit(every)()
+    return flat(target, 1), *((flat(pasts, 2), infos) for pasts, infos in results)
 
 
 def flat(tree, leading):
@@ -172,7 +172,7 @@ def flat(tree, leading):
 def test_error_of_every_draw_is_known_beforehand(x64, cell_name):
     # With rank + probes directions in a state of three the basis misses nothing, so that (5) is all.
     keys = jax.random.split(jax.random.key(2), 16)
-    target, pasts, infos = compressions(CELLS[cell_name](), TWO, keys)
+    target, (pasts, infos) = compressions(CELLS[cell_name](), (TWO, keys))
     errors = np.sum((pasts - target) ** 2, axis=(1, 2))
     assert np.all(infos.variance > 0)
     np.testing.assert_allclose(errors, infos.variance, rtol=1e-7)
@@ -182,14 +182,15 @@ def test_error_of_every_draw_is_known_beforehand(x64, cell_name):
 @pytest.mark.parametrize("cell_name", ["rnn", "gru", "gain"])
 def test_basis_projects_and_residual_estimates_what_it_misses(x64, cell_name):
     make = partial(ft.low_rank, rank=1, probes=1, block=2)
-    target, projections, _ = compressions(SMALL[cell_name](), partial(make, unbiased=False), all_signs(2))
+    # Of the same key, and so the same basis.
+    target, (pasts, infos), (projections, _) = compressions(
+        SMALL[cell_name](), (make, all_signs(6)), (partial(make, unbiased=False), all_signs(2))
+    )
     projection = projections.mean(axis=0)
     scale = np.sum(target**2)
     assert np.linalg.matrix_rank(projection, tol=1e-9 * np.sqrt(scale)) == 2
     # Of U U^T T: what it leaves is at right angles to it.
     assert np.max(np.abs(projection.T @ (target - projection))) < 1e-12 * scale
-    # The same key, and so the same basis.
-    _, pasts, infos = compressions(SMALL[cell_name](), make, all_signs(6))
     missed = np.sum((target - projection) ** 2)
     assert missed > 1e-9 * scale
     np.testing.assert_allclose(np.mean(infos.residual), missed, rtol=1e-9)

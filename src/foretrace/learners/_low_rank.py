@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Learner
+from foretrace._xla import map_on_cpu
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
@@ -116,6 +117,8 @@ def low_rank(
 class _LowRankRule(PastRule[LowRankPast]):
     """Carries a matrix of rank `rank`."""
 
+    shares_weights = True
+
     def __init__(self, structure: Structure, rank: int, probes: int, unbiased: bool) -> None:
         super().__init__(structure)
         if rank > structure.state_size:
@@ -171,8 +174,7 @@ class _LowRankRule(PastRule[LowRankPast]):
             left, mixing, variance, share = basis, jnp.eye(len(basis)), jnp.zeros(()), jnp.zeros(())
         kept = mixing @ old
         right = tuple(
-            jnp.einsum("sr,rfz->sfz", kept, rows)
-            + jnp.einsum("kf,skz->sfz", f, jnp.einsum("sq,qkz->skz", mixing, z))
+            _added(kept, rows, f, jnp.einsum("sq,qkz->skz", mixing, z))
             for f, rows, z in zip(factors, past.right, new, strict=True)
         )
         past = LowRankPast(left, right, tuple(mixing @ rows for rows in dense))
@@ -208,6 +210,7 @@ class _LowRankRule(PastRule[LowRankPast]):
         return jnp.concatenate([u.T, (nu - u @ (u.T @ nu))[None]])  # (4)
 
 
+@map_on_cpu
 def _gram(
     old: Float[Array, "q r"],
     right: Float[Array, "r F Z"],
@@ -215,13 +218,25 @@ def _gram(
     new: Float[Array, "q k Z"],
 ) -> Float[Array, "q q"]:
     """Inner products of the rows C W + sum_i f_i (x) z_i, from C, W, f and z."""
-    rank, steps, count = len(right), len(factors), len(old)
-    flat = right.reshape(rank, -1)
-    across = jnp.einsum("kf,rfz->rkz", factors, right).reshape(rank, -1) @ new.reshape(count, -1).T
-    both = old @ across
+    rank, count = len(right), len(new)
+    seen = jax.lax.map(lambda matrix: factors @ matrix, right)  # f_i W_r, (R, k, Z)
+    both = old @ (seen.reshape(rank, -1) @ new.reshape(count, -1).T)
     weighted = jnp.einsum("ki,qiz->qkz", factors @ factors.T, new)
-    within = new.reshape(count, -1) @ weighted.reshape(count, steps * weighted.shape[-1]).T
+    within = new.reshape(count, -1) @ weighted.reshape(count, -1).T
+    flat = right.reshape(rank, -1)
     return old @ (flat @ flat.T) @ old.T + both + both.T + within
+
+
+@map_on_cpu
+def _added(
+    mixing: Float[Array, "s r"],
+    right: Float[Array, "r F Z"],
+    factors: Float[Array, "k F"],
+    new: Float[Array, "s k Z"],
+) -> Float[Array, "s F Z"]:
+    """The matrices mixing @ W + sum_i f_i (x) z_i."""
+    old = (mixing @ right.reshape(len(right), -1)).reshape(-1, *right.shape[1:])
+    return old + jax.lax.map(lambda z: factors.T @ z, new)
 
 
 def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:

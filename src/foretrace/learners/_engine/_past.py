@@ -53,11 +53,13 @@ class PastRule(ABC, Generic[P]):
             the past alone: only for methods whose past represents the present step exactly.
         keeps_step_weights: whether a step leaves its weights in the window at block 1 too, as it does in
             longer blocks.
+        shares_weights: whether most of a push are products with the weights, best for all lanes at once.
     """
 
     is_random = True
     needs_no_window = False
     keeps_step_weights = False
+    shares_weights = False
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure

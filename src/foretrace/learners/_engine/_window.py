@@ -134,7 +134,8 @@ class WindowEngine:
         restarts = state.restarts | false_after(params)
         # In groups of lanes whose pasts fit the caches: a push then reads its intermediate results while
         # they are there. At length 1 there is too little to read again.
-        group = lanes if self.length == 1 else lanes_that_fit(state.past, lanes)
+        together = self.length == 1 or self.rule.shares_weights
+        group = lanes if together else lanes_that_fit(state.past, lanes)
         key, past, info = push_lanes(self.rule, params, state, restarts, self.length, group)
 
         restarts = jnp.zeros_like(state.restarts)
