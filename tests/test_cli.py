@@ -17,7 +17,7 @@ import pytest
 
 from foretrace import experiments
 from foretrace.cli import _parse, data, main
-from foretrace.experiments import _bench
+from foretrace.experiments import _timing
 
 COMMAND = Path(sys.executable).parent / "foretrace"
 SMALL = ["--hidden", "4", "--lanes", "2", "--steps", "40", "--chunk", "20", "--block", "4"]
@@ -285,7 +285,7 @@ def test_bench_refuses_bad_input_in_one_sentence(words, capsys):
 def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch):
     tiny = experiments.Setting("highway", 4, 3, 2, ("ok:2/2", "uoro"), svd=3)
     monkeypatch.setitem(experiments.SETTINGS, "tiny", tiny)
-    monkeypatch.setattr(_bench, "_TARGET", 0.01)
+    monkeypatch.setattr(_timing, "_TARGET", 0.01)
     out = str(tmp_path / "record.json")
     assert main(["bench", "tiny", "--repeats", "1", "--out", out]) == 0
     record = json.loads(Path(out).read_text())

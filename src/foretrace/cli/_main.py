@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "train with several learners and seeds, side by side",
     "learners": "list all learners and what they claim",
     "explain": "show a cell's structure, and which learners fit it",
+    "noise": "measure learners on a run's own network: noise, bias and price",
     "forecast": "forecast a column of a table, or lines as they arrive",
     "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
@@ -29,6 +30,7 @@ usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
        foretrace data ptb --dir DIR
        foretrace resume RUN
        foretrace learners
+       foretrace noise RUN [--learners NAME,NAME ..]
        foretrace explain CELL [--hidden N] [OPTIONS]
        foretrace bench [SETTING ...] [OPTIONS]
        foretrace reproduce NAME [--scale quick|day|full] [OPTIONS]

@@ -22,6 +22,8 @@ from foretrace.experiments._bench import (
     table_of,
 )
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
+from foretrace.experiments._fixed_networks import streams_of
+from foretrace.experiments._measure_noise import Noise, NoiseTable, measure_noise
 from foretrace.experiments._page import page
 from foretrace.experiments._record import draw_record, load, perform, record_path, save
 from foretrace.runs._resumable import remove
@@ -50,6 +52,8 @@ __all__ = [
     "SETTINGS",
     "Experiment",
     "Finding",
+    "Noise",
+    "NoiseTable",
     "Reported",
     "Setting",
     "choose_device",
@@ -57,6 +61,7 @@ __all__ = [
     "draw_record",
     "environment",
     "load",
+    "measure_noise",
     "measure_setting",
     "page",
     "perform",
@@ -64,5 +69,6 @@ __all__ = [
     "record_path",
     "remove",
     "save",
+    "streams_of",
     "table_of",
 ]

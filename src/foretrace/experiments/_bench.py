@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,10 +22,10 @@ import numpy as np
 from foretrace import cells
 from foretrace._checks import UserError
 from foretrace._types import Cell, Learner
-from foretrace.learners import SPECS, analyse, parse, run_blocks
+from foretrace.experiments._timing import Loop, compiled, learning_loop, spread, state_bytes, take_turns
+from foretrace.learners import SPECS, analyse, parse
 
 _REFERENCE = "tbptt:25"  # timed in every setting, with one sweep per window
-_TARGET = 0.25  # seconds that one run of a loop lasts, about
 
 
 class Setting(NamedTuple):
@@ -67,15 +66,6 @@ SETTINGS = {
 }
 
 
-class Loop(NamedTuple):
-    """A compiled loop: `run(state) -> state`, of `steps` steps."""
-
-    run: Callable[[Any], Any]
-    state: Any
-    steps: int
-    compile_seconds: float
-
-
 def measure_setting(
     name: str, repeats: int = 7, say: Callable[[str], None] = print, setting: Setting | None = None
 ) -> dict[str, Any]:
@@ -104,19 +94,19 @@ def measure_setting(
             loops[floor] = _floor_loop(explanation.structure, kind, number, setting.lanes)
     if setting.svd:
         loops[f"svd {setting.svd} x {setting.svd}"] = _svd_loop(setting.lanes, setting.svd)
-    times = _take_turns(loops, repeats)
+    times = take_turns(loops, repeats)
     for text in texts:
         kind, number = parse(text).spec.name, parse(text).number
         loop, us = loops[text], times[text]
         cost = explanation.cost(text, lanes=setting.lanes)
-        row = {"learner": text, **_spread(us)}
+        row = {"learner": text, **spread(us)}
         floor = _floor_name(kind, number)
         if floor:
             row |= {"floor": floor, "floor_us": float(np.median(times[floor]))}
             row["floor_per_step"] = float(np.median(times[floor] / us))
         row |= {
             "gflop_per_s": cost.operations / float(np.median(us)) / 1e3,
-            "state_bytes": _bytes(loop.state[1]),
+            "state_bytes": state_bytes(loop.state[1]),
             "compile_s": loop.compile_seconds,
         }
         rows.append(row)
@@ -126,7 +116,7 @@ def measure_setting(
             f"{ratio}, {row['gflop_per_s']:.0f} GFLOP/s, {row['state_bytes'] / 1e6:.2f} MB, "
             f"compiled in {loop.compile_seconds:.1f} s"
         )
-    others = {key: _spread(times[key]) for key in loops if key not in texts}
+    others = {key: spread(times[key]) for key in loops if key not in texts}
     for key, value in others.items():
         say(f"{name:12} {key:10} {value['us']:10.1f} us ({value['us_min']:.1f} to {value['us_max']:.1f})")
     return {"setting": name, **setting._asdict(), "rows": rows, "floors": others}
@@ -173,13 +163,13 @@ def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str,
         for row in setting["rows"]:
             earlier = before.get((setting["setting"], row["learner"]))
             if earlier:
-                times = [cell for each in (earlier, row) for cell in _median_and_spread(each)]
+                times = [cell for each in (earlier, row) for cell in _median_andspread(each)]
                 ratio = f"{earlier['us'] / row['us']:.2f} x"
                 rows.append((setting["setting"], row["learner"], *times, ratio))
     return rows
 
 
-def _median_and_spread(row: dict[str, Any]) -> tuple[str, str]:
+def _median_andspread(row: dict[str, Any]) -> tuple[str, str]:
     return f"{row['us']:,.1f}", f"({row['us_min']:,.1f} to {row['us_max']:,.1f})"
 
 
@@ -215,33 +205,15 @@ def read_bench(path: Path) -> dict[str, Any]:
 
 
 def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: bool) -> Loop:
-    """Forward, gradient and update at every step; with `sweep`, one of the latter per block."""
-    inputs = jax.random.normal(jax.random.key(2), (learner.block, setting.lanes, setting.inputs))
+    """The learner's loop, with weights as large as those of a network that has learned.
 
-    def update(params, gradient):
-        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient)
-
-    def each(params, state, x):
-        if sweep:
-            return params, state.hidden
-        return update(params, learner.grad(params, state, state.hidden)), None
-
-    def end(params, state, credits):
-        return update(params, learner.sweep(params, state, credits)), None
-
-    def blocks(carry, count):
-        params, state = carry
-        # The same inputs for every block; a scan over calls of one block each would cost a loop more.
-        xs = jnp.tile(inputs, (count, 1, 1))
-        params, state, _ = run_blocks(learner, params, state, xs, each, end if sweep else None)
-        return params, state
-
-    # Weights as large as those of a network that has learned: with tiny initial ones nothing has a past.
+    With tiny initial ones nothing has a past.
+    """
     params = jax.tree.map(
         lambda a: a / (1e-6 + jnp.std(a)) * setting.hidden**-0.5, cell.init(jax.random.key(0))
     )
-    carry = params, learner.init(jax.random.key(1), params, lanes=setting.lanes)
-    return _compiled(blocks, carry, learner.block)
+    inputs = jax.random.normal(jax.random.key(2), (learner.block, setting.lanes, setting.inputs))
+    return learning_loop(learner, params, inputs, sweep=sweep)
 
 
 def _floor_name(kind: str, number: int) -> str | None:
@@ -261,7 +233,7 @@ def _floor_loop(structure, kind: str, number: int, lanes: int) -> Loop:
         jacobian, right = carry
         return jacobian, jacobian @ right
 
-    return _compiled(partial(_repeated, product), (jacobian, right), 1)
+    return compiled(partial(_repeated, product), (jacobian, right), 1)
 
 
 def _svd_loop(lanes: int, size: int) -> Loop:
@@ -271,53 +243,8 @@ def _svd_loop(lanes: int, size: int) -> Loop:
         u, d, vt = jnp.linalg.svd(matrix)
         return (u * (d * 0.9 + 0.1)[:, None, :]) @ vt
 
-    return _compiled(partial(_repeated, step), jax.random.normal(jax.random.key(0), (lanes, size, size)), 1)
+    return compiled(partial(_repeated, step), jax.random.normal(jax.random.key(0), (lanes, size, size)), 1)
 
 
 def _repeated(body: Callable[[Any], Any], carry: Any, count: int) -> Any:
     return jax.lax.scan(lambda carry, _: (body(carry), None), carry, length=count)[0]
-
-
-def _compiled(repeat: Callable[[Any, int], Any], carry: Any, length: int) -> Loop:
-    """Compiles `repeat(carry, count)` for a count that lasts long enough to be timed.
-
-    Args:
-        repeat: `(carry, count) -> carry`.
-        carry: at the start.
-        length: steps in each of the `count`.
-    """
-
-    def lowered(count):
-        return jax.jit(lambda carry: repeat(carry, count), donate_argnums=0).lower(carry)
-
-    probe = lowered(2).compile()
-    carry = jax.block_until_ready(probe(jax.tree.map(jnp.copy, carry)))
-    start = time.perf_counter()
-    carry = jax.block_until_ready(probe(carry))
-    turn = (time.perf_counter() - start) / 2
-    count = max(2, round(_TARGET / turn))
-    program = lowered(count)
-    start = time.perf_counter()
-    run = program.compile()
-    seconds = time.perf_counter() - start
-    return Loop(run, carry, count * length, seconds)
-
-
-def _take_turns(loops: dict[str, Loop], repeats: int) -> dict[str, np.ndarray]:
-    """Microseconds per step of every loop, one figure per turn; the first turn is a warm-up."""
-    states = {key: loop.state for key, loop in loops.items()}
-    times: dict[str, list[float]] = {key: [] for key in loops}
-    for _ in range(repeats + 1):
-        for key, loop in loops.items():
-            start = time.perf_counter()
-            states[key] = jax.block_until_ready(loop.run(states[key]))
-            times[key].append((time.perf_counter() - start) / loop.steps * 1e6)
-    return {key: np.array(turns[1:]) for key, turns in times.items()}
-
-
-def _spread(us: np.ndarray) -> dict[str, float]:
-    return {"us": float(np.median(us)), "us_min": float(us.min()), "us_max": float(us.max())}
-
-
-def _bytes(state: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -120,3 +120,38 @@ def _random(units: int, key: Any) -> dict[str, Any]:
         "recurrent": 2 * units**-0.5 * jax.random.normal(recurrent, (units, 2 * units)),
         "bias": jnp.zeros(2 * units),
     }
+
+
+def streams_of(
+    cell: Cell, task: tasks.Task, params: dict[str, Any], start: Any, steps: int
+) -> tuple[Any, Any, jax.Array]:
+    """What a trained network reads when it goes on with frozen parameters, on every lane of its task.
+
+    Args:
+        cell: its dynamics.
+        task: what it was trained on.
+        params: of the cell and the linear readout.
+        start: the task's state.
+        steps: length of the streams.
+
+    Returns:
+        Inputs, credits dL_t/dh_t and whether a sequence begins, leaves (steps, lanes, ..).
+    """
+
+    def loss(hidden, target):
+        return task.loss.of(predict(params["readout"], cell.output(hidden)), target)
+
+    def lane(hidden, restart, x, target):
+        hidden = jax.tree.map(lambda a, b: jnp.where(restart, a, b), cell.initial_hidden(), hidden)
+        hidden = cell.step(params["cell"], hidden, x)
+        return hidden, jax.grad(loss)(hidden, target)
+
+    def step(carry, _):
+        state, hidden = carry
+        state, example = task.sample(state)
+        hidden, credit = jax.vmap(lane)(hidden, example.restart, example.x, example.target)
+        return (state, hidden), (example.x, credit, example.restart)
+
+    lanes = len(jax.eval_shape(task.sample, start)[1].restart)
+    hidden = jax.tree.map(lambda a: jnp.repeat(a[None], lanes, axis=0), cell.initial_hidden())
+    return jax.lax.scan(step, (start, hidden), length=steps)[1]
