@@ -144,7 +144,58 @@ def measure_noise(
     explanation = analyse(cell, params)
     choices = [_with_block(explanation, name, lanes) for name in names]
     members = {str(choice): choice.build(cell) for choice in choices}
-    reference, exact = _reference(cell, explanation, memory)
+    compared = compare(cell, members, params, xs, credits, restarts=restarts, draws=draws, memory=memory)
+    times = _times(members, params, xs, lanes)
+    rows = []
+    for choice in choices:
+        name = str(choice)
+        error, bias, cosine = compared.values[name]
+        rows.append(
+            Noise(
+                name,
+                float(error.mean()),
+                _standard_error(error),
+                float(bias.mean()),
+                _standard_error(bias),
+                float(cosine.mean()),
+                times[name],
+                explanation.cost(choice, lanes=lanes).bytes,
+            )
+        )
+    return NoiseTable(tuple(rows), compared.reference, compared.reference_error)
+
+
+class Compared(NamedTuple):
+    """Gradients beside exact ones.
+
+    Attributes:
+        values: per learner its relative squared error, bias and cosine, (draws,) each; see `Noise`.
+        reference: what `exact` was, in words.
+        reference_error: relative squared error of the reference itself; 0 where it is exact.
+    """
+
+    values: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    reference: str
+    reference_error: float
+
+
+def compare(
+    cell: Cell,
+    members: dict[str, Learner],
+    params: Params,
+    xs: Any,
+    credits: Any,
+    *,
+    restarts: Any = None,
+    draws: int = 8,
+    memory: float = 2e9,
+) -> Compared:
+    """Reads every learner's gradient at every step, beside the exact one; as `measure_noise`, untimed.
+
+    Raises:
+        ValueError: no exact gradient is above zero and finite.
+    """
+    reference, exact = _reference(cell, memory)
     if restarts is None:
         restarts = jnp.zeros(jax.tree.leaves(xs)[0].shape[:2], bool)
     one = partial(_along_one, members, exact, params, draws)
@@ -152,30 +203,16 @@ def measure_noise(
     streams = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (xs, credits, restarts))
     sums, size, own = jit_fast_compile(lambda: jax.lax.map(lambda a: one(*a), (keys, *streams)))()
     total = float(jnp.sum(size))
-    if not total > 0:
+    if not 0 < total < float("inf"):
         raise UserError(
             "credits must make some exact gradient that is not zero and finite; got "
             f"|gradient|^2 = {total} in all; give those of the loss at this network."
         )
-    times = _times(members, params, xs, lanes)
-    rows = []
-    for choice in choices:
-        error, along, cosine = (np.asarray(a, float) for a in sums[str(choice)])  # (streams, draws)
-        variance, bias = error.sum(axis=0) / total, along.sum(axis=0) / total
-        cost = explanation.cost(choice, lanes=lanes)
-        rows.append(
-            Noise(
-                str(choice),
-                variance.mean(),
-                _standard_error(variance),
-                bias.mean(),
-                _standard_error(bias),
-                cosine.mean(),
-                times[str(choice)],
-                cost.bytes,
-            )
-        )
-    return NoiseTable(tuple(rows), reference, float(jnp.sum(own)) / total)
+    values = {}
+    for name in members:
+        error, along, cosine = (np.asarray(a, float) for a in sums[name])  # (streams, draws)
+        values[name] = error.sum(axis=0) / total, along.sum(axis=0) / total, cosine.mean(axis=0)
+    return Compared(values, reference, float(jnp.sum(own)) / total)
 
 
 def _with_block(explanation: Any, name: str, lanes: int) -> Choice:
@@ -186,9 +223,9 @@ def _with_block(explanation: Any, name: str, lanes: int) -> Choice:
     return choice
 
 
-def _reference(cell: Cell, explanation: Any, memory: float) -> tuple[str, list[Learner]]:
+def _reference(cell: Cell, memory: float) -> tuple[str, list[Learner]]:
     """The exact learner, or two of high rank whose mean stands in for it."""
-    block = 16
+    explanation, block = analyse(cell), 16
     if explanation.cost(f"rtrl/{block}").bytes <= memory:
         return "exact RTRL", [rtrl(cell, block=block)]
     rank = min(_REFERENCE_RANK, explanation.structure.state_size)
@@ -231,7 +268,9 @@ def _along_one(
         truth = sum(gradients[1:], gradients[0]) / len(gradients)
         own += jnp.sum((gradients[0] - gradients[-1]) ** 2) / 4  # of a mean of two
         for name, learner in members.items():
-            states[name], got = jax.vmap(lambda state, learner=learner: read(learner, state, inputs))(states[name])
+            states[name], got = jax.vmap(lambda state, learner=learner: read(learner, state, inputs))(
+                states[name]
+            )
             difference = got - truth[None]
             lengths = jnp.linalg.norm(got, axis=1) * jnp.linalg.norm(truth)
             cosine = got @ truth / jnp.where(lengths > 0, lengths, 1)
@@ -247,7 +286,9 @@ def _along_one(
         jnp.zeros(()),
         jnp.zeros(()),
     )
-    (_, _, sums, size, own), _ = jax.lax.scan(step, carry, (jnp.arange(len(restarts)), xs, credits, restarts))
+    (_, _, sums, size, own), _ = jax.lax.scan(
+        step, carry, (jnp.arange(len(restarts)), xs, credits, restarts)
+    )
     return sums, size, own
 
 
