@@ -36,6 +36,7 @@ from foretrace._xla import false_after
 from foretrace.learners._engine._block import AgedBlock, Block
 from foretrace.learners._engine._lanes import (
     Lanes,
+    check_credits,
     lanes_that_fit,
     map_lane_groups,
     repeat,
@@ -128,6 +129,7 @@ class WindowEngine:
 
     def end_block(self, params: Params, state: WindowState) -> tuple[WindowState, Info]:
         """Pushes the window's first block into the past, and shifts the rest to its place."""
+        self._lanes.check_params(params)
         lanes = state.restarts.shape[1]
         # The gradient before has read the past that is overwritten here. Unless the compiler sees this
         # order, it copies the whole past at every push.
@@ -158,6 +160,7 @@ class WindowEngine:
 
     def sweep(self, params: Params, state: WindowState, credits: Hidden) -> Params:
         """See `foretrace._types.Sweep`."""
+        check_credits(credits, self.length)
         flat = jax.vmap(lambda credit: self._lanes.ravel(state, credit))(credits)
         # The block is full, and a number known beforehand stays out of `vmap` over seeds.
         full = jnp.asarray(self.length, state.phase.dtype)
@@ -176,6 +179,7 @@ class WindowEngine:
         receive: Callable[[jax.Array, jax.Array], jax.Array],
     ) -> Params:
         """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
+        self._lanes.check_params(params)
         structure, lanes = self.structure, state.restarts.shape[1]
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
@@ -225,13 +229,13 @@ class WindowEngine:
         dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
         return structure.gradient(groups, dense)
 
-    def reset(self, state: WindowState, restart: jax.Array) -> WindowState:
+    def reset(self, state: WindowState, restart: Any) -> WindowState:
         """See `foretrace._types.Reset`."""
+        hidden, begun = self._lanes.begin(state, restart)
         place = self._older + state.phase
-        now = jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
-        now = now | restart.reshape(now.shape)
-        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, place, 0)
-        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restarts=restarts)
+        begun |= jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
+        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, begun, place, 0)
+        return state._replace(hidden=hidden, restarts=restarts)
 
 
 def push_lanes(
