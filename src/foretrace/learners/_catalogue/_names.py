@@ -51,6 +51,11 @@ class Choice(NamedTuple):
         learner = self.spec.factory(cell, **options)
         return learner if self.copies == 1 else average(learner, self.copies)
 
+    @property
+    def update_every(self) -> int:
+        """Steps between two updates, as the learner is always used: the window of TBPTT, 1 for others."""
+        return self.number if self.spec.number and self.spec.number.keyword == "window" else 1
+
     def __str__(self) -> str:
         number = f":{self.number}" if self.spec.number else ""
         block = f"/{self.block}" if self.block else ""
