@@ -59,6 +59,7 @@ class ImmediateEngine:
         # The push drops the small Jacobian of lanes that restart; clearing their past would take a pass
         # through all of it.
         restarts = jnp.stack([state.restart, jnp.zeros_like(state.restart)])
+        # Without weights of its own: the push follows at once, and reads those of the moment.
         step = _Step(state.past, jax.tree.map(lambda a: a[None], residuals), (), state.key)
         key, past, _ = push_lanes(self.rule, params, step, restarts, 1, len(state.restart))
         return ImmediateState(hidden, past, jnp.zeros_like(state.restart), key)
@@ -70,6 +71,7 @@ class ImmediateEngine:
     def grad(self, params: Params, state: ImmediateState, credit: Hidden) -> Params:
         """See `foretrace._types.Grad`."""
         self._lanes.check_params(params)
+        # Until the next step drops it, the past of a lane that begins anew is still there.
         credit = jnp.where(state.restart[:, None], 0, self._lanes.ravel(state, credit))
         gradient = jax.vmap(self.rule.read)(state.past, credit)
         groups = [sum_lanes(group) for group in gradient.groups]

@@ -100,6 +100,7 @@ class Lanes:
 
     def _axes(self, state: Any) -> tuple[int, ...]:
         """`(lanes,)`, or `()` for a single stream."""
+        # Told by the state, so that nobody has to say it again with each call.
         leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(self._structure.hidden)[0]
         return leaf.shape[: leaf.ndim - like.ndim]
 
@@ -107,6 +108,7 @@ class Lanes:
         """Raises UserError unless parameters are shaped like the cell's."""
         structure = self._structure
         expected = jax.tree.unflatten(structure.treedef, structure.leaves)
+        # Without `eval_shape` a Python number among the leaves would have no dtype.
         shapes = jax.eval_shape(lambda tree: tree, params)
         if shapes_of(shapes) != shapes_of(expected):
             raise UserError(

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Hidden, Info, Input, Params
-from foretrace._xla import false_after
+from foretrace._xla import as_numbers, false_after
 from foretrace.learners._engine._block import AgedBlock, Block
 from foretrace.learners._engine._lanes import (
     Lanes,
@@ -107,11 +107,13 @@ class WindowEngine:
             hidden=hidden,
             past=repeat(self.rule.empty(), count),
             window=tuple(buffer(a, count) for a in self.structure.residual_shapes),
+            # Lanes share the weights: with an axis of theirs a window would hold each number many times.
             weights=tuple(
                 jnp.repeat(a[None], steps, axis=0) if self._older else buffer(a)
                 for a in self._step_weights(params)
             ),
             phase=jnp.zeros((), int),
+            # One more than steps: a lane may begin anew after the last one, before the block has ended.
             restarts=jnp.zeros((steps + 1, count), bool).at[self._older].set(self._older > 0),
             key=key,
         )
@@ -142,7 +144,7 @@ class WindowEngine:
 
         restarts = jnp.zeros_like(state.restarts)
         if self._older:
-
+            # The newer block becomes the older one, with the flag of what began anew right after it.
             def shifted(buffer):
                 return buffer.at[: self._older].set(buffer[self.length :])
 
@@ -202,6 +204,7 @@ class WindowEngine:
             return stop_at_restart(i, credit), preacts, dense
 
         older, steps = self._older, self._older + self.length
+        # Of all steps, so that a group's gradient is one product with the factors, and not one per step.
         shapes = [(steps, lanes, group.preact_size) for group in structure.groups]
         preacts = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)
         carry = stop_at_restart(older + phase, credit), preacts, zero_dense(structure)
@@ -214,6 +217,7 @@ class WindowEngine:
             carry = jax.lax.fori_loop(
                 0, phase, lambda j, carry: step(older + phase - 1 - j, carry, receive), carry
             )
+        # The past stands at the start of the present block, also where credit runs on into an older one.
         past = jax.vmap(self.rule.read)(state.past, carry[0])  # (2)
         if older:
             carry = jax.lax.fori_loop(
@@ -232,6 +236,7 @@ class WindowEngine:
     def reset(self, state: WindowState, restart: Any) -> WindowState:
         """See `foretrace._types.Reset`."""
         hidden, begun = self._lanes.begin(state, restart)
+        # Twice in a row is once: the flag stands before the step to come, whatever stood there.
         place = self._older + state.phase
         begun |= jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
         restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, begun, place, 0)
@@ -260,9 +265,10 @@ def push_lanes(
         both = jax.random.split(key, lanes + 1)
         key, keys = both[0], both[1:]
 
+    numbers, key_of = as_numbers(keys)
+
     def one(past, window, restarts, numbers):
-        # As numbers, since the checker of keys takes those that a scan goes through for used.
-        key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
+        key = key_of(numbers)
 
         def block(start):
             steps = slice(start, start + length)
@@ -277,7 +283,7 @@ def push_lanes(
     # Of all lanes, so that no group of them computes it anew.
     gather = jax.vmap(lambda weights: jacobians.weights(structure.with_weights(params, weights)))
     matrices = gather(state.weights) if state.weights else jacobians.weights(params)
-    arguments = state.window, restarts, jax.random.key_data(keys)
+    arguments = state.window, restarts, numbers
     axes = 1, 1, 0 if rule.is_random else None
     past, info = map_lane_groups(one, lanes, group, state.past, arguments, axes)
     return key, past, info
