@@ -43,12 +43,12 @@ def run(words: Sequence[str]) -> int:
         )
     command = config.get("command")
     commands = {"train": train.run, "compare": compare.run}
-    words = command if isinstance(command, list) and command else [None]
-    if not all(isinstance(word, str) for word in words) or words[0] not in commands:
+    first, *rest = command if isinstance(command, list) and command else [None]
+    if first not in commands or not all(isinstance(word, str) for word in rest):
         raise UserError(
             f"run must have a config.json that can be read and was written by foretrace train or compare; "
             f"got {str(options.run)!r}; give its options to that command again, with --resume."
         )
     changes = {"--checkpoint-every": options.checkpoint_every, "--on-nonfinite": options.on_nonfinite}
     changed = [word for name, value in changes.items() if value is not None for word in (name, value)]
-    return commands[words[0]]([*words[1:], *changed, "--out", str(options.run), "--resume"]) or 0
+    return commands[first]([*rest, *changed, "--out", str(options.run), "--resume"]) or 0

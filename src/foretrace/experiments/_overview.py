@@ -94,7 +94,7 @@ def _measure(settings, name, task, label, frozen, progress):
     cell = _cell(settings, task)
     learner, (streams, exact) = learners.parse(label).build(cell), frozen()
     cosine = _cosine(_gradients(settings, learner, streams), exact)
-    every = parse(label).update_every
+    every = learners.parse(label).update_every
     steps, chunks = chunks_for(settings["steps"], learner.block, settings["steps"] // 20)
     rate = settings["rates"].get(label, settings["rate"])
     training = trainer(
