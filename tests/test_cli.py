@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from foretrace import experiments
+from foretrace import cells, experiments
+from foretrace._checks import UserError
 from foretrace.cli import _parse, data, main
 from foretrace.experiments import _bench
 
@@ -189,6 +190,16 @@ sys.exit(main(["learners"]))
     assert shown.returncode == 1
     assert shown.stderr.startswith("Traceback (most recent call last):")
     assert "TypeError: unsupported operand" in shown.stderr
+
+
+def test_a_bug_in_a_cell_is_no_sentence(monkeypatch):
+    def broken(**sizes):
+        return cells.rnn(**sizes)._replace(step=lambda params, hidden, x: hidden + None)
+
+    monkeypatch.setitem(cells.CELLS, "rnn", broken)
+    with pytest.raises(TypeError, match=r"Raised by the cell's step, for params") as caught:
+        main(["explain", "rnn"])
+    assert not isinstance(caught.value, UserError)
 
 
 def test_the_keyboard_ends_any_command_with_130(capsys, monkeypatch):
