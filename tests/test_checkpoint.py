@@ -22,6 +22,7 @@ import pytest
 import safetensors.numpy
 
 import foretrace as ft
+from foretrace._checks import UserError
 from foretrace.runs import checkpoint
 from foretrace.runs.checkpoint import CheckpointError, CheckpointWarning
 
@@ -149,6 +150,8 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^path must be a folder with checkpoints; got .*nothing"):
+        ft.load(tmp_path / "nothing", {})
+    with pytest.raises(UserError):
         ft.load(tmp_path / "nothing", {})
     with pytest.raises(TypeError, match=r"^tree must have arrays.* got str at \['a'\]; leave it out"):
         ft.save(tmp_path / "a", {"a": "text"})

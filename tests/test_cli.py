@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from foretrace import experiments
+from foretrace import cells, experiments
+from foretrace._checks import UserError
 from foretrace.cli import _parse, data, main
 from foretrace.experiments import _timing
 
@@ -50,7 +51,7 @@ def test_help_shows_how_to_call(words):
 
 
 def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
-    shown = foretrace("train", "copy", *SMALL, "--rank", 2, "--out", "runs/one", cwd=tmp_path)
+    shown = foretrace("train", "copy", *SMALL, "--learner", "ok:2", "--out", "runs/one", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     plan = shown.stdout.splitlines()[:5]
     assert plan[1].startswith("highway, 4 units: 72 parameters in 1 Kronecker group")
@@ -72,22 +73,23 @@ def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
     full = foretrace("train", "copy", *SMALL, "--out", "runs/one", cwd=tmp_path)
     assert_refused(full, "out must be a folder without a run; got 'runs/one'")
 
-    foretrace("train", "copy", *SMALL[:-2], "--learner", "ok:2/4", "--out", "runs/two", cwd=tmp_path)
-    lines = (tmp_path / "runs" / "two" / "metrics.jsonl").read_text().splitlines()
+    foretrace("train", "copy", *SMALL[:-2], "--learner", "ok:2/4", cwd=tmp_path)
+    lines = (tmp_path / "runs" / "copy-ok-2-4" / "metrics.jsonl").read_text().splitlines()
     again = [json.loads(line) for line in lines]
     assert [record["bits"] for record in again] == [record["bits"] for record in records]
 
 
 def test_compare_leaves_a_table_and_a_picture(tmp_path):
-    learners = ["--learner", "ok:2", "--learner", "tbptt:4", "--cell", "lstm"]
+    learners = ["--learner", "ok", "--learner", "tbptt:4", "--learner", "ok:8", "--cell", "lstm"]
     words = ["compare", "copy", *SMALL, *learners, "--seeds", 2, "--out", "cmp"]
     shown = foretrace(*words, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert re.search(r"ok:2 .*1\.0 ± 0\.0", shown.stdout)
+    assert re.search(r"ok:8 .*1\.0 ± 0\.0", shown.stdout)
     assert re.search(r"tbptt:4 .*1\.0 ± 0\.0", shown.stdout)
     results = json.loads((tmp_path / "cmp" / "results.json").read_text())
-    assert list(results) == ["ok:2", "tbptt:4"]
-    assert len(results["ok:2"]["bits"]) == len(results["ok:2"]["T"]) == 2
+    assert list(results) == ["ok:8", "tbptt:4"]
+    assert len(results["ok:8"]["bits"]) == len(results["ok:8"]["T"]) == 2
+    assert len((tmp_path / "cmp" / "metrics.jsonl").read_text().splitlines()) == 4, "each learner once"
     assert (tmp_path / "cmp" / "comparison.png").read_bytes().startswith(PNG)
 
 
@@ -100,16 +102,17 @@ def assert_refused(shown, message):
 
 
 BAD_INPUT = {
-    "train copy --learner nosuch": "learner must be one of rtrl, ok, kf_rtrl, ",
-    "train copy --rank 0": "rank must be an int >= 1; got 0",
-    "train copy --rank two": "rank must be an int or None; got 'two'; see foretrace train copy --help",
+    "train copy --learner nosuch": "learner must be one of rtrl, ",
+    "train copy --learner ok:0": "rank must be an int >= 1; got 0",
+    "train copy --learner rflo*2": "copies must be 1 for rflo, which is biased; got 2; leave them out.",
+    "train copy --learner ok:99999999999999": "memory must hold ok:99999999999999/64 twice, ",
+    "train copy --lanes 1000000000": "memory must hold ok:8/16 twice, ",
+    "train copy --hidden 1000000": "memory must hold the network twice, ",
     "train copy --learner ok:two": "learner must be NAME:NUMBER/BLOCK*COPIES with ints",
     "train copy --learner rtrl:3": "rtrl has no number; got 'rtrl:3'",
-    "train copy --learner ok:4 --rank 3": "rank must be given once; got 'ok:4' and 3",
-    "train copy --learner kf_rtrl --rank 3": "rank must be left out for kf_rtrl; got 3",
-    "train copy --learner tbptt --window 0": "window must be an int >= 1; got 0",
-    "train copy --lanes 0": "lanes must be an int >= 1; got 0",
-    "train copy --lanes many": "lanes must be an int; got 'many'",
+    "train copy --learner tbptt:0": "window must be an int >= 1; got 0",
+    "train copy --lanes 0": "lanes must be an int >= 1; got 0; 1 is a single stream.",
+    "train copy --lanes many": "--lanes must be an int; got 'many'",
     "train copy --steps 0": "steps must be an int >= 1; got 0",
     "train copy --chunk 0": "chunk must be an int >= 1; got 0",
     "train copy --hidden 0": "hidden must be an int >= 1; got 0",
@@ -117,9 +120,9 @@ BAD_INPUT = {
     "train copy --update-every 0": "update_every must be an int >= 1; got 0",
     "train copy --block 4 --update-every 3": "update_every must divide the block length 4",
     "train copy --learning-rate nan": "learning_rate must be a number > 0; got nan",
-    "train copy --clip 0": "clip must be a number > 0; got 0.0",
+    "train copy --clip 0": "clip must be a number > 0; got 0.0; None is for no clipping.",
     "train copy --seed -1": "seed must be an int from 0",
-    "train copy --cell nosuch": "cell must be one of diagonal, elstm, gru, ",
+    "train copy --cell nosuch": "--cell must be one of diagonal, elstm, gru, ",
     "train copy --nosuch 3": "option must be one of those that this command has; got '--nosuch'",
     "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got",
     "nosuch": "command must be one of train, resume, compare, ",
@@ -129,12 +132,22 @@ BAD_INPUT = {
     "train adding --near 10": "near must be an int >= 0 and below far; got 10 and 10",
     "train balance --hidden 3": "option must be one of those that this command has; got '--hidden'",
     "train balance --decay -1": "decay must be a number >= 0; got -1.0",
-    "train copy --clip=much": "clip must be a number or None; got 'much'",
-    "train copy --block some": "block must be an int or auto; got 'some'",
-    "train brackets --gap 3 wide": "gap must be an int; got 'wide'",
+    "train copy --clip=much": "--clip must be a number or None; got 'much'",
+    "train copy --block some": "--block must be an int or auto; got 'some'",
+    "train brackets --gap 3 wide": "--gap must be an int; got 'wide'",
     "train copy --checkpoint-every 0": "checkpoint_every must be steps, such as 100000, or",
+    "train copy --update-every": "--update-every must be an int; got nothing; see foretrace train copy",
+    "train copy --out=": "--out must be a path; got ''; see foretrace train copy --help.",
+    "train copy --resume yes": "option must begin with --; got 'yes'; see foretrace train copy --help.",
+    "train text": "--file must be given; got none; see foretrace train text --help.",
+    "resume": "run must be given; got none; see foretrace resume --help.",
+    "resume a b": "option must begin with --; got 'b'; see foretrace resume --help.",
+    "resume a --on-nonfinite go": "--on-nonfinite must be one of stop, skip; got 'go'; see foretrace",
+    "learners x": "option must begin with --; got 'x'; see foretrace learners --help.",
+    "explain gruu": "cell must be one of diagonal, elstm, gru, ",
+    "forecast": "data must be given; got none; see foretrace forecast --help.",
     "resume nosuch": "run must be a folder with a run; got 'nosuch'",
-    "explain gru --memory 0": "memory must be a number of bytes >= 1; got 0",
+    "explain gru --memory 0": "memory must be a number > 0; got 0",
     "reproduce nosuch": "experiment must be one of ",
     "data nosuch": "data set must be one of ptb; got 'nosuch'",
     "forecast nosuch.csv --target a": "data must be ",
@@ -156,18 +169,14 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, monkeypa
 
 def test_whatever_tyro_draws_becomes_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "text"]) == 2
-    out, err = capsys.readouterr()
-    assert_refused(subprocess.CompletedProcess([], 2, out, err), "")
-    assert "--file" in err
 
     def refuse(*args, **options):
         print("no box\nat all", file=sys.stderr)
         raise SystemExit(2)
 
     monkeypatch.setattr(_parse.tyro, "cli", refuse)
-    assert main(["train", "text"]) == 2
-    assert capsys.readouterr().err == "foretrace: no box at all; see foretrace train text --help.\n"
+    assert main(["train", "copy"]) == 2
+    assert capsys.readouterr().err == "foretrace: no box at all; see foretrace train copy --help.\n"
 
 
 def test_a_bug_keeps_its_traceback_and_exits_with_1(tmp_path):
@@ -181,6 +190,16 @@ sys.exit(main(["learners"]))
     assert shown.returncode == 1
     assert shown.stderr.startswith("Traceback (most recent call last):")
     assert "TypeError: unsupported operand" in shown.stderr
+
+
+def test_a_bug_in_a_cell_is_no_sentence(monkeypatch):
+    def broken(**sizes):
+        return cells.rnn(**sizes)._replace(step=lambda params, hidden, x: hidden + None)
+
+    monkeypatch.setitem(cells.CELLS, "rnn", broken)
+    with pytest.raises(TypeError, match=r"Raised by the cell's step, for params") as caught:
+        main(["explain", "rnn"])
+    assert not isinstance(caught.value, UserError)
 
 
 def test_the_keyboard_ends_any_command_with_130(capsys, monkeypatch):
@@ -221,7 +240,7 @@ sys.exit(_main.main(["train", "copy", *sys.argv[1:]]))
 
 
 def test_bad_input_leaves_no_traceback_in_the_installed_command(tmp_path):
-    shown = foretrace("train", "copy", "--rank", 0, cwd=tmp_path)
+    shown = foretrace("train", "copy", "--learner", "ok:0", cwd=tmp_path)
     assert_refused(shown, "rank must be an int >= 1; got 0")
     assert list(tmp_path.iterdir()) == []
 

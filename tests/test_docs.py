@@ -103,6 +103,7 @@ with jax.numpy_dtype_promotion("standard"):  # which Adam needs
     parity = "train parity --length 2 --cell ugrnn --learner fading:5 --out b"
     assert "ugrnn, 4 units" in shown(f"{{parity}} {{sizes}}")
     exec({source!r}, {{}})
+    exec({loop!r}, {{}})
 cell = ft.cells.ugrnn(hidden=4, inputs=2)
 assert ft.explain(cell).groups == 1
 assert "fading:10" in [str(candidate.choice) for candidate in ft.recommend(cell).candidates]
@@ -129,14 +130,18 @@ def test_whoever_follows_the_page_on_adding_has_a_learner_a_cell_a_task_and_a_so
     for file, text in files.items():
         (tmp_path / file).write_text(text)
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    fading, ugrnn, entry, claim, source = (
+    fading, ugrnn, entry, claim, loop, source = (
         next(block for block in blocks if block.startswith(start))
         for start in (
             *("from foretrace.learners._fading", "from foretrace.cells._ugrnn", "LEARNERS["),
-            *("import jax.numpy as jnp\n\nimport foretrace", "from foretrace.forecast"),
+            *(
+                "import jax.numpy as jnp\n\nimport foretrace",
+                "import jax\nimport jax.numpy as jnp\nimport optax",
+            ),
+            "from foretrace.forecast",
         )
     )
-    assert len(blocks) == 8, "a program on the page that nothing runs"
+    assert len(blocks) == 9, "a program on the page that nothing runs"
     lines = {
         "learners": fading + "__all__ += ['fading']\n",
         "cells": ugrnn + "__all__ += ['ugrnn']\nCELLS['ugrnn'] = ugrnn\n",
@@ -145,7 +150,7 @@ def test_whoever_follows_the_page_on_adding_has_a_learner_a_cell_a_task_and_a_so
     for room, text in lines.items():
         with (tmp_path / "foretrace" / room / "__init__.py").open("a") as file:
             file.write(text)
-    script = PROMISES.format(tests=str(ROOT / "tests"), entry=entry, claim=claim, source=source)
+    script = PROMISES.format(tests=str(ROOT / "tests"), entry=entry, claim=claim, loop=loop, source=source)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -281,10 +281,10 @@ def test_the_block_that_auto_takes_is_held_against_the_sweep(monkeypatch):
     monkeypatch.setattr(_block, "measure_setting", measure)
     settings = {"seeds": 2, "cases": {"highway-32": ("ok:8",)}}
     result = _block.BLOCK.run(settings, lambda line: None, PartCache(None, {}))
-    assert result["cases"]["highway-32, ok:8"]["auto"] == 16
+    assert result["cases"]["highway-32"]["ok:8"]["auto"] == 16
     assert [finding.holds for finding in _block.BLOCK.check(result)] == [True, True]
     assert _block.BLOCK.table(result)[1][-2:] == ("16", "1 ± 0")
-    result["cases"]["highway-32, ok:8"]["auto"] = 1
+    result["cases"]["highway-32"]["ok:8"]["auto"] = 1
     assert [finding.holds for finding in _block.BLOCK.check(result)] == [False, True]
 
 

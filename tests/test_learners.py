@@ -1,6 +1,7 @@
 """One battery for every learner over every cell it accepts."""
 
 import inspect
+import subprocess
 import sys
 from functools import cache
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
+from foretrace._checks import UserError
 from foretrace._types import at_phase
 from foretrace.learners import _kronecker
 from foretrace.learners._engine import _lanes, _window
@@ -21,6 +23,7 @@ from oracles import (
     draw,
     exact,
     exact_lanes,
+    noise,
     precision,
     quick_compilation,  # noqa: F401
     run,
@@ -709,6 +712,99 @@ def test_a_count_that_is_no_positive_int_is_refused_with_a_remedy(call, name, re
         message = str(caught.value)
         assert message.startswith(f"{name} must be an int >= 1; got {value}; ")
         assert remedy in message
+
+
+ENGINES = {
+    "window": lambda cell: ok(cell, rank=1, block=2),
+    "window of one step": lambda cell: ok(cell, rank=1),
+    "no window": ft.rflo,
+    "dni": lambda cell: ft.contrib.dni(ft.contrib.with_synthesizer(cell)),
+    "artbp": lambda cell: ft.contrib.artbp(cell, length=2),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_arguments_that_do_not_fit_the_state_are_refused_in_one_sentence(name):
+    learner, params = ENGINES[name](rnn()), draw(rnn())
+    if name == "dni":
+        params = {"cell": params, "synthesizer": jnp.zeros((3, 4))}
+    lanes, single = (learner.init(jax.random.key(0), params, lanes) for lanes in (2, None))
+    other, (xs, credits) = jax.tree.map(lambda a: a[:-1], params), stream(rnn(), 2, 2)
+    steps = learner.block
+    for function, arguments, kind, message in (
+        (learner.reset, (lanes, jnp.ones(3, bool)), ValueError, "restart must have shape (2,); got (3,)"),
+        (
+            learner.reset,
+            (lanes, True),
+            ValueError,
+            "restart must have shape (2,); got (); give one for each",
+        ),
+        (learner.reset, (single, jnp.ones(1, bool)), ValueError, "restart must have shape (); got (1,)"),
+        (learner.reset, (lanes, jnp.ones(2)), TypeError, "restart must be a bool array; got float32"),
+        (learner.step, (other, lanes, xs[0]), ValueError, "params must be shaped like cell.init"),
+        (learner.grad, (other, lanes, credits[0]), ValueError, "params must be shaped like cell.init"),
+        (learner.grad, (params, lanes, credits[0, :1]), ValueError, "credit must have the shapes of state"),
+        (learner.grad, (params, lanes, credits[0, 0]), ValueError, "credit must have the shapes of state"),
+        (learner.step, (params, lanes, jnp.ones((3, 2))), ValueError, "x must be float32[2, 2], like cell"),
+        (
+            learner.step,
+            (params, single, xs[0]),
+            ValueError,
+            "x must be float32[2], like cell.example_input(); ",
+        ),
+        (
+            learner.sweep,
+            (params, lanes, noise(jnp.ones((3, 2, 3)), 0)),
+            ValueError,
+            f"axis of {steps}, the",
+        ),
+    ):
+        with pytest.raises(kind) as caught:
+            jax.eval_shape(lambda function=function, arguments=arguments: function(*arguments))
+        assert message in str(caught.value)
+        assert isinstance(caught.value, UserError) and "\n" not in str(caught.value)
+    assert not np.any(learner.reset(single._replace(hidden=jnp.ones(3)), True).hidden)
+
+
+# What a wrong kind is answered where types are not checked, as they are in these tests.
+KINDS = {
+    "ft.ok(None, rank=1)": "cell must be a Cell; got NoneType; take one of foretrace.cells",
+    "ft.ok(print, rank=1)": "cell must be a Cell; got builtin_function_or_method; ",
+    "ft.contrib.dni(None)": "cell must be a Cell; got NoneType; ",
+    "ft.explain(learner)": "cell must be a Cell; got Learner; ",
+    "ft.recommend(ft.Cell)": "cell must be a Cell; got the class Cell; ",
+    "ft.online(cell)": "learner must be a Learner; got Cell; make one of the cell, such as ok(",
+    "ft.average(cell, 2)": "learner must be a Learner; got Cell; ",
+    "ft.run_blocks(cell, {}, (), (), print)": "learner must be a Learner; got Cell; ",
+    "ft.learners.parse(3)": "learner must be a str; got int; write its name, such as ok:8.",
+    "ft.recommend(cell, memory='1GB')": "memory must be a number > 0; got '1GB'; give bytes",
+    "ft.uoro(cell, epsilon='small')": "epsilon must be a number > 0; got 'small'; ",
+}
+
+
+def test_what_is_no_cell_no_learner_or_no_number_is_refused_with_the_remedy():
+    code = """
+import sys
+import foretrace as ft
+cell = ft.cells.rnn(hidden=3, inputs=2)
+learner = ft.rtrl(cell)
+for call in sys.argv[1:]:
+    try:
+        eval(call)
+    except TypeError as error:
+        print(type(error).__name__, error)
+"""
+    run = subprocess.run([sys.executable, "-c", code, *KINDS], capture_output=True, text=True, check=True)
+    for line, message in zip(run.stdout.splitlines(), KINDS.values(), strict=True):
+        assert line.startswith(f"UserTypeError {message}")
+
+
+@pytest.mark.parametrize("name", ["rtrl*2", "rflo*2", "tbptt:5*3"])
+def test_copies_of_what_is_exact_or_biased_are_refused(name):
+    with pytest.raises(
+        UserError, match=r"^copies must be 1 for \w+, which is (exact|biased); got [23]; leave"
+    ):
+        ft.learners.parse(name)
 
 
 @pytest.mark.parametrize("epsilon", [0, -1.0, float("nan")])

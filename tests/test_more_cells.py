@@ -359,5 +359,5 @@ def test_a_field_named_h_is_not_cut_out_of_a_users_state():
 
 
 def test_an_output_that_does_not_fit_the_state_is_refused():
-    with pytest.raises(ValueError, match=r"^output must accept a hidden state like \(float32\[3\]"):
+    with pytest.raises(AttributeError, match=r"Raised by output, for a hidden state \.h float32\[3\]"):
         walker(output=lambda hidden: hidden.position)

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -224,6 +225,50 @@ def test_a_training_loop_of_ten_lines_learns():
     losses = train(jax.random.key(2), params)
     assert np.mean(losses[:50]) > 0.6
     assert np.mean(losses[-50:]) < 0.1
+
+
+@pytest.mark.parametrize("name", ["ok:16", "ok:16/4", "uoro/2*2", "tbptt:4"])
+def test_steps_then_blocks_then_steps_are_steps(x64, name):
+    """`step` leaves a full block to the step after it, and `run_blocks` ends it."""
+    cell = CELLS["rnn"]()
+    learner, params, (xs, credits) = ft.learners.parse(name).build(cell), draw(cell), stream(cell, 12)
+
+    def read(params, state, inputs):
+        return params, learner.grad(params, state, inputs[1])
+
+    @jax.jit
+    def steps(state, xs, credits):
+        def step(state, inputs):
+            state, _ = learner.step(params, state, inputs[0])
+            return state, read(params, state, inputs)[1]
+
+        return jax.lax.scan(step, state, (xs, credits))
+
+    def blocks(state, xs, credits):
+        return ft.run_blocks(learner, params, state, (xs, credits), read, inputs=itemgetter(0))[1:]
+
+    def mixed(state):
+        parts = []
+        for i, take in enumerate((steps, blocks, steps)):
+            state, gradients = take(state, *(a[4 * i : 4 * i + 4] for a in (xs, credits)))
+            parts.append(gradients)
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
+
+    expected = steps(learner.init(jax.random.key(0), params), xs, credits)[1]
+    assert_close(mixed(learner.init(jax.random.key(0), params)), expected)
+    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
+    with jax.debug_key_reuse(False):  # it takes a key that came through a scan for used
+        states = jax.vmap(lambda key: learner.init(key, params))(keys)
+        seeds = jax.jit(jax.vmap(mixed))(states)
+    assert_close(jax.tree.map(lambda a: a[0], seeds), expected)
+
+
+def test_blocks_that_begin_within_a_block_are_refused():
+    cell = CELLS["rnn"]()
+    learner, params, (xs, _) = ft.ok(cell, rank=1, block=4), draw(cell), stream(cell, 4)
+    state, _ = learner.step(params, learner.init(jax.random.key(0), params), xs[0])
+    with pytest.raises(ValueError, match="after 1; take"):
+        ft.run_blocks(learner, params, state, xs, lambda params, state, x: (params, None))
 
 
 MODULES = sorted(

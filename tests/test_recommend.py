@@ -85,7 +85,7 @@ def test_memory_for_nothing_at_all_is_said():
     cell = ft.cells.rnn(hidden=4, inputs=2)
     with pytest.raises(ValueError, match=r"^memory must be enough for one learner; got none that fits"):
         _ = ft.recommend(cell, memory=1).best
-    with pytest.raises(ValueError, match=r"^memory must be a number of bytes >= 1; got 0; leave it out"):
+    with pytest.raises(ValueError, match=r"^memory must be a number > 0; got 0; give bytes, or leave it"):
         ft.recommend(cell, memory=0)
 
 

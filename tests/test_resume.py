@@ -1,6 +1,7 @@
 """Runs that are stopped, killed, locked or lied to, and go on as if nothing had happened."""
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -335,6 +336,7 @@ BROKEN_FOLDERS = {
     "nothing": "run must be a folder with a run; got ",
     "empty": "run must be a folder with a run; got ",
     "damaged": "run must have a config.json that can be read and",
+    "numbers": "run must have a config.json that can be read and",
 }
 
 
@@ -343,10 +345,20 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path, capsys, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "config.json").write_text("{")
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "config.json").write_text('{"command": ["train", 3]}')
     assert main(["resume", str(tmp_path / name)]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"foretrace: {message}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EBADF])
+def test_an_error_without_a_file_is_of_the_run_folder_only_where_a_disk_has_it(tmp_path, number):
+    kind = RunError if number == errno.ENOSPC else OSError
+    with pytest.raises(OSError) as caught, open_run(tmp_path, {}, resume=False):
+        raise OSError(number, os.strerror(number))
+    assert type(caught.value) is kind
 
 
 def test_a_save_interval_that_is_none_is_refused(tmp_path, capsys):

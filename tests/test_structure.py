@@ -311,7 +311,7 @@ def test_a_cell_that_changes_its_states_dtype_is_refused():
 def test_a_state_that_does_not_fit_the_step_is_refused():
     cell = CELLS["rnn"]()
     wide = cell._replace(initial_hidden=lambda: jnp.zeros(4))
-    with pytest.raises(ValueError, match=r"^cell.step must accept .* float32\[4\] .* make their sizes"):
+    with pytest.raises(TypeError, match=r"Raised by the cell's step, .* hidden float32\[4\] and input"):
         ft.uoro(wide).init(jax.random.key(0), draw(cell))
 
 

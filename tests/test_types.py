@@ -88,7 +88,16 @@ def end(params, state, losses):
 
 params, state, losses = ft.run_blocks(learner, params, state, jax.numpy.ones((20, 2, 3)), each)
 params, state, sums = ft.run_blocks(learner, params, state, jax.numpy.ones((20, 2, 3)), each, end)
-print(learner.block, losses.mean(), sums)
+
+def count(carry: tuple[object, int], state: object, sample: tuple[jax.Array, jax.Array]):
+    return (carry[0], carry[1] + 1), sample[1]
+
+xs = jax.numpy.ones((20, 2, 3)), jax.numpy.ones(20)
+find = lambda carry: carry[0]
+(params, steps), state, labels = ft.run_blocks(
+    learner, (params, 0), state, xs, count, params=find, inputs=lambda sample: sample[0]
+)
+print(learner.block, losses.mean(), sums, steps, labels)
 """,
 }
 

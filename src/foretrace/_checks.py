@@ -29,10 +29,29 @@ def check_positive_int(name: str, value: Any, remedy: str) -> int:
     return operator.index(value)
 
 
+def check_kind(name: str, value: Any, kind: type, remedy: str) -> None:
+    """Raises TypeError unless `value` is of this class."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise UserTypeError(f"{name} must be a {kind.__name__}; got {got}; {remedy}.")
+
+
 def check_number(name: str, value: Any, bound: str, remedy: str) -> None:
-    """Raises ValueError unless `value` is finite and within `bound`, "> 0" or ">= 0"."""
+    """Raises TypeError or ValueError unless `value` is finite and within `bound`, "> 0" or ">= 0"."""
+    if not hasattr(value, "__float__"):
+        raise UserTypeError(f"{name} must be a number {bound}; got {value!r}; {remedy}.")
     if not (0 < value < float("inf") or (bound == ">= 0" and value == 0)):
         raise UserError(f"{name} must be a number {bound}; got {value!r}; {remedy}.")
+
+
+@contextlib.contextmanager
+def noted(note: str) -> Iterator[None]:
+    """Adds a note to what a user's own function raises, which keeps its kind and its traceback."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(note)
+        raise
 
 
 @contextlib.contextmanager
@@ -48,7 +67,7 @@ def checked_path(name: str, path: str | PathLike, kind: str, remedy: str) -> Ite
     try:
         yield
     except OSError as error:
-        # A closed pipe is of another file, and what is a sentence already stays one.
+        # Leave a closed pipe, and errors that are already a sentence.
         if isinstance(error, UserError) or error.errno == errno.EPIPE:
             raise
         reason = error.strerror or error

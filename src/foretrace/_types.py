@@ -151,14 +151,21 @@ class Learner(NamedTuple):
         """
         if not hasattr(state, "phase"):
             return self.end_block(params, self.advance(params, state, x))
-
-        def wait(state):
-            _, info = jax.eval_shape(self.end_block, params, state)
-            return state, jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), info)
-
-        full = state.phase == self.block
-        state, info = jax.lax.cond(full, lambda state: self.end_block(params, state), wait, state)
+        state, info = end_full_block(self, params, state)
         return self.advance(params, state, x), info
+
+
+def end_full_block(learner: Learner, params: Params, state: State) -> tuple[State, Info]:
+    """Ends the block of a state with a `phase` if it is full; elsewhere the leaves of `info` are zeros."""
+
+    def end(state):
+        return learner.end_block(params, state)
+
+    def wait(state):
+        _, info = jax.eval_shape(end, state)
+        return state, jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), info)
+
+    return jax.lax.cond(state.phase == learner.block, end, wait, state)
 
 
 def at_phase(state: State, index: Any) -> Any:

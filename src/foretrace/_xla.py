@@ -5,7 +5,7 @@ take longer to compile.
 """
 
 from collections.abc import Callable
-from functools import cache, reduce, wraps
+from functools import cache, partial, reduce, wraps
 from operator import or_
 from typing import Any
 
@@ -24,9 +24,9 @@ def jit_fast_compile(function: Callable, **options: Any) -> Callable:
 
 
 def _jit(function: Callable, level: int, **options: Any) -> Callable:
-    asked = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
-    known = {name: value for name, value in asked.items() if knows(name, value)}
-    return jax.jit(function, compiler_options=known, **options)
+    wanted = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    supported = {name: value for name, value in wanted.items() if knows(name, value)}
+    return jax.jit(function, compiler_options=supported, **options)
 
 
 @cache
@@ -60,8 +60,16 @@ def false_after(tree: Any) -> jax.Array:
 
 def key_after(key: Any, tree: Any) -> Any:
     """The same key, which XLA can use only after every array of `tree`."""
-    numbers = jnp.where(false_after(tree), 0, jax.random.key_data(key))
-    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
+    numbers, key_of = as_numbers(key)
+    return key_of(jnp.where(false_after(tree), 0, numbers))
+
+
+def as_numbers(keys: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """Keys as numbers, and the function that makes keys of them again.
+
+    JAX's checker of keys takes those that a scan goes through for used.
+    """
+    return jax.random.key_data(keys), partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
 
 
 def map_sequentially(draw: Callable[[Any], Any], keys: Any) -> Any:
@@ -70,10 +78,8 @@ def map_sequentially(draw: Callable[[Any], Any], keys: Any) -> Any:
     jaxlib before 0.11 hangs when as many of them as there are cores run at the same time: each splits its
     batch among the threads that the others block.
     """
-    # As numbers, since the checker of keys takes those that a scan goes through for used.
-    kind = jax.random.key_impl(keys)
-    numbers = jax.random.key_data(keys)
-    return jax.lax.map(lambda a: draw(jax.random.wrap_key_data(a, impl=kind)), numbers)
+    numbers, key_of = as_numbers(keys)
+    return jax.lax.map(lambda a: draw(key_of(a)), numbers)
 
 
 def map_on_cpu(function: Callable) -> Callable:

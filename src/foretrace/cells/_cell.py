@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, UserTypeError, check_positive_int
+from foretrace._checks import UserError, UserTypeError, check_positive_int, noted
 from foretrace._types import Cell, Hidden, Input, Params, whole_hidden
 from foretrace._xla import map_sequentially
+from foretrace.structure._find import check_step, shapes_of
 
 
 def cell(
@@ -35,8 +36,9 @@ def cell(
 
     Raises:
         TypeError: if a parameter is not a float array.
-        ValueError: if a size is below 1, or `step` or `output` does not fit `hidden` and `inputs`, or
-            `step` has a loop that cannot be differentiated backwards.
+        ValueError: if a size is below 1, or `step` returns another hidden state than it gets, or has a
+            loop that cannot be differentiated backwards.
+        Exception: what `step` or `output` raises for these shapes, with a note that says which.
 
     Example:
         >>> import jax, jax.numpy as jnp, foretrace as ft
@@ -58,14 +60,7 @@ def cell(
                 f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
             )
     before, x = jax.eval_shape(wrapped.initial_hidden), jax.eval_shape(wrapped.example_input)
-    try:
-        after = jax.eval_shape(step, params, before, x)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"step must accept params, hidden and inputs as declared; got {_first_line(error)!r}; "
-            f"compare its shapes with hidden={_describe(before)}, "
-            f"inputs={_describe(wrapped.example_input())}."
-        ) from error
+    check_step(step, params, before, x)
 
     def backwards(params, hidden, x):
         new, pullback = jax.vjp(lambda p, h: step(p, h, x), params, hidden)
@@ -75,27 +70,18 @@ def cell(
         jax.eval_shape(backwards, params, before, x)
     except ValueError as error:
         raise UserError(
-            f"step must be differentiable backwards; got {_first_line(error)!r}; in place of "
+            f"step must be differentiable backwards; got {str(error).splitlines()[0]!r}; in place of "
             "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds."
         ) from error
-    if _signature(after) != _signature(before):
-        raise UserError(
-            f"step must return a hidden state of the shape and dtype it was given, "
-            f"{_describe(before)}; got {_describe(after)}; declare hidden= as what step returns."
-        )
-    try:
+    with noted(f"Raised by output, for a hidden state {shapes_of(before)}."):
         jax.eval_shape(output, before)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"output must accept a hidden state like {_describe(before)}; got {_first_line(error)!r}; "
-            "leave it out to show all of the state."
-        ) from error
     return wrapped
 
 
 def size(name: str, value: Any) -> int:
     """A cell's size as an int; raises TypeError or ValueError unless it is one >= 1."""
-    return check_positive_int(name, value, "give the number of units")
+    remedy = "give the number of units" if name == "hidden" else "give the length of a vector"
+    return check_positive_int(name, value, remedy)
 
 
 def float_dtype(dtype: Any) -> jnp.dtype:
@@ -150,16 +136,3 @@ def _concrete(leaf: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros(leaf.shape, leaf.dtype)
     return jnp.asarray(leaf)
-
-
-def _signature(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
-
-
-def _describe(tree: Any) -> str:
-    leaves = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
-    return leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

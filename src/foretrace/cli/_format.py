@@ -66,7 +66,7 @@ def summary(problem: Problem, records: list[dict[str, Any]]) -> str:
 
 
 def config(options: Any, **resolved: Any) -> dict[str, Any]:
-    """The options as given, replaced by what they came to; without what was not given."""
+    """Options as JSON: resolved values replace typed ones; None is left out."""
     entries = dataclasses.asdict(options) | resolved
     texts = {name: str(value) if isinstance(value, Path) else value for name, value in entries.items()}
     return {name: value for name, value in texts.items() if value is not None}
@@ -96,7 +96,7 @@ def say(console: Console, *lines: str) -> None:
 
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Shows the warnings of a run as what they are: news for its user."""
+    """Prints a run's warnings as one line each."""
     kinds = checkpoint.CheckpointWarning, training.InfluenceWarning
     with warnings.catch_warnings():
         others = warnings.showwarning

@@ -1,15 +1,17 @@
 """From options to a trainer; options that do not fit are refused here, before a run begins."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+import jax
 import optax
 import tyro
 
 from foretrace._checks import UserError, check_number, check_positive_int
 from foretrace._types import Cell
-from foretrace.learners import Choice, Cost, Explanation, analyse, parse
+from foretrace.learners import Cost, Explanation, analyse, parse
 from foretrace.tasks import Task
 from foretrace.training import Trainer, chunks_for, guarded, period, trainer
 
@@ -80,7 +82,7 @@ class Run(NamedTuple):
         return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
 
 
-def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int | None) -> Run:
+def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
     """Builds the learner that `text` names, and what trains it.
 
     Args:
@@ -88,15 +90,16 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int
         text: its name, with its number, block and copies if they are not the default.
         task: the stream.
         cell: the dynamics.
-        sizes: the options `rank` and `window`, or None.
 
     Raises:
-        TypeError, ValueError: if any option is out of range or does not fit the others.
+        TypeError, ValueError: if any option is out of range or does not fit the others, or the memory.
     """
-    choice = _choice(text, **sizes)
+    choice = parse(text)
     _check(options)
+    params = jax.tree.leaves(jax.eval_shape(cell.init, jax.random.key(0)))
+    _check_memory("the network", sum(leaf.size * leaf.dtype.itemsize for leaf in params), "fewer units")
     explanation = analyse(cell)
-    update_every = 1 if options.update_every is None else options.update_every
+    update_every = choice.update_every if options.update_every is None else options.update_every
     check_positive_int("update_every", update_every, "1 is online")
     block = choice.block or options.block
     if block == "auto":
@@ -106,9 +109,8 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int
     check_positive_int("block", block, "1 is the papers' algorithm")
     if choice.spec.takes_block:
         choice = choice._replace(block=block)
-    learner = choice.build(cell)
-    if options.update_every is None and choice.spec.name == "tbptt":
-        update_every = learner.block
+    learner, cost = choice.build(cell), explanation.cost(choice, lanes=options.lanes)
+    _check_memory(str(choice), cost.bytes, "a smaller number or block, fewer lanes or fewer units")
     spacing = period(learner, update_every)
     steps, chunks = chunks_for(options.steps, spacing, options.chunk)
     optimizer = OPTIMIZERS[options.optimizer](_rate(options, update_every))
@@ -121,7 +123,7 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell, **sizes: int
     return Run(
         label=str(choice if "/" in text else choice._replace(block=None)),
         explanation=explanation,
-        cost=explanation.cost(choice, lanes=options.lanes),
+        cost=cost,
         trainer=trainer(cell, learner, task, optimizer, **common),
         guarded_chunk=guarded(cell, learner, task, optimizer, **common),
         chunks=chunks,
@@ -139,26 +141,22 @@ def _rate(options: Settings, update_every: int) -> Any:
 
 def _check(options: Settings) -> None:
     """Raises TypeError or ValueError for numbers that make no sense on their own."""
-    for name in ("learning_rate", "clip"):
-        value = getattr(options, name)
-        if value is not None:
-            check_number(name, value, "> 0", "the default is usual")
+    check_positive_int("lanes", options.lanes, "1 is a single stream")
+    check_number("learning_rate", options.learning_rate, "> 0", "the default is usual")
+    if options.clip is not None:
+        check_number("clip", options.clip, "> 0", "None is for no clipping")
     check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
     for name in ("steps", "chunk"):
         check_positive_int(name, getattr(options, name), "leave it out for the default")
 
 
-def _choice(text: str, **sizes: int | None) -> Choice:
-    """The learner that `text` names, with the option `rank` or `window` in the place of its number."""
-    choice = parse(text)
-    number = choice.spec.number
-    values = {option: value for option, value in sizes.items() if value is not None}
-    for option, value in values.items():
-        if number is None or option != number.keyword:
-            raise UserError(
-                f"{option} must be left out for {choice.spec.name}; got {value}; drop --{option}."
-            )
-        if ":" in text and value != choice.number:
-            raise UserError(f"{option} must be given once; got {text!r} and {value}; drop one.")
-        choice = choice._replace(number=value)
-    return choice
+def _check_memory(name: str, size: int, remedy: str) -> None:
+    """Raises UserError where this computer has no room for an array twice, before and after a chunk."""
+    if jax.default_backend() != "cpu" or not hasattr(os, "sysconf"):
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 2 * size > memory:
+        raise UserError(
+            f"memory must hold {name} twice, {2 * size / 1e9:,.0f} GB; got {memory / 1e9:,.0f} GB; use "
+            f"{remedy}."
+        )

@@ -41,7 +41,7 @@ Train recurrent networks online, with gradients that are never truncated.
   --version   what is installed
 
 examples:
-  foretrace train copy --learner ok --rank 16 --hidden 128 --steps 100000 --out runs/big
+  foretrace train copy --learner ok:16 --hidden 128 --steps 100000 --out runs/big
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
   foretrace train text --file book.txt --valid other.txt --out runs/book
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp

@@ -49,7 +49,9 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
         raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
     texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
     problem = problem_of(task, options)
-    entrants = [_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts)]
+    runs = (_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts))
+    # By label, since `ok` and `ok:8` are the same.
+    entrants = list({run.label: run for run in runs}.values())
     settings = {entrant.label: entrant.settings for entrant in entrants}
     config = _format.config(options, task=task, learner=settings, command=["compare", task, *words])
     console = Console()

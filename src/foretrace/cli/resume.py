@@ -21,8 +21,8 @@ class Resume:
     options of a training may differ.
 
     Examples:
-      foretrace resume runs/ok
-      foretrace resume runs/ok --on-nonfinite skip
+      foretrace resume runs/big
+      foretrace resume runs/big --on-nonfinite skip
     """
 
     run: tyro.conf.Positional[Path]
@@ -43,11 +43,12 @@ def run(words: Sequence[str]) -> int:
         )
     command = config.get("command")
     commands = {"train": train.run, "compare": compare.run}
-    if not isinstance(command, list) or not command or command[0] not in commands:
+    first, *rest = command if isinstance(command, list) and command else [None]
+    if first not in commands or not all(isinstance(word, str) for word in rest):
         raise UserError(
             f"run must have a config.json that can be read and was written by foretrace train or compare; "
             f"got {str(options.run)!r}; give its options to that command again, with --resume."
         )
     changes = {"--checkpoint-every": options.checkpoint_every, "--on-nonfinite": options.on_nonfinite}
     changed = [word for name, value in changes.items() if value is not None for word in (name, value)]
-    return commands[command[0]]([*command[1:], *changed, "--out", str(options.run), "--resume"]) or 0
+    return commands[first]([*rest, *changed, "--out", str(options.run), "--resume"]) or 0

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,14 +29,10 @@ class Train:
 
     learner: str = "ok"
     """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window."""
-    rank: _job.OptionalInt = None
-    """Number of Kronecker products that ok keeps; 8 unless given."""
-    window: _job.OptionalInt = None
-    """Window of tbptt; 25 unless given."""
     seed: int = 0
     """Seed of everything random."""
-    out: Path = Path("runs/ok")
-    """Run folder, created; without --resume it must not hold a run yet."""
+    out: Path | None = None
+    """Run folder, created; without --resume it must not hold a run yet. runs/TASK-LEARNER unless given."""
     checkpoint_every: str = "10m"
     """How often all that continues is saved: every so many steps, as 100000, or minutes, as 10m."""
     resume: bool = False
@@ -56,8 +53,12 @@ def run(words: Sequence[str]) -> int:
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
     problem = problem_of(task, options)
-    sizes = {"rank": options.rank, "window": options.window}
-    run = _job.build_run(options, options.learner, problem.task, problem.cell, **sizes)
+    run = _job.build_run(options, options.learner, problem.task, problem.cell)
+    if options.out is None:
+        name = re.sub(
+            r"[^\w.]", "-", f"{task}-{run.label}"
+        )  # a file name everywhere, and a word in any shell
+        options = dataclasses.replace(options, out=Path("runs", name))
     if not 0 <= options.seed < 2**32:
         raise UserError(f"seed must be an int from 0 to 2**32 - 1; got {options.seed}; use 0.")
     interval = SaveInterval.parse(options.checkpoint_every)

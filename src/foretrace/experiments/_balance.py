@@ -9,8 +9,7 @@ import numpy as np
 import optax
 
 from foretrace import tasks
-from foretrace._checks import UserError
-from foretrace.experiments._curves import curves, update_every
+from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
@@ -23,7 +22,7 @@ _FAR = 1e3  # a parameter so far away does not return
 def _run(settings, say, part):
     task = tasks.balance()
     if task.cell is None:
-        raise UserError("balance must prescribe its cell; got none; this is a mistake in foretrace.")
+        raise RuntimeError("the task balance does not prescribe its cell")
     result: dict[str, Any] = {"influence": _influence(task.cell, 1000), "learners": {}}
     for label, (rate, length) in settings["learners"].items():
         learn = partial(_learn, task, label, rate, length, settings["seeds"])
@@ -36,7 +35,7 @@ def _run(settings, say, part):
 def _learn(task, label, rate, length, seeds, progress):
     """Theta of every seed while one learner learns."""
     learner = parse(label).build(task.cell)
-    every = update_every(label)
+    every = parse(label).update_every
     steps, chunks = chunks_for(length, learner.block, max(learner.block, length // 200))
     training = trainer(task.cell, learner, task, optax.sgd(rate), lanes=1, steps=steps, update_every=every)
     curve = curves(training, seeds, chunks, progress, lambda step, carry: carry.params["cell"]["theta"])
@@ -59,7 +58,8 @@ def _influence(cell: Any, longest: int) -> list[float]:
 
 
 def _window(label):
-    return int(label.partition(":")[2]) if label.startswith("tbptt") else None
+    choice = parse(label)
+    return choice.number if choice.spec.name == "tbptt" else None
 
 
 def _check(result):

@@ -7,7 +7,7 @@ import numpy as np
 
 from foretrace.experiments._bench import SETTINGS, measure_setting
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
-from foretrace.learners import analyse
+from foretrace.learners import analyse, parse
 from foretrace.plotting import Chart, Line
 
 _BLOCKS = tuple(2**i for i in range(7))  # those that auto chooses from
@@ -16,10 +16,10 @@ _BLOCKS = tuple(2**i for i in range(7))  # those that auto chooses from
 def _run(settings, say, part):
     result: dict[str, Any] = {"blocks": _BLOCKS, "cases": {}}
     for name, learner in ((name, learner) for name, many in settings["cases"].items() for learner in many):
-        case = f"{name}, {learner}"
-        result["cases"][case] = values = part(case, partial(_measure, settings["seeds"], name, learner))
+        values = part(f"{name}, {learner}", partial(_measure, settings["seeds"], name, learner))
+        result["cases"].setdefault(name, {})[learner] = values
         auto, best, _ = _auto(values)
-        say(f"{case}: auto takes block {auto}, block {best} is the fastest")
+        say(f"{name}, {learner}: auto takes block {auto}, block {best} is the fastest")
     return result
 
 
@@ -33,6 +33,11 @@ def _measure(seeds: int, name: str, learner: str) -> dict[str, Any]:
     return {"auto": auto, "us": [[row["us"] for row in record["rows"][:-1]] for record in records]}
 
 
+def _cases(result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Setting, learner and what was measured of them."""
+    return [(name, *case) for name, learners in result["cases"].items() for case in learners.items()]
+
+
 def _auto(values: dict[str, Any]) -> tuple[int, int, np.ndarray]:
     """The block of `auto`, the fastest one, and the time of the one over that of the other, (seeds,)."""
     us = np.array(values["us"], float)
@@ -42,12 +47,13 @@ def _auto(values: dict[str, Any]) -> tuple[int, int, np.ndarray]:
 
 def _check(result):
     findings = []
-    for case, values in result["cases"].items():
+    for name, learner, values in _cases(result):
+        case = f"{name}, {learner}"
         auto, best, ratio = _auto(values)
         measured = f"block {auto} takes {np.mean(ratio):.2f} times as long as block {best}"
         near = bool(np.mean(ratio) < 1.25)
         findings.append(Finding(f"{case}: auto's block is within a quarter of the best", near, measured))
-        if case.partition(", ")[2].startswith(("ok", "rtrl")):
+        if parse(learner).spec.name in ("ok", "rtrl"):
             us = np.mean(values["us"], axis=0)
             findings.append(
                 Finding(
@@ -61,17 +67,18 @@ def _check(result):
 def _table(result):
     heads = (f"{block}: us per step" for block in result["blocks"])
     rows: list[tuple[str, ...]] = [("setting", "learner", *heads, "auto", "auto / best")]
-    for case, values in result["cases"].items():
+    for name, learner, values in _cases(result):
         auto, _, ratio = _auto(values)
         us = (f"{value:,.0f}" for value in np.mean(values["us"], axis=0))
-        rows.append((*case.split(", "), *us, str(auto), mean_spread(ratio)))
+        rows.append((name, learner, *us, str(auto), mean_spread(ratio)))
     return rows
 
 
 def _charts(result):
-    lines = [Line(case, result["blocks"], values["us"]) for case, values in result["cases"].items()]
-    others = [line for line in lines if ", ok" not in line.label]
-    groups = {"OK": [line for line in lines if line not in others], "other learners": others}
+    groups: dict[str, list[Line]] = {"OK": [], "other learners": []}
+    for name, learner, values in _cases(result):
+        group = "OK" if parse(learner).spec.name == "ok" else "other learners"
+        groups[group].append(Line(f"{name}, {learner}", result["blocks"], values["us"]))
     return [
         Chart(f"Microseconds per step, {name}", "block, steps", group, ("x2", "y"))
         for name, group in groups.items()

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from foretrace import tasks
-from foretrace.experiments._curves import curves, update_every
+from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import highway
 from foretrace.learners import parse
@@ -30,8 +30,8 @@ def _learn(settings, label, length, progress):
     """T of every seed while one learner learns for so many steps."""
     cell = highway(settings["units"])
     learner = parse(label).build(cell)
-    every = update_every(label)
-    rate = "tbptt_rate" if label.startswith("tbptt") else "rate"
+    every = parse(label).update_every
+    rate = "tbptt_rate" if parse(label).spec.name == "tbptt" else "rate"
     steps, chunks = chunks_for(length, learner.block, max(settings["learners"].values()) // 100)
     training = trainer(
         cell,
@@ -56,7 +56,7 @@ def _reached(curve, step=None):
 
 
 def _check(result):
-    oks = [label for label in result if label.startswith("ok")]
+    oks = [label for label in result if parse(label).spec.name == "ok"]
     pairs = [(ok, "kf_rtrl") for ok in oks] + [("kf_rtrl", "uoro")] + [(ok, "tbptt:5") for ok in oks]
     return [_further(result, *pair) for pair in pairs]
 

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from foretrace._xla import jit_fast_compile, map_sequentially
-from foretrace.learners import parse
 from foretrace.runs._resumable import Progress
 from foretrace.training import Trainer, advance
 
@@ -68,10 +67,3 @@ def curves(
         values={name: np.transpose([record[name] for record in records]) for name in per_seed},
         carry=carry,
     )
-
-
-def update_every(label: str) -> int:
-    """Steps between two updates: the window of TBPTT, as it is always used; 1 for all other learners."""
-    choice = parse(label)
-    truncated = choice.spec.number is not None and choice.spec.number.keyword == "window"
-    return choice.number if truncated else 1

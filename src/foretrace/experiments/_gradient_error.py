@@ -1,6 +1,7 @@
 """Errors of a learner's gradients along a stream with fixed parameters."""
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -40,14 +41,10 @@ def along(
         The state, and the outputs of all steps.
     """
 
-    def advance(params, state, inputs):
-        return learner.advance(params, state, inputs[0])
-
     def read(params, state, inputs):
         return params, each(state, inputs)
 
-    _, state, outs = run_blocks(learner._replace(advance=advance), params, state, inputs, read)
-    return state, outs
+    return run_blocks(learner, params, state, inputs, read, inputs=itemgetter(0))[1:]
 
 
 def errors(

@@ -161,7 +161,8 @@ def _check_size(result):
 
 
 def _ordered(where, variance, cosine):
-    ok = max((label for label in variance if label.startswith("ok")), key=lambda label: variance[label])
+    oks = [label for label in variance if learners.parse(label).spec.name == "ok"]
+    ok = max(oks, key=lambda label: variance[label])
     names = (ok, "kf_rtrl", "uoro")
     holds = variance[ok] < variance["kf_rtrl"] < variance["uoro"] and cosine["kf_rtrl"] > cosine["uoro"]
     measured = ", ".join(f"{n} {variance[n]:.2g} (cosine {cosine[n]:.2f})" for n in names)

@@ -11,7 +11,7 @@ import optax
 from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace._xla import jit_fast_compile
-from foretrace.experiments._curves import curves, update_every
+from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import endless, follow
 from foretrace.experiments._gradient_error import along, flat
@@ -94,7 +94,7 @@ def _measure(settings, name, task, label, frozen, progress):
     cell = _cell(settings, task)
     learner, (streams, exact) = learners.parse(label).build(cell), frozen()
     cosine = _cosine(_gradients(settings, learner, streams), exact)
-    every = update_every(label)
+    every = learners.parse(label).update_every
     steps, chunks = chunks_for(settings["steps"], learner.block, settings["steps"] // 20)
     rate = settings["rates"].get(label, settings["rate"])
     training = trainer(

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from foretrace import cells, tasks
-from foretrace.experiments._curves import curves, update_every
+from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.learners import parse
 from foretrace.plotting import Chart, Line
@@ -31,7 +31,7 @@ def _run(make: Callable[..., Task], settings, say, part) -> dict[str, Any]:
 def _learn(settings, task, cell, label, progress):
     """Bits of every seed while one learner learns."""
     learner = parse(label).build(cell)
-    every = update_every(label)
+    every = parse(label).update_every
 
     def rate(count):
         return settings["rate"] / (1 + settings["decay"] * (count * every) ** 0.5)
@@ -58,13 +58,14 @@ def _late(result: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def _check(result):
     late = {label: float(np.mean(values)) for label, values in _late(result).items()}
-    online = [label for label in late if not label.startswith("tbptt")]
-    first = next(label for label in late if label.startswith("tbptt"))
+    names = {label: parse(label).spec.name for label in late}
+    online = [label for label in late if names[label] != "tbptt"]
+    first = next(label for label in late if names[label] == "tbptt")
     findings = [
         Finding(f"{label} gets below {first}", late[label] < late[first], _pair(late, label, first))
         for label in online
     ]
-    ok = next(label for label in online if label.startswith("ok"))
+    ok = next(label for label in online if names[label] == "ok")
     findings.append(Finding(f"{ok} gets below uoro", late[ok] < late["uoro"], _pair(late, ok, "uoro")))
     least = min(late, key=lambda label: np.nan_to_num(late[label], nan=np.inf))
     findings.append(

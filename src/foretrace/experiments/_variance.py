@@ -138,9 +138,9 @@ def _table(result):
         label = {"ok": "ok", "kf_rtrl": "average of kf_rtrl"}[name]
         rows += [(label, str(r), "1", mean_spread(v)) for r, v in zip(result["ranks"], values, strict=True)]
     for label, values in result["block"].items():
-        name, _, rank = label.partition(":")
+        choice = learners.parse(label)
         rows += [
-            (name, rank or "1", str(b), mean_spread(v))
+            (choice.spec.name, str(choice.number), str(b), mean_spread(v))
             for b, v in zip(result["blocks"], values, strict=True)
             if b > 1
         ]

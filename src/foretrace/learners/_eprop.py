@@ -5,10 +5,9 @@ from jaxtyping import Array, Float
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import UNITS_APART
-from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
+from foretrace.learners._catalogue._spec import Spec
 from foretrace.learners._engine import learner_of
-from foretrace.learners._engine._sparse import SparseRule
-from foretrace.structure._structure import Structure
+from foretrace.learners._engine._sparse import unit_rule
 
 
 def eprop(cell: Cell) -> Learner:
@@ -51,12 +50,7 @@ def eprop(cell: Cell) -> Learner:
     Spikes need a derivative of the cell's own (`jax.custom_jvp`); a leaky readout is a part of the cell or
     of the loss; feedback that is itself learned is not included.
     """
-    return learner_of(cell, _rule, 1)
-
-
-def _rule(structure: Structure) -> SparseRule:  # (1), (2)
-    UNITS_APART.check(structure, "eprop")
-    return SparseRule(structure, without_weights=True)
+    return learner_of(cell, unit_rule(UNITS_APART, "eprop"), 1)  # (1), (2)
 
 
 def random_feedback(
@@ -86,11 +80,6 @@ def random_feedback(
     return still @ weights + (hidden - still) @ jax.lax.stop_gradient(feedback)  # (1)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
-    sets = sizes.column_sets(None, without_weights=True)
-    return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
-
-
 SPEC = Spec(
     factory=eprop,
     call="eprop(cell)",
@@ -101,7 +90,7 @@ SPEC = Spec(
     time="K^2 P",
     requires=UNITS_APART,
     source="Bellec et al. 2020",
-    operations=_operations,
+    operations=lambda sizes, number, block: sizes.within_units(block),
     order=7,
     takes_block=False,
 )

@@ -14,7 +14,7 @@ def frozen(cell: Cell) -> Learner:
 
         gradient = 0                                                                     (1)
 
-    Exactness: biased, to nothing. What it reaches is what the recurrence gives for nothing.
+    Exactness: biased: the gradient is zero. Its score shows what an untrained recurrence gives.
 
     Cost: memory of one step per lane; time of one forward pass.
 

@@ -2,7 +2,7 @@
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
+from foretrace.learners._catalogue._spec import Spec
 from foretrace.learners._tbptt import tbptt
 
 
@@ -38,10 +38,6 @@ def immediate(cell: Cell) -> Learner:
     return tbptt(cell, window=1)  # (1)
 
 
-def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
-    return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}
-
-
 SPEC = Spec(
     factory=immediate,
     call="immediate(cell)",
@@ -52,7 +48,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="a baseline",
-    operations=_operations,
+    operations=lambda sizes, number, block: sizes.window(1),
     order=10,
     takes_block=False,
 )

@@ -105,7 +105,7 @@ def _reduced(key: jax.Array, old: Factors, new: NewTerms) -> tuple[Factors, jax.
 def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     joint = 1 + new_products(sizes, block)
     return sizes.window(block) | {
-        "transport": sizes.jacobians(block),
+        "jacobians": sizes.jacobians(block),
         "move": 2 * sizes.state * (sizes.area + sizes.state * sizes.dense) / block,
         "read": 2 * sizes.area,
         "gram": 2 * joint * sizes.area / block,

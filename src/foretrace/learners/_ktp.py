@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
-from foretrace._xla import key_after
+from foretrace._xla import as_numbers, key_after
 from foretrace.learners._catalogue._requirements import FACTORISES
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
@@ -128,8 +128,10 @@ class _KTPRule(PastRule[KTPPast]):
         """Equations (1) to (4) at every step of the block."""
         structure = self.structure
 
+        numbers, keys_of = as_numbers(jax.random.split(key, (block.length, len(structure.groups))))
+
         def step(past, params, residuals, jacobians, numbers):
-            keys = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
+            keys = keys_of(numbers)
             jacobian, preacts, immediate = jacobians.jacobians(params, residuals)
             forward = jax.vmap(lambda a: structure.pushforward(params, residuals, a))
             merged: list[tuple[Triple, jax.Array]] = []
@@ -142,9 +144,7 @@ class _KTPRule(PastRule[KTPPast]):
             shares = jnp.stack([share for _, share in merged]) if merged else none
             return KTPPast(tuple(group for group, _ in merged), dense), shares
 
-        keys = jax.random.split(key, (block.length, len(structure.groups)))
-        # As numbers, since the checker of keys takes those that a scan goes through for used.
-        past, shares = block.fold(step, past, jax.random.key_data(keys))
+        past, shares = block.fold(step, past, numbers)
         return past, KTPInfo(shares[..., 0], shares[..., 1])
 
 
@@ -176,7 +176,7 @@ def _norm(a: jax.Array, b: jax.Array) -> jax.Array:
 def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     vectors = sizes.state * sizes.groups + sizes.area / sizes.state
     return sizes.window(block) | {
-        "transport": 0 if sizes.is_elementwise else 4 * sizes.state * sizes.weights,
+        "jacobians": 0 if sizes.is_elementwise else 4 * sizes.state * sizes.weights,
         "move": 2 * rank * sizes.weights * sizes.groups,
         "mix": 2 * rank * sizes.area + 16 * rank**2 * vectors,
         "decompose": 2e4 + 16 * rank**3,

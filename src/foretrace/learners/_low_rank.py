@@ -245,7 +245,7 @@ def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     return {
         "forward": 2 * w,
         "backward": (1.5 * block + 0.5) * 4 * w,
-        "transport": 2 * (rank + 2 * probes + 2 * terms) * w,
+        "jacobians": 2 * (rank + 2 * probes + 2 * terms) * w,
         "read": 2 * rank * w,
         "gram": 2 * (rank + rank**2 / block) * w,
         "mix": 2 * (rank + rank**2 / block) * w,

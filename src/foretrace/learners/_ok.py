@@ -127,7 +127,7 @@ def _padded(old: Float[Array, "q F"], new: Float[Array, "k F"], width: int) -> F
 def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
     joint = rank + new_products(sizes, block)
     return sizes.window(block) | {
-        "transport": sizes.jacobians(block),
+        "jacobians": sizes.jacobians(block),
         "move": 2 * sizes.state * (rank * sizes.area + sizes.state * sizes.dense) / block,
         "read": 2 * rank * sizes.area,
         "gram": 2 * joint**2 * sizes.area / block,

@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from foretrace._checks import UserError, check_positive_int
-from foretrace._types import Hidden, Input, Learner, Params, State, at_phase
+from foretrace._checks import UserError, check_kind, check_positive_int
+from foretrace._types import Hidden, Input, Learner, Params, State, at_phase, end_full_block
 from foretrace.learners._engine._window import WindowState
+
+_MAKE = "make one of the cell, such as ok(cell, rank=16)"
 
 
 def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, State]]:
@@ -38,6 +41,7 @@ def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, S
         >>> grads["reset"]["recurrent"].shape
         (8, 8)
     """
+    check_kind("learner", learner, Learner, _MAKE)
 
     @jax.custom_vjp
     def step(params, state, x):
@@ -64,29 +68,39 @@ def online(learner: Learner) -> Callable[[Params, State, Input], tuple[Hidden, S
 
 def run_blocks(
     learner: Learner,
-    params: Params,
+    carry: Any,
     state: State,
-    xs: Input,
-    each: Callable[[Params, State, Input], tuple[Params, Any]],
-    end: Callable[[Params, State, Any], tuple[Params, Any]] | None = None,
-) -> tuple[Params, State, Any]:
+    xs: Any,
+    each: Callable[[Any, State, Any], tuple[Any, Any]],
+    end: Callable[[Any, State, Any], tuple[Any, Any]] | None = None,
+    *,
+    params: Callable[[Any], Params] = lambda carry: carry,
+    inputs: Callable[[Any], Input] = lambda x: x,
+) -> tuple[Any, State, Any]:
     """Takes steps in whole blocks: a scan over steps in a scan over blocks, without a `cond`.
+
+    It may follow and precede single steps where a block is full, nowhere else.
 
     Args:
         learner: any learner.
-        params: parameters of its cell.
-        state: at the start of a block, such as a new one.
-        xs: inputs, leaves (steps, ..), or (steps, lanes, ..); steps must be a multiple of `learner.block`.
-        each: `(params, state, x) -> (params, out)`, called after every step: reads gradients, updates.
-        end: `(params, state, outs) -> (params, out)`, called at the end of every full block before it joins
+        carry: what changes from step to step beside the state: the cell's parameters, or a pytree that has
+            them, with a readout, say, and an optimiser's state.
+        state: at the start of a block, such as a new one, or after the last step of a block.
+        xs: what each step brings, leaves (steps, ..): the cell's inputs, or a pytree that has them, with
+            targets, say. The number of steps must be a multiple of `learner.block`.
+        each: `(carry, state, x) -> (carry, out)`, called after every step: reads gradients, updates.
+        end: `(carry, state, outs) -> (carry, out)`, called at the end of every full block before it joins
             the past, with the outputs of its steps, leaves (block, ..): for `learner.sweep`.
+        params: `(carry) -> params`, the cell's parameters; all of it by default.
+        inputs: `(x) -> input`, the cell's input, leaves (..) or (lanes, ..); all of it by default.
 
     Returns:
-        Parameters, state and the outputs of all steps, leaves (steps, ..); with `end` its outputs, leaves
+        Carry, state and the outputs of all steps, leaves (steps, ..); with `end` its outputs, leaves
         (blocks, ..).
 
     Raises:
-        ValueError: the number of steps is not a multiple of the block.
+        ValueError: the number of steps is not a multiple of the block, or `state` is within one (not
+            noticed under `jax.jit`).
 
     Example:
         >>> import jax, foretrace as ft
@@ -101,6 +115,7 @@ def run_blocks(
         >>> losses.shape
         (20,)
     """
+    check_kind("learner", learner, Learner, _MAKE)
     steps = len(jax.tree.leaves(xs)[0])
     if steps % learner.block:
         raise UserError(
@@ -108,24 +123,39 @@ def run_blocks(
             "them."
         )
 
-    def step(carry, inputs):
-        (params, state), (index, x) = carry, inputs
-        state = learner.advance(params, at_phase(state, index), x)
-        params, out = each(params, state, x)
-        return (params, state), out
+    def step(running, place):
+        (carry, state), (index, x) = running, place
+        state = learner.advance(params(carry), at_phase(state, index), inputs(x))
+        carry, out = each(carry, state, x)
+        return (carry, state), out
 
-    def block(carry, xs):
-        (params, state), outs = jax.lax.scan(step, carry, (jnp.arange(learner.block), xs))
+    def block(running, xs):
+        (carry, state), outs = jax.lax.scan(step, running, (jnp.arange(learner.block), xs))
         if end is not None:
-            params, outs = end(params, state, outs)
-        state, _ = learner.end_block(params, state)
-        return (params, state), outs
+            carry, outs = end(carry, state, outs)
+        state, _ = learner.end_block(params(carry), state)
+        return (carry, state), outs
 
+    state = _at_block_start(learner, params(carry), state)
     blocks = jax.tree.map(lambda a: a.reshape(-1, learner.block, *a.shape[1:]), xs)
-    (params, state), outs = jax.lax.scan(block, (params, state), blocks)
+    (carry, state), outs = jax.lax.scan(block, (carry, state), blocks)
     if end is None:
         outs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outs)
-    return params, state, outs
+    return carry, state, outs
+
+
+def _at_block_start(learner: Learner, params: Params, state: State) -> State:
+    """The state with its block ended where that is full: `step` leaves this to the step that follows."""
+    phase = getattr(state, "phase", 0)
+    if not isinstance(phase, Tracer):
+        if phase == 0:
+            return state
+        if phase != learner.block:
+            raise UserError(
+                f"state must be at a block's start or at its end, after {learner.block} steps; got one "
+                f"after {phase}; take single steps until then."
+            )
+    return end_full_block(learner, params, state)[0]
 
 
 class AverageState(NamedTuple):
@@ -147,6 +177,9 @@ class AverageState(NamedTuple):
 def average(learner: Learner, n: int) -> Learner:
     """N independent copies of a learner, whose gradients are averaged: the variance falls by n.
 
+    Copies of a learner that draws nothing are all the same, and the bias of a biased one stays: they cost n
+    times as much for nothing.
+
     `average(uoro(cell), n)` is rank-n UORO, `average(kf_rtrl(cell), n)` the papers' n-KF-RTRL-AVG.
 
     Cost: n times the learner's.
@@ -158,6 +191,7 @@ def average(learner: Learner, n: int) -> Learner:
     Raises:
         TypeError, ValueError: `n` is not an int >= 1.
     """
+    check_kind("learner", learner, Learner, _MAKE)
     check_positive_int("n", n, "1 is the learner itself")
 
     def collect(members):

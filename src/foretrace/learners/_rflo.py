@@ -2,10 +2,9 @@
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import SINGLE_UNITS
-from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
+from foretrace.learners._catalogue._spec import Spec
 from foretrace.learners._engine import learner_of
-from foretrace.learners._engine._sparse import SparseRule
-from foretrace.structure._structure import Structure
+from foretrace.learners._engine._sparse import unit_rule
 
 
 def rflo(cell: Cell) -> Learner:
@@ -48,17 +47,7 @@ def rflo(cell: Cell) -> Learner:
     Source: Murray, eLife 8:e43299, 2019, for the leaky network above; here the leak may depend on the
     state, as a gate does, and is then taken as it is at every step.
     """
-    return learner_of(cell, _rule, 1)
-
-
-def _rule(structure: Structure) -> SparseRule:  # (1), (2)
-    SINGLE_UNITS.check(structure, "rflo")
-    return SparseRule(structure, without_weights=True)
-
-
-def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
-    sets = sizes.column_sets(None, without_weights=True)
-    return sizes.window(block) | sizes.sparse_influence(sets, without_weights=True)
+    return learner_of(cell, unit_rule(SINGLE_UNITS, "rflo"), 1)  # (1), (2)
 
 
 SPEC = Spec(
@@ -71,7 +60,7 @@ SPEC = Spec(
     time="P",
     requires=SINGLE_UNITS,
     source="Murray 2019",
-    operations=_operations,
+    operations=lambda sizes, number, block: sizes.within_units(block),
     order=8,
     takes_block=False,
 )

@@ -126,7 +126,7 @@ def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
         return sizes.window(block) | sizes.sparse_influence(sizes.column_sets(None))
     influence = sizes.state * (sizes.weights + sizes.dense)
     return sizes.window(block) | {
-        "transport": sizes.jacobians(block),
+        "jacobians": sizes.jacobians(block),
         "move": 2 * sizes.state * influence / block,
         "read": 2 * influence,
         "mix": 2 * sizes.state * sizes.weights,

@@ -198,7 +198,7 @@ def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:
         sizes.window(block)
         | sizes.sparse_influence(sets)
         | {
-            "transport": sizes.jacobians(1),
+            "jacobians": sizes.jacobians(1),
             "mix": 2 * rank**2 * columns + 2 * rank * entries + 4 * size**2 * reached,
             "decompose": 25 * size**3 / WEIGHTS["decompose"],  # of (S, S): at the rate of a large product
         }

@@ -7,7 +7,7 @@ import jax
 from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
-from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
+from foretrace.learners._catalogue._spec import Number, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule, zero_gradient
@@ -73,10 +73,6 @@ class _TBPTTRule(PastRule[TBPTTPast]):
         return TBPTTPast(), NoInfo()
 
 
-def _operations(sizes: CellSizes, window: int, block: int) -> Operations:
-    return {"forward": 2 * sizes.weights, "backward": 4 * sizes.weights}  # one sweep per window
-
-
 SPEC = Spec(
     factory=tbptt,
     call="tbptt(cell, window=T)",
@@ -87,7 +83,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="Williams & Peng 1990",
-    operations=_operations,
+    operations=lambda sizes, window, block: sizes.window(1),  # one sweep per window
     order=9,
     number=Number("window", 25, recommended=(25,)),
     takes_block=False,

@@ -128,7 +128,7 @@ class _UORORule(PastRule[UOROPast]):
 
 def _operations(sizes: CellSizes, number: int, block: int) -> Operations:
     w = sizes.weights
-    return sizes.window(block) | {"read": 2 * w, "mix": 8 * w / block, "transport": 4 * w}
+    return sizes.window(block) | {"read": 2 * w, "mix": 8 * w / block, "jacobians": 4 * w}
 
 
 SPEC = Spec(

@@ -1,6 +1,7 @@
 """The folder of one run: its configuration, its metrics and the checkpoints it continues from."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -34,6 +35,9 @@ _MAY_DIFFER = frozenset(
         *("file", "valid", "test"),  # their checksums may not differ
     )
 )
+# EDQUOT, a quota that is used up, is unknown to Windows.
+_DISK = ("ENOSPC", "EDQUOT", "EIO", "EFBIG", "EROFS")
+_OF_A_DISK = {getattr(errno, name) for name in _DISK if hasattr(errno, name)}
 
 
 class SaveInterval(NamedTuple):
@@ -242,7 +246,7 @@ def open_run(
         try:
             yield RunFolder(path, config, interval or SaveInterval(None, 10), lines)
         except OSError as error:
-            # One without a file of this run is a bug, or of a file that is not the run's.
+            # An OSError that names no file of this run is a bug.
             if isinstance(error, UserError) or not _is_within(error, path):
                 raise
             raise RunError(
@@ -313,8 +317,8 @@ def _appending(path: Path) -> BinaryIO:
 
 
 def _is_within(error: OSError, path: Path) -> bool:
-    """Whether an error is of a file in a folder; a full disk names no file, a closed pipe neither."""
+    """Whether an error is of a file in a folder, or of a disk: a write to a full one names no file."""
     name = error.filename
     if name is None:
-        return not isinstance(error, BrokenPipeError)
+        return error.errno in _OF_A_DISK
     return isinstance(name, str | os.PathLike) and Path(name).is_relative_to(path)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish to stop, noticed even while the main thread is inside compiled code."""
+"""Stop signals (SIGTERM, SIGINT), noticed even inside compiled code."""
 
 import contextlib
 import os

@@ -35,7 +35,7 @@ class TensorBoard:
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
     """The numbers of a record of `run`, `info` as `info/NAME`; of several seeds, `NAME/SEED`."""
-    return {name: value for name, value in _flat("", record) if not name.startswith(("step", "raised"))}
+    return dict(_flat("", {key: value for key, value in record.items() if key not in ("step", "raised")}))
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:

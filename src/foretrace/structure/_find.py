@@ -1,6 +1,7 @@
 """From a cell to its `Structure`: traces it, finds its groups, checks them against `jax.jvp`."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from foretrace._checks import UserError, UserTypeError
+from foretrace._checks import UserError, UserTypeError, check_kind, noted
 from foretrace._types import Cell, Params
 from foretrace._xla import jit_unoptimised
 from foretrace.structure._structure import Structure
@@ -54,6 +55,7 @@ def structure_of(cell: Cell, params: Params | None = None) -> Structure:
         >>> [(group.factor_size, group.preact_size) for group in structure.groups]
         [(7, 16)]
     """
+    check_kind("cell", cell, Cell, "take one of foretrace.cells, or wrap a step by foretrace.cell")
     if params is None:
         params = jax.eval_shape(cell.init, jax.random.key(0))
     leaves, treedef = jax.tree.flatten(params)
@@ -135,16 +137,20 @@ def _check_shapes(cell: Cell, params, hidden, x) -> None:
             f"params must be shaped like cell.init(key), {shapes_of(expected)}; got {shapes_of(params)}; "
             "make them with cell.init or build the cell with the sizes of these parameters."
         )
-    try:
-        new = jax.eval_shape(cell.step, params, hidden, x)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"cell.step must accept params {shapes_of(params)}, hidden {shapes_of(hidden)} and input "
-            f"{shapes_of(x)}; it failed with: {str(error).splitlines()[0]}; make their sizes agree."
-        ) from error
+    check_step(cell.step, params, hidden, x)
+
+
+def check_step(step: Callable[..., Any], params: Any, hidden: Any, x: Any) -> None:
+    """Raises UserError unless a step gives a hidden state like the one it gets; arguments are shapes.
+
+    What the step itself raises passes, since it may be a mistake in its code.
+    """
+    given = f"params {shapes_of(params)}, hidden {shapes_of(hidden)} and input {shapes_of(x)}"
+    with noted(f"Raised by the cell's step, for {given}."):
+        new = jax.eval_shape(step, params, hidden, x)
     if shapes_of(new) != shapes_of(hidden):
         raise UserError(
-            f"cell.step must return a hidden state like the one it gets, {shapes_of(hidden)}; got "
+            f"step must return a hidden state like the one it gets, {shapes_of(hidden)}; got "
             f"{shapes_of(new)}; keep its structure, shapes and dtypes the same at every step."
         )
 

@@ -377,6 +377,8 @@ class Structure:
         trace, rng = self._trace, np.random.default_rng(0)
         reads = {v: None for e in trace.linear for v in variables(e.inputs) if not trace.is_tangent(v)}
         floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+        # In one compiled program, since there are hundreds of small operations; variables cannot leave it,
+        # so that their order comes out beside the values.
         names: list = []
 
         @jit_unoptimised
@@ -390,6 +392,7 @@ class Structure:
                 return places.get(v, jnp.ones(v.aval.shape, v.aval.dtype))
 
             def value(v):
+                # Away from zero, so that a product of many of them is not taken for a zero by underflow.
                 parts = [rng.uniform(0.5, 1.5, v.aval.shape) for _ in range(2)]
                 number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
                 return place(v) * jnp.asarray(number, v.aval.dtype)

@@ -9,6 +9,7 @@ streams, and raise AssertionError with the claim that fails. They need no test f
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -252,7 +253,6 @@ def _check_blocks(learner, cell, params, tolerance) -> None:
     @jax.jit
     def blocks(xs, credits):
         state = learner.init(jax.random.key(1), params, 2)
-        reader = learner._replace(advance=lambda params, state, x: learner.advance(params, state, x[0]))
 
         def read(params, state, x):
             return params, (learner.grad(params, state, x[1]), x[1])
@@ -260,7 +260,7 @@ def _check_blocks(learner, cell, params, tolerance) -> None:
         def end(params, state, outs):
             return params, (outs[0], learner.sweep(params, state, outs[1]))
 
-        return run_blocks(reader, params, state, (xs, credits), read, end)[2]
+        return run_blocks(learner, params, state, (xs, credits), read, end, inputs=itemgetter(0))[2]
 
     gradients, totals = blocks(xs, credits)
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), gradients)

@@ -1,4 +1,4 @@
-"""Training in which what is not finite is left out, counted and named.
+"""A training chunk that skips and counts non-finite samples, lanes and updates, and names the first tensor.
 
 The plain loop is not slowed down by this: a chunk that ends with something that is not finite is run again
 from its beginning, guarded. Three parts of the loop are guarded, each by another of its kind:
@@ -181,7 +181,7 @@ def _guard_optimizer(
 ) -> optax.GradientTransformation:
     def update(updates, state, params=None):
         changes, inner = optimizer.update(updates, state.inner, params)
-        fine = _all_finite((updates, changes, inner))
+        fine = all_finite((updates, changes, inner))
         changes = jax.tree.map(lambda change: jnp.where(fine, change, jnp.zeros_like(change)), changes)
         state = state._replace(inner=_keep_if(fine, inner, state.inner), steps=state.steps + update_every)
         return changes, _record_nonfinite(state, {"gradient": ~fine}, ~fine)
@@ -230,9 +230,14 @@ def _finite(leaf: Any, axis: int) -> Any:
     return jnp.all(jnp.isfinite(leaf), axis=tuple(i for i in range(leaf.ndim) if i != axis))
 
 
-def _all_finite(tree: Any) -> Any:
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.bool_(True), *(jnp.all(jnp.isfinite(leaf)) for leaf in leaves)]))
+def floats(tree: Any) -> list[Any]:
+    """The leaves that can be not finite."""
+    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def all_finite(tree: Any) -> Any:
+    """Whether every number of a tree is finite."""
+    return jnp.all(jnp.stack([jnp.bool_(True), *(jnp.all(jnp.isfinite(leaf)) for leaf in floats(tree))]))
 
 
 def _select(mask: Any, yes: Any, no: Any, axis: int = 0) -> Any:

@@ -122,12 +122,12 @@ def trainer(
         )
     if clip is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
-    parts = _Parts(cell, learner, task, optimizer, update_every)
+    config = _TrainConfig(cell, learner, task, optimizer, update_every)
     turn = _updates_in_a_block if update_every < learner.block else _blocks_in_an_update
 
     def chunk(carry):
         def one(carry, _):
-            carry, observed = turn(parts, carry)
+            carry, observed = turn(config, carry)
             return carry, (*observed, task.metrics(carry.streams.task))
 
         carry, (loss, norm, info, watched) = jax.lax.scan(one, carry, length=steps // spacing)
@@ -135,7 +135,7 @@ def trainer(
         means = {name: jnp.mean(value.astype(loss.dtype)) for name, value in info.items()}
         return carry, Metrics(jnp.mean(loss), jnp.mean(norm), watched, means)
 
-    return Trainer(lambda key: _init(parts, key, lanes), chunk, steps, spacing, task)
+    return Trainer(lambda key: _init(config, key, lanes), chunk, steps, spacing, task)
 
 
 def period(learner: Learner, update_every: int) -> int:
@@ -153,7 +153,7 @@ def period(learner: Learner, update_every: int) -> int:
     return max(length, update_every)
 
 
-class _Parts(NamedTuple):
+class _TrainConfig(NamedTuple):
     cell: Cell
     learner: Learner
     task: Task
@@ -161,8 +161,8 @@ class _Parts(NamedTuple):
     update_every: int
 
 
-def _init(parts, key, lanes):
-    cell, task = parts.cell, parts.task
+def _init(config, key, lanes):
+    cell, task = config.cell, config.task
     cell_key, kernel_key, bias_key, learner_key, task_key = jax.random.split(key, 5)
     units = jax.eval_shape(lambda: cell.output(cell.initial_hidden()))
     shape, dtype = (*units.shape, task.outputs), units.dtype
@@ -171,15 +171,15 @@ def _init(parts, key, lanes):
         "bias": 0.01 * jax.random.normal(bias_key, shape[1:], dtype),
     }
     params = {"cell": cell.init(cell_key), "readout": {} if task.cell else readout}
-    state = parts.learner.init(learner_key, params["cell"], lanes=lanes)
-    return Carry(params, parts.optimizer.init(params), Streams(state, task.init(task_key, lanes)))
+    state = config.learner.init(learner_key, params["cell"], lanes=lanes)
+    return Carry(params, config.optimizer.init(params), Streams(state, task.init(task_key, lanes)))
 
 
-def _loss(parts, readout, hidden, targets):
+def _loss(config, readout, hidden, targets):
     """Mean over lanes of what is minimised."""
 
     def lane(hidden, target):
-        return parts.task.loss.of(predict(readout, parts.cell.output(hidden)), target)
+        return config.task.loss.of(predict(readout, config.cell.output(hidden)), target)
 
     return jnp.mean(jax.vmap(lane)(hidden, targets))
 
@@ -189,95 +189,95 @@ def predict(readout: dict[str, Any], output: Any) -> Any:
     return output @ readout["kernel"] + readout["bias"] if readout else output
 
 
-def _advance(parts, params, streams, phase):
+def _advance(config, params, streams, phase):
     """One time step: streams, the loss as it is shown, the readout's gradient and the credit."""
-    task, example = parts.task.sample(streams.task)
+    task, example = config.task.sample(streams.task)
     # The scan's own index is the same for all seeds: under vmap over seeds the window is then
     # written at one place, instead of being scattered into.
     state = at_phase(streams.learner, phase)
-    state = parts.learner.reset(state, example.restart)
-    state = parts.learner.advance(params["cell"], state, example.x)
-    loss, (readout, credit) = jax.value_and_grad(partial(_loss, parts), argnums=(0, 1))(
+    state = config.learner.reset(state, example.restart)
+    state = config.learner.advance(params["cell"], state, example.x)
+    loss, (readout, credit) = jax.value_and_grad(partial(_loss, config), argnums=(0, 1))(
         params["readout"], state.hidden, example.target
     )
-    loss = loss / parts.task.loss.unit
-    return Streams(state, parts.task.feedback(task, loss)), loss, readout, credit
+    loss = loss / config.task.loss.unit
+    return Streams(state, config.task.feedback(task, loss)), loss, readout, credit
 
 
-def _each_step(parts, params, streams, indices):
+def _each_step(config, params, streams, indices):
     """Steps of one block, each with its own gradient: streams, gradients summed, mean loss."""
 
     def step(carry, phase):
         streams, total = carry
-        streams, loss, readout, credit = _advance(parts, params, streams, phase)
-        gradient = parts.learner.grad(params["cell"], streams.learner, credit)
+        streams, loss, readout, credit = _advance(config, params, streams, phase)
+        gradient = config.learner.grad(params["cell"], streams.learner, credit)
         return (streams, _add(total, {"cell": gradient, "readout": readout})), loss
 
     (streams, total), loss = jax.lax.scan(step, (streams, _zeros(params)), indices)
     return streams, total, jnp.mean(loss)
 
 
-def _swept(parts, params, streams, indices):
+def _swept(config, params, streams, indices):
     """One whole block with one sweep at its end: streams, gradients summed, mean loss."""
 
     def step(streams, phase):
-        streams, *observed = _advance(parts, params, streams, phase)
+        streams, *observed = _advance(config, params, streams, phase)
         return streams, observed
 
     streams, (loss, readout, credits) = jax.lax.scan(step, streams, indices)
-    gradient = parts.learner.sweep(params["cell"], streams.learner, credits)
+    gradient = config.learner.sweep(params["cell"], streams.learner, credits)
     readout = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), readout)
     return streams, {"cell": gradient, "readout": readout}, jnp.mean(loss)
 
 
-def _update(parts, carry, streams, total):
-    gradient = jax.tree.map(lambda leaf: leaf / parts.update_every, total)
-    changes, optimizer = parts.optimizer.update(gradient, carry.optimizer, carry.params)
+def _update(config, carry, streams, total):
+    gradient = jax.tree.map(lambda leaf: leaf / config.update_every, total)
+    changes, optimizer = config.optimizer.update(gradient, carry.optimizer, carry.params)
     params: Any = optax.apply_updates(carry.params, changes)
     return Carry(params, optimizer, streams), optax.tree.norm(gradient)
 
 
-def _end_block(parts, params, streams):
-    state, info = parts.learner.end_block(params["cell"], streams.learner)
+def _end_block(config, params, streams):
+    state, info = config.learner.end_block(params["cell"], streams.learner)
     return streams._replace(learner=state), info
 
 
-def _updates_in_a_block(parts, carry):
+def _updates_in_a_block(config, carry):
     """One block with several updates: carry, and losses, gradient norms and info."""
 
     def segment(carry, indices):
-        streams, total, loss = _each_step(parts, carry.params, carry.streams, indices)
-        carry, norm = _update(parts, carry, streams, total)
+        streams, total, loss = _each_step(config, carry.params, carry.streams, indices)
+        carry, norm = _update(config, carry, streams, total)
         return carry, (loss, norm)
 
-    indices = jnp.arange(parts.learner.block).reshape(-1, parts.update_every)
+    indices = jnp.arange(config.learner.block).reshape(-1, config.update_every)
     carry, (loss, norm) = jax.lax.scan(segment, carry, indices)
-    streams, info = _end_block(parts, carry.params, carry.streams)
+    streams, info = _end_block(config, carry.params, carry.streams)
     return carry._replace(streams=streams), (loss, norm, info)
 
 
-def _blocks_in_an_update(parts, carry):
+def _blocks_in_an_update(config, carry):
     """One update after one or more blocks: carry, and losses, the gradient norm and info."""
-    length = parts.learner.block
+    length = config.learner.block
     run = _swept if length > 1 else _each_step
 
     def block(inner, _):
         streams, total = inner
-        streams, gradient, loss = run(parts, carry.params, streams, jnp.arange(length))
-        streams, info = _end_block(parts, _after(carry.params, gradient), streams)
+        streams, gradient, loss = run(config, carry.params, streams, jnp.arange(length))
+        streams, info = _end_block(config, _after(carry.params, gradient), streams)
         return (streams, _add(total, gradient)), (loss, info)
 
     start = (carry.streams, _zeros(carry.params))
-    blocks = parts.update_every // length
+    blocks = config.update_every // length
     (streams, total), (loss, info) = jax.lax.scan(block, start, length=blocks)
-    carry, norm = _update(parts, carry, streams, total)
+    carry, norm = _update(config, carry, streams, total)
     return carry, (loss, norm, info)
 
 
 def _after(params, gradient):
-    """The parameters, but the least of the cell's is not known before a gradient is.
+    """Makes the smallest parameter array depend on `gradient`.
 
-    A gradient reads the past that the next push writes anew.
+    XLA so reads the past before the next push overwrites it.
     """
     leaves, tree = jax.tree.flatten(params["cell"])
     places = {leaf.size: i for i, leaf in enumerate(leaves) if leaf.size}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._checks import UserError
-from foretrace.training._guard import NEVER, TENSORS, NonFinite
+from foretrace.training._guard import NEVER, TENSORS, NonFinite, all_finite, floats
 from foretrace.training._loop import Carry, Metrics, Trainer
 
 _LARGE = 1e6
@@ -108,27 +108,22 @@ class CheckedChunk:
 
 def _health(carry: Carry, shown: Any) -> tuple[Any, Any]:
     """Whether all is finite, and the largest magnitude in the learner's state."""
-    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in _floats(carry.streams.learner)]
-    everything = _floats((carry.params, carry.optimizer, shown))
-    fine = jnp.stack([*map(jnp.isfinite, sizes), *(jnp.all(jnp.isfinite(leaf)) for leaf in everything)])
-    return jnp.all(fine), jnp.max(jnp.stack([size.astype(jnp.float32) for size in sizes]))
+    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in floats(carry.streams.learner)]
+    fine = all_finite((carry.params, carry.optimizer, shown, sizes))
+    return fine, jnp.max(jnp.stack([size.astype(jnp.float32) for size in sizes]))
 
 
 def _complaint(carry: Carry, nonfinite: NonFinite, first: int) -> str:
     """Names the first tensor and the first step."""
     name, step = "parameters", first
-    if all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in _floats(carry.params)):
+    if all_finite(carry.params):
         order = np.asarray(nonfinite.first)
         name = TENSORS[int(np.argmin(order))] if order.min() < NEVER else "loss or gradient"
         step += int(order.min()) if order.min() < NEVER else 1
     return (
-        f"{name} must be finite; got a number that is not at step {step:,}; go on from the last good "
-        f"checkpoint with --on-nonfinite skip, or begin anew with a lower learning rate or a stronger clip."
+        f"{name} must be finite; got a number that is not at step {step:,}; go on from before it and skip "
+        f"what is not finite, or begin anew with a lower learning rate or a stronger clip."
     )
-
-
-def _floats(tree: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
 
 
 def _with_new_keys(carry: Carry) -> Carry:

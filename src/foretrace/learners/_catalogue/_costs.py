@@ -81,7 +81,7 @@ class Explanation:
 
         def time(block):
             # In a block lanes share the weights that they are carried through: one large product for all.
-            weights = WEIGHTS | {"transport": 0.5} if lanes > 1 and block > 1 else WEIGHTS
+            weights = WEIGHTS | {"jacobians": 0.5} if lanes > 1 and block > 1 else WEIGHTS
             counts = choice.spec.operations(self._sizes, choice.number, block)
             each = sum(weights[kind] * count for kind, count in counts.items())
             return lanes * each + WEIGHTS["keep"] * step_weights * (block > 1)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from foretrace._checks import UserError, check_positive_int
+from foretrace._checks import UserError, check_kind, check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._spec import Spec
 from foretrace.learners._online import average
@@ -51,6 +51,11 @@ class Choice(NamedTuple):
         learner = self.spec.factory(cell, **options)
         return learner if self.copies == 1 else average(learner, self.copies)
 
+    @property
+    def update_every(self) -> int:
+        """Steps between two updates, as the learner is always used: the window of TBPTT, 1 for others."""
+        return self.number if self.spec.number and self.spec.number.keyword == "window" else 1
+
     def __str__(self) -> str:
         number = f":{self.number}" if self.spec.number else ""
         block = f"/{self.block}" if self.block else ""
@@ -71,6 +76,7 @@ def parse(text: str) -> Choice:
         >>> str(ft.learners.parse("ok/16"))
         'ok:8/16'
     """
+    check_kind("learner", text, str, "write its name, such as ok:8")
     name = re.split(r"[:/*]", text, maxsplit=1)[0]
     if name not in SPECS:
         raise UserError(f"learner must be one of {', '.join(SPECS)}; got {text!r}; choose one of them.")
@@ -93,6 +99,9 @@ def parse(text: str) -> Choice:
         check_positive_int("block", block, "1 is the papers' algorithm")
     if copies is not None:
         check_positive_int("copies", copies, "1 is the learner itself")
+        if copies > 1 and (spec.exact or not spec.unbiased):
+            why = "exact" if spec.exact else "biased"
+            raise UserError(f"copies must be 1 for {name}, which is {why}; got {copies}; leave them out.")
     if number is None:
         number = spec.number.default if spec.number else 1
     return Choice(spec, number, block, copies or 1)

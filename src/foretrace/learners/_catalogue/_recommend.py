@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from foretrace._checks import UserError
+from foretrace._checks import UserError, check_number, check_positive_int
 from foretrace._format import columns
 from foretrace._types import Cell
 from foretrace.learners._catalogue._costs import Cost, analyse
@@ -53,7 +53,7 @@ class Recommendation(NamedTuple):
         return str(self.candidates[0].choice)
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("learner", "exact", "unbiased", "kB", "kFLOP per step", "")]
+        rows: list[tuple[str, ...]] = [("learner", "exact", "unbiased", "kB", "kFLOP per step", "why not")]
         for choice, cost, _, reason in self.candidates:
             costs = ("", "") if cost is None else (f"{n / 1e3:,.1f}" for n in cost)
             spec = choice.spec
@@ -85,15 +85,17 @@ def recommend(
         >>> ft.recommend(ft.cells.gru(hidden=64, inputs=8), memory=1_000_000, unbiased=True).best
         'ok:16'
     """
-    if memory is not None and memory < 1:
-        raise UserError(f"memory must be a number of bytes >= 1; got {memory}; leave it out for any.")
+    if memory is not None:
+        check_number("memory", memory, "> 0", "give bytes, or leave it out for any number of them")
+    check_positive_int("lanes", lanes, "1 is a single stream")
     explanation, candidates = analyse(cell), []
     for spec in SPECS.values():
         refusal = spec.requires.refusal(explanation.structure)
         for number in spec.number.recommended if spec.number else (1,):
             choice = Choice(spec, number)
             if refusal is not None:
-                candidates.append(Candidate(choice, None, False, refusal.got))
+                reason = f"needs {refusal.needs}; got {refusal.got}"
+                candidates.append(Candidate(choice, None, False, reason))
                 continue
             cost, reason = explanation.cost(choice, lanes=lanes), ""
             if memory is not None and cost.bytes > memory:

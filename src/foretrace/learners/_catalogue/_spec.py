@@ -16,7 +16,7 @@ from foretrace.structure._structure import Structure
 WEIGHTS = {
     "forward": 2,
     "backward": 2,
-    "transport": 1,
+    "jacobians": 1,
     "move": 1,
     "read": 4,
     "gram": 8,
@@ -135,5 +135,10 @@ class CellSizes:
         return {
             "read": 2 * entries,
             "move": 2 * sum(part.operations for part in sets) + 2 * entries,
-            "transport": 4 * self.weights if one_pass else self.jacobians(1),
+            "jacobians": 4 * self.weights if one_pass else self.jacobians(1),
         }
+
+    def within_units(self, block: int) -> Operations:
+        """The costs of a learner that carries each unit's own influence, along no weight."""
+        sets = self.column_sets(None, without_weights=True)
+        return self.window(block) | self.sparse_influence(sets, without_weights=True)

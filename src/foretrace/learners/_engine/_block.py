@@ -49,6 +49,7 @@ class Block:
         self._matrices = matrices
         self._steps = window, step_weights
         self.length = restarts.shape[0] - 1
+        # The flag after the last step counts for both: what ends there reaches no step to come.
         self.past_survives = ~jnp.any(restarts)
         self.ends_empty = restarts[-1]
 
@@ -107,7 +108,7 @@ class Block:
             return step(past, params, residuals, self._jacobians, each)
 
         steps = self._restarts[:-1], self._steps, each
-        if self.length == 1:
+        if self.length == 1:  # without a loop, whose body XLA could not join with what surrounds it
             past, out = one(past, jax.tree.map(lambda a: a[0], steps))
             out = jax.tree.map(lambda a: a[None], out)
         else:
@@ -136,6 +137,7 @@ class Block:
         step = rule.step(matrices, values, None, self._restarts[0])
         jacobian, slopes, dense = jax.tree.map(lambda a: jnp.where(self.ends_empty, 0, a), step)
         entries = rule.entries(slopes)
+        # Nothing has multiplied D yet, so that it is as sparse as the cell makes it.
         if entries is None:
             return jacobian, tuple(DenseRight(right[None]) for right in rule.rights(slopes, None)), dense
         shapes = ((self.structure.state_size, group.preact_size) for group in self.structure.groups)
@@ -161,6 +163,7 @@ class Block:
         start = jnp.where(self.ends_empty, 0, jnp.eye(size, dtype=dtype)), zeros
         steps = self._restarts[:-1], values, each
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
+        # After the loop, for all steps at once: the loop carries S x S numbers, these have S x Z each.
         rights = jax.vmap(rule.rights)(slopes, suffixes)
         return suffix, tuple(DenseRight(right) for right in rights), dense
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Grad, Hidden, Info, Input, Params, Sweep
-from foretrace.learners._engine._lanes import Lanes, repeat
+from foretrace.learners._engine._lanes import Lanes, check_credits, repeat
 from foretrace.learners._engine._past import PastRule, sum_lanes
 from foretrace.learners._engine._window import push_lanes
 
@@ -59,6 +59,7 @@ class ImmediateEngine:
         # The push drops the small Jacobian of lanes that restart; clearing their past would take a pass
         # through all of it.
         restarts = jnp.stack([state.restart, jnp.zeros_like(state.restart)])
+        # Without weights of its own: the push follows at once, and reads those of the moment.
         step = _Step(state.past, jax.tree.map(lambda a: a[None], residuals), (), state.key)
         key, past, _ = push_lanes(self.rule, params, step, restarts, 1, len(state.restart))
         return ImmediateState(hidden, past, jnp.zeros_like(state.restart), key)
@@ -69,21 +70,24 @@ class ImmediateEngine:
 
     def grad(self, params: Params, state: ImmediateState, credit: Hidden) -> Params:
         """See `foretrace._types.Grad`."""
+        self._lanes.check_params(params)
+        # Until the next step drops it, the past of a lane that begins anew is still there.
         credit = jnp.where(state.restart[:, None], 0, self._lanes.ravel(state, credit))
         gradient = jax.vmap(self.rule.read)(state.past, credit)
         groups = [sum_lanes(group) for group in gradient.groups]
         return self.structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in gradient.dense])
 
-    def reset(self, state: ImmediateState, restart: jax.Array) -> ImmediateState:
+    def reset(self, state: ImmediateState, restart: Any) -> ImmediateState:
         """See `foretrace._types.Reset`."""
-        again = state.restart | restart.reshape(state.restart.shape)
-        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restart=again)
+        hidden, begun = self._lanes.begin(state, restart)
+        return state._replace(hidden=hidden, restart=state.restart | begun)
 
 
 def sweep_of_steps(grad: Grad) -> Sweep:
     """The sweep of a learner whose every step is a block: `credits` have a leading axis of length 1."""
 
     def sweep(params: Params, state: Any, credits: Hidden, /) -> Params:
+        check_credits(credits, 1)
         return grad(params, state, jax.tree.map(lambda a: a[0], credits))
 
     return sweep

@@ -81,6 +81,7 @@ class KroneckerSumRule(PastRule[KroneckerSum]):
     def read(self, past: KroneckerSum, credit: jax.Array) -> GroupedGradient:
         """See `PastRule`."""
         size, rank = self.structure.state_size, self.rank
+        # One matrix product for all R, in which the right factors are read once.
         groups = tuple(
             Terms(g.left, (credit @ g.right.reshape(size, -1)).reshape(-1, rank).T) for g in past.groups
         )
@@ -90,6 +91,7 @@ class KroneckerSumRule(PastRule[KroneckerSum]):
         """See `PastRule`."""
         size, rank = self.structure.state_size, self.rank
         jacobian, rights, dense = block.matrices()
+        # The left factors are the small ones: to clear them clears the products without a pass through all.
         old = [
             Factors(
                 jnp.where(block.past_survives, group.left, 0),

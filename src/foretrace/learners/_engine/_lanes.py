@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, check_positive_int
+from foretrace._checks import UserError, UserTypeError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params
 from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
@@ -30,7 +30,7 @@ class Lanes:
         Raises:
             TypeError, ValueError: `lanes` is not an int >= 1, or `params` are not shaped like the cell's.
         """
-        self._check_params(params)
+        self.check_params(params)
         if lanes is None:
             return self._cell.initial_hidden(), 1
         count = check_positive_int("lanes", lanes, "for a single stream leave it out")
@@ -40,55 +40,91 @@ class Lanes:
         """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
 
         Raises:
-            ValueError: `x` is not shaped like the cell's example.
+            ValueError: `x` is not shaped like the cell's example, with a leading axis if there are lanes.
         """
         structure = self._structure
-        self._check_params(params)
-        hidden, x = self.as_lanes(state, (state.hidden, x))
-        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x)
-        if shapes_of(shapes) != shapes_of(structure.x):
+        self.check_params(params)
+        axes, got = self._axes(state), shapes_of(jax.eval_shape(lambda x: x, x))
+        each = jax.tree.map(lambda a: jax.ShapeDtypeStruct(axes + a.shape, a.dtype), structure.x)
+        if got != shapes_of(each):
+            lanes = f", with a leading axis of {axes[0]} lanes" if axes else ""
             raise UserError(
-                f"x must be {shapes_of(structure.x)} for each lane, like cell.example_input(); got "
-                f"{shapes_of(shapes)}; convert it or build the cell for it."
+                f"x must be {shapes_of(each)}, like cell.example_input(){lanes}; got {got}; convert it or "
+                "build the cell for it."
             )
+        hidden, x = self.as_lanes(state, (state.hidden, x))
         flat = jax.vmap(structure.ravel)(hidden)
         flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
         return self.like_hidden(state, jax.vmap(structure.unravel)(flat)), residuals
 
-    def begin(self, hidden: Hidden, restart: jax.Array) -> Hidden:
-        """The hidden state with the lanes that restart at the cell's initial one."""
+    def begin(self, state: Any, restart: Any) -> tuple[Hidden, jax.Array]:
+        """The hidden state with the lanes that restart at the cell's initial one, and which do, (lanes,).
+
+        Raises:
+            TypeError, ValueError: `restart` is not bool, or not one for each lane.
+        """
+        restart, axes = jnp.asarray(restart), self._axes(state)
+        if restart.dtype != bool:
+            raise UserTypeError(f"restart must be a bool array; got {restart.dtype}; compare it with 0.")
+        if restart.shape != axes:
+            remedy = "give one for each lane" if axes else "give one, since there are no lanes"
+            raise UserError(f"restart must have shape {axes}; got {restart.shape}; {remedy}.")
 
         def one(old, initial):
             where = restart.reshape(restart.shape + (1,) * initial.ndim)
             return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
 
-        return jax.tree.map(one, hidden, self._cell.initial_hidden())
+        return jax.tree.map(one, state.hidden, self._cell.initial_hidden()), jnp.atleast_1d(restart)
 
     def ravel(self, state: Any, tree: Hidden) -> jax.Array:
-        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S)."""
+        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S).
+
+        Raises:
+            ValueError: it is shaped otherwise.
+        """
+        shapes = jax.tree.map(jnp.shape, (tree, state.hidden))
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"credit must have the shapes of state.hidden, {shapes[1]}; got {shapes[0]}; take the "
+                "derivative of the loss by state.hidden."
+            )
         return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree))
 
     def as_lanes(self, state: Any, tree: Any) -> Any:
         """Arrays of a single stream with a lanes axis of length 1."""
-        return tree if self._has_lanes(state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
+        return tree if self._axes(state) else jax.tree.map(lambda a: jnp.asarray(a)[None], tree)
 
     def like_hidden(self, state: Any, tree: Any) -> Any:
         """Arrays without the lanes axis where `state.hidden` has none."""
-        return tree if self._has_lanes(state) else jax.tree.map(lambda a: a[0], tree)
+        return tree if self._axes(state) else jax.tree.map(lambda a: a[0], tree)
 
-    def _has_lanes(self, state: Any) -> bool:
+    def _axes(self, state: Any) -> tuple[int, ...]:
+        """`(lanes,)`, or `()` for a single stream."""
+        # Told by the state, so that nobody has to say it again with each call.
         leaf, like = jax.tree.leaves(state.hidden)[0], jax.tree.leaves(self._structure.hidden)[0]
-        return leaf.ndim > like.ndim
+        return leaf.shape[: leaf.ndim - like.ndim]
 
-    def _check_params(self, params: Params) -> None:
+    def check_params(self, params: Params) -> None:
+        """Raises UserError unless parameters are shaped like the cell's."""
         structure = self._structure
         expected = jax.tree.unflatten(structure.treedef, structure.leaves)
+        # Without `eval_shape` a Python number among the leaves would have no dtype.
         shapes = jax.eval_shape(lambda tree: tree, params)
         if shapes_of(shapes) != shapes_of(expected):
             raise UserError(
                 f"params must be shaped like cell.init(key), {shapes_of(expected)}; got "
                 f"{shapes_of(shapes)}; make them with cell.init or build the cell with the sizes of these "
                 "parameters."
+            )
+
+
+def check_credits(credits: Hidden, block: int) -> None:
+    """Raises UserError unless there is a credit for each step of a block."""
+    for leaf in jax.tree.leaves(credits):
+        if jnp.shape(leaf)[:1] != (block,):
+            raise UserError(
+                f"credits must have a leading axis of {block}, the steps of a block; got shape "
+                f"{jnp.shape(leaf)}; collect them over a whole block, or read each step's by grad."
             )
 
 

@@ -103,6 +103,7 @@ def _square(part) -> jax.Array:
 
 def zero_gradient(structure: Structure) -> GroupedGradient:
     """A gradient of zeros."""
+    # As matrices: `Terms` of rank 0 would be products with an empty axis.
     groups = tuple(jnp.zeros((g.factor_size, g.preact_size), structure.dtype) for g in structure.groups)
     return GroupedGradient(groups, zero_dense(structure))
 

@@ -1,6 +1,6 @@
 """Right factors Q_i D_i of the products that a block's k steps add to the influence, k matrices (S, Z).
 
-They meet the right factors of a past, which lie with all their entries in a column each, (S Z, R).
+The past stores its right factors flattened, one column each, (S Z, R).
 """
 
 from functools import cached_property, reduce

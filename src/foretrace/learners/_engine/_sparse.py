@@ -1,11 +1,13 @@
 """The past as those entries of the influence matrix that parameters reach within so many steps."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from foretrace.learners._catalogue._requirements import Requirement
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule
 from foretrace.structure._jacobians import linearisation
@@ -89,6 +91,7 @@ def advance_entries(
     factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
     out = []
     for part, old, jacobian, factor in zip(sets, parts, immediate, factors, strict=True):
+        # Sets with fewer rows or columns than others are filled up by -1, for which `at` gives zeros.
         carried = state.at(part.rows[:, None], part.rows[None])
         new = jacobian.at(part.rows[:, None], part.columns[None])
         out.append(_product(carried, old) + new[:, :, None] * factor[None, None, :, None])
@@ -115,6 +118,7 @@ def scatter_columns(
             values = jnp.concatenate(list(values), axis=1)
         else:
             values = values.swapaxes(0, 1).reshape(part.width, -1)
+        # Where each column lies among the sets; one that reaches nothing is in none, and gets a zero.
         place = np.full(part.total, -1)
         place[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
         out.append(gather(values, place, 1))
@@ -129,3 +133,18 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
         parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
         return sum(parts[1:], start=parts[0])
     return jnp.einsum("ikg,kcfg->icfg", left, right)
+
+
+def unit_rule(requirement: Requirement, name: str) -> Callable[[Structure], SparseRule]:
+    """The rule of a learner that follows each unit's own dynamics, along no weight.
+
+    Args:
+        requirement: the class of cells that it takes.
+        name: of the learner, for the sentence that refuses others.
+    """
+
+    def rule(structure: Structure) -> SparseRule:
+        requirement.check(structure, name)
+        return SparseRule(structure, without_weights=True)
+
+    return rule

@@ -32,10 +32,11 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Hidden, Info, Input, Params
-from foretrace._xla import false_after
+from foretrace._xla import as_numbers, false_after
 from foretrace.learners._engine._block import AgedBlock, Block
 from foretrace.learners._engine._lanes import (
     Lanes,
+    check_credits,
     lanes_that_fit,
     map_lane_groups,
     repeat,
@@ -106,11 +107,13 @@ class WindowEngine:
             hidden=hidden,
             past=repeat(self.rule.empty(), count),
             window=tuple(buffer(a, count) for a in self.structure.residual_shapes),
+            # Lanes share the weights: with an axis of theirs a window would hold each number many times.
             weights=tuple(
                 jnp.repeat(a[None], steps, axis=0) if self._older else buffer(a)
                 for a in self._step_weights(params)
             ),
             phase=jnp.zeros((), int),
+            # One more than steps: a lane may begin anew after the last one, before the block has ended.
             restarts=jnp.zeros((steps + 1, count), bool).at[self._older].set(self._older > 0),
             key=key,
         )
@@ -128,6 +131,7 @@ class WindowEngine:
 
     def end_block(self, params: Params, state: WindowState) -> tuple[WindowState, Info]:
         """Pushes the window's first block into the past, and shifts the rest to its place."""
+        self._lanes.check_params(params)
         lanes = state.restarts.shape[1]
         # The gradient before has read the past that is overwritten here. Unless the compiler sees this
         # order, it copies the whole past at every push.
@@ -140,7 +144,7 @@ class WindowEngine:
 
         restarts = jnp.zeros_like(state.restarts)
         if self._older:
-
+            # The newer block becomes the older one, with the flag of what began anew right after it.
             def shifted(buffer):
                 return buffer.at[: self._older].set(buffer[self.length :])
 
@@ -158,6 +162,7 @@ class WindowEngine:
 
     def sweep(self, params: Params, state: WindowState, credits: Hidden) -> Params:
         """See `foretrace._types.Sweep`."""
+        check_credits(credits, self.length)
         flat = jax.vmap(lambda credit: self._lanes.ravel(state, credit))(credits)
         # The block is full, and a number known beforehand stays out of `vmap` over seeds.
         full = jnp.asarray(self.length, state.phase.dtype)
@@ -176,6 +181,7 @@ class WindowEngine:
         receive: Callable[[jax.Array, jax.Array], jax.Array],
     ) -> Params:
         """Equations (1) and (2), summed over lanes; `receive` adds the credit that enters at step i."""
+        self._lanes.check_params(params)
         structure, lanes = self.structure, state.restarts.shape[1]
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
@@ -198,6 +204,7 @@ class WindowEngine:
             return stop_at_restart(i, credit), preacts, dense
 
         older, steps = self._older, self._older + self.length
+        # Of all steps, so that a group's gradient is one product with the factors, and not one per step.
         shapes = [(steps, lanes, group.preact_size) for group in structure.groups]
         preacts = tuple(jnp.zeros(shape, structure.dtype) for shape in shapes)
         carry = stop_at_restart(older + phase, credit), preacts, zero_dense(structure)
@@ -210,6 +217,7 @@ class WindowEngine:
             carry = jax.lax.fori_loop(
                 0, phase, lambda j, carry: step(older + phase - 1 - j, carry, receive), carry
             )
+        # The past stands at the start of the present block, also where credit runs on into an older one.
         past = jax.vmap(self.rule.read)(state.past, carry[0])  # (2)
         if older:
             carry = jax.lax.fori_loop(
@@ -225,13 +233,14 @@ class WindowEngine:
         dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
         return structure.gradient(groups, dense)
 
-    def reset(self, state: WindowState, restart: jax.Array) -> WindowState:
+    def reset(self, state: WindowState, restart: Any) -> WindowState:
         """See `foretrace._types.Reset`."""
+        hidden, begun = self._lanes.begin(state, restart)
+        # Twice in a row is once: the flag stands before the step to come, whatever stood there.
         place = self._older + state.phase
-        now = jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
-        now = now | restart.reshape(now.shape)
-        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, place, 0)
-        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restarts=restarts)
+        begun |= jax.lax.dynamic_index_in_dim(state.restarts, place, 0, keepdims=False)
+        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, begun, place, 0)
+        return state._replace(hidden=hidden, restarts=restarts)
 
 
 def push_lanes(
@@ -256,9 +265,10 @@ def push_lanes(
         both = jax.random.split(key, lanes + 1)
         key, keys = both[0], both[1:]
 
+    numbers, key_of = as_numbers(keys)
+
     def one(past, window, restarts, numbers):
-        # As numbers, since the checker of keys takes those that a scan goes through for used.
-        key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(keys))
+        key = key_of(numbers)
 
         def block(start):
             steps = slice(start, start + length)
@@ -273,7 +283,7 @@ def push_lanes(
     # Of all lanes, so that no group of them computes it anew.
     gather = jax.vmap(lambda weights: jacobians.weights(structure.with_weights(params, weights)))
     matrices = gather(state.weights) if state.weights else jacobians.weights(params)
-    arguments = state.window, restarts, jax.random.key_data(keys)
+    arguments = state.window, restarts, numbers
     axes = 1, 1, 0 if rule.is_random else None
     past, info = map_lane_groups(one, lanes, group, state.past, arguments, axes)
     return key, past, info

@@ -112,6 +112,7 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         return state, streams.like_hidden(state, ARTBPInfo(state.reach))
 
     def grad(params, state, credit):
+        streams.check_params(params)
         reach = state.reach[:, None]
         factors_of = jax.vmap(structure.factors, axis_size=len(reach))
 
@@ -134,8 +135,8 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         return structure.gradient(groups, dense)
 
     def reset(state, restart):
-        reach = jnp.where(restart.reshape(state.reach.shape), 0, state.reach)
-        return state._replace(hidden=streams.begin(state.hidden, restart), reach=reach)
+        hidden, again = streams.begin(state, restart)
+        return state._replace(hidden=hidden, reach=jnp.where(again, 0, state.reach))
 
     return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 

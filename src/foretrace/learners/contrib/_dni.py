@@ -103,13 +103,13 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
     credit_t with the future; here credit_t is taken as it is.
     """
     check_positive_int("every", every, "5 is the papers' choice")
-    params = jax.eval_shape(cell.init, jax.random.key(0))
+    structure = structure_of(cell)
+    params = jax.tree.unflatten(structure.treedef, structure.leaves)
     if not (isinstance(params, dict) and params.keys() == {"cell", "synthesizer"}):
         raise UserError(
             "cell must be made by with_synthesizer; got one without a synthesizer; use "
             "dni(with_synthesizer(cell))."
         )
-    structure = structure_of(cell)
     streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
@@ -135,6 +135,7 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         return state, NoInfo()
 
     def grad(params, state, credit):
+        streams.check_params(params)
         credit, hidden = (streams.ravel(state, tree) for tree in (credit, state.hidden))
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
@@ -154,8 +155,8 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         return gradient | {"synthesizer": error.T @ _extended(state.before)}  # (4)
 
     def reset(state, restart):
-        begun = state.begun & ~restart.reshape(state.begun.shape)
-        return state._replace(hidden=streams.begin(state.hidden, restart), begun=begun)
+        hidden, again = streams.begin(state, restart)
+        return state._replace(hidden=hidden, begun=state.begun & ~again)
 
     return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 

@@ -109,12 +109,15 @@ def read_step(folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
         }
         sizes = [np.dtype(form.dtype).itemsize * math.prod(form.shape) for form in forms.values()]
         size, hashes = manifest["bytes"], {path: entry["sha256"] for path, entry in entries.items()}
-        if any(_kind(form, entries[path]["impl"]) != form.kind for path, form in forms.items()):
-            raise UserError("a leaf is no PRNG key of its kind")
-        if not sum(sizes) < size <= sum(sizes) + 2**27:
-            raise UserError("the sizes of its leaves do not add up")
+        are_keys = all(_kind(form, entries[path]["impl"]) == form.kind for path, form in forms.items())
+        adds_up = sum(sizes) < size <= sum(sizes) + 2**27
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{_MANIFEST} makes no sense ({error})") from None
+    if not (are_keys and adds_up):
+        reason = (
+            "the sizes of its leaves do not add up" if are_keys else "a leaf is no PRNG key of its kind"
+        )
+        raise CheckpointError(f"{_MANIFEST} makes no sense ({reason})")
     state = read_whole(folder / _STATE, size)
     if _sha256(_header(state)) != manifest["header_sha256"]:
         raise CheckpointError(f"the header of {_STATE} differs from its SHA-256")
@@ -148,7 +151,7 @@ def _text(content: Any) -> bytes:
 
 
 def _kind(form: Form, impl: str | None) -> str:
-    """The kind of a leaf, for PRNG keys that of those that can be made of it."""
+    """The leaf's kind; for a PRNG key, the kind that its data and impl give."""
     if not is_key(form.kind):
         return form.kind
     data = jax.ShapeDtypeStruct(form.shape, np.dtype(form.dtype))

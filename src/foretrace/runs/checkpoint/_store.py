@@ -20,6 +20,10 @@ class CheckpointWarning(UserWarning):
     """A checkpoint is damaged, and an older one is used in its place."""
 
 
+class MissingCheckpointError(UserError, FileNotFoundError):
+    """A folder has no checkpoint."""
+
+
 class Restored(NamedTuple):
     """A checkpoint that was loaded.
 
@@ -132,7 +136,7 @@ def restore_as(path: str | os.PathLike, like_for: Callable[[dict[str, Any]], Any
     path = Path(path)
     checkpoints = steps(path)
     if not checkpoints:
-        raise FileNotFoundError(
+        raise MissingCheckpointError(
             f"path must be a folder with checkpoints; got {str(path)!r}; save one first."
         )
     damages = []
