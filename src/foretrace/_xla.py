@@ -5,7 +5,7 @@ take longer to compile.
 """
 
 from collections.abc import Callable
-from functools import cache, partial, reduce, wraps
+from functools import cache, partial, reduce
 from operator import or_
 from typing import Any
 
@@ -80,18 +80,3 @@ def map_sequentially(draw: Callable[[Any], Any], keys: Any) -> Any:
     """
     numbers, key_of = as_numbers(keys)
     return jax.lax.map(lambda a: draw(key_of(a)), numbers)
-
-
-def map_on_cpu(function: Callable) -> Callable:
-    """The same function, whose calls under `vmap` come one after the other on a CPU.
-
-    XLA's products of many pairs of matrices there take four times as long as the same products in a loop,
-    and what a loop writes is read again from the cache (`foretrace bench highway-128`, low_rank:8/16).
-    """
-    in_turn = jax.custom_batching.sequential_vmap(function)
-
-    @wraps(function)
-    def chosen(*args):
-        return (in_turn if jax.default_backend() == "cpu" else function)(*args)
-
-    return chosen

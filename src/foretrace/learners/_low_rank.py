@@ -1,5 +1,6 @@
 """low_rank: an exact window of two blocks, and a past of few directions of the hidden state."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -8,13 +9,13 @@ from jaxtyping import Array, Float
 
 from foretrace._checks import UserError, check_positive_int
 from foretrace._types import Cell, Learner
-from foretrace._xla import map_on_cpu
 from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Number, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import AgedBlock
-from foretrace.learners._engine._past import GroupedGradient, PastRule, Rows, zero_dense
+from foretrace.learners._engine._past import GroupedGradient, PreparedRule, Rows, zero_dense
 from foretrace.learners._kronecker import random_signs, reduce_optimally
+from foretrace.learners._kronecker import random_signs as probe_signs
 from foretrace.structure._structure import Structure
 
 
@@ -114,10 +115,26 @@ def low_rank(
     return learner_of(cell, lambda structure: _LowRankRule(structure, rank, probes, unbiased), block, age=1)
 
 
-class _LowRankRule(PastRule[LowRankPast]):
-    """Carries a matrix of rank `rank`."""
+class _Prepared(NamedTuple):
+    """Of one lane's block.
 
-    shares_weights = True
+    Attributes:
+        basis: the columns of B, (q, S).
+        old: C (q, R), the rows of B^T T that fall on those of W.
+        factors: per group f_i (k, F).
+        new: per group the preactivation credits z_i (q, k, Z): B^T T = C W + sum_i f_i (x) z_i.
+        dense: per dense leaf the same rows beside C W, (q, size).
+    """
+
+    basis: jax.Array
+    old: jax.Array
+    factors: tuple[jax.Array, ...]
+    new: tuple[jax.Array, ...]
+    dense: tuple[jax.Array, ...]
+
+
+class _LowRankRule(PreparedRule[LowRankPast]):
+    """Carries a matrix of rank `rank`."""
 
     def __init__(self, structure: Structure, rank: int, probes: int, unbiased: bool) -> None:
         super().__init__(structure)
@@ -148,19 +165,26 @@ class _LowRankRule(PastRule[LowRankPast]):
         )
         return GroupedGradient(tuple(Rows(weights, matrices) for matrices in past.right), dense)
 
-    def push(self, key: jax.Array, past: LowRankPast, block: AgedBlock) -> tuple[LowRankPast, LowRankInfo]:
-        """Equations (2) to (5)."""
-        probe_key, residual_key, mixing_key = jax.random.split(key, 3)
+    def prepare(self, key: jax.Array, past: LowRankPast, block: AgedBlock) -> _Prepared:
+        """Equations (3) and (4), and the credits that make the rows B^T T."""
+        probe_key, residual_key = jax.random.split(key)
         factors = block.factors()
         basis = self._basis(probe_key, residual_key, past, block, factors)
         credits, terms = jax.vmap(block.pullback)(basis)
-        # The rows B^T T are C W + sum_i f_i (x) z_i, and never formed: they are as large as the past.
-        old = credits @ past.left.T  # C (q, R)
-        new = [group.right for group in terms.groups]  # z_i (q, k, Z)
-        dense = [
-            old @ rows + leaf.reshape(len(basis), -1)
-            for rows, leaf in zip(past.dense, terms.dense, strict=True)
-        ]
+        return _Prepared(
+            basis,
+            credits @ past.left.T,
+            factors,
+            tuple(group.right for group in terms.groups),
+            tuple(leaf.reshape(len(basis), -1) for leaf in terms.dense),
+        )
+
+    def finish(
+        self, key: jax.Array, past: LowRankPast, prepared: _Prepared
+    ) -> tuple[LowRankPast, LowRankInfo]:
+        """Equation (5). The rows B^T T, each as large as the parameters, are never formed."""
+        basis, old, factors, new, dense_new = prepared
+        dense = [old @ rows + added for rows, added in zip(past.dense, dense_new, strict=True)]
         gram = sum(rows @ rows.T for rows in dense)
         for f, right, z in zip(factors, past.right, new, strict=True):
             gram = gram + _gram(old, right, f, z)
@@ -168,13 +192,13 @@ class _LowRankRule(PastRule[LowRankPast]):
         gram = jnp.where(jnp.eye(len(basis), dtype=bool), jnp.maximum(gram, 0), gram)
         residual = gram[-1, -1] if self.has_residual else jnp.zeros((), gram.dtype)
         if len(basis) > self.rank:
-            left, mixing, info = reduce_optimally(mixing_key, basis, gram, self.rank)  # (5)
+            left, mixing, info = reduce_optimally(key, basis, gram, self.rank)
             variance, share = info.variance, info.share
         else:  # everything is kept
-            left, mixing, variance, share = basis, jnp.eye(len(basis)), jnp.zeros(()), jnp.zeros(())
-        kept = mixing @ old
+            left, mixing = basis, jnp.eye(len(basis), dtype=basis.dtype)
+            variance = share = jnp.zeros((), gram.dtype)
         right = tuple(
-            _added(kept, rows, f, jnp.einsum("sq,qkz->skz", mixing, z))
+            _added(mixing @ old, rows, f, jnp.einsum("sq,qkz->skz", mixing, z))
             for f, rows, z in zip(factors, past.right, new, strict=True)
         )
         past = LowRankPast(left, right, tuple(mixing @ rows for rows in dense))
@@ -192,7 +216,7 @@ class _LowRankRule(PastRule[LowRankPast]):
             shapes = [(group.preact_size,) for group in structure.groups]
             shapes += [structure.leaves[leaf.leaf].shape for leaf in structure.dense]
             signs = [
-                jax.random.rademacher(key, (steps, *shape), dtype)
+                probe_signs(key, steps * math.prod(shape), dtype).reshape(steps, *shape)
                 for key, shape in zip(keys, shapes, strict=False)
             ]
             groups = len(structure.groups)
@@ -210,7 +234,6 @@ class _LowRankRule(PastRule[LowRankPast]):
         return jnp.concatenate([u.T, (nu - u @ (u.T @ nu))[None]])  # (4)
 
 
-@map_on_cpu
 def _gram(
     old: Float[Array, "q r"],
     right: Float[Array, "r F Z"],
@@ -227,7 +250,6 @@ def _gram(
     return old @ (flat @ flat.T) @ old.T + both + both.T + within
 
 
-@map_on_cpu
 def _added(
     mixing: Float[Array, "s r"],
     right: Float[Array, "r F Z"],

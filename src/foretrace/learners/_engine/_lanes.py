@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -170,18 +169,21 @@ def map_lane_groups(
     if group == lanes:
         return every(past, *arguments)
 
-    def turn(past, start):
-        def part(tree, axis):
-            if axis is None:
-                return tree
-            return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, group, axis), tree)
+    def part(tree, axis, start):
+        if axis is None:
+            return tree
+        if group == 1:  # without an axis of one, which products of matrices would not do without
+            return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, start, axis, False), tree)
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, group, axis), tree)
 
-        new, out = every(part(past, 0), *map(part, arguments, axes))
-        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-        return jax.tree.map(put, past, new), out
+    def turn(past, start):
+        parts = (part(tree, axis, start) for tree, axis in zip((past, *arguments), (0, *axes), strict=True))
+        new, out = push(*parts) if group == 1 else every(*parts)
+        put = jax.lax.dynamic_update_index_in_dim if group == 1 else jax.lax.dynamic_update_slice_in_dim
+        return jax.tree.map(lambda a, b: put(a, b, start, 0), past, new), out
 
     past, out = jax.lax.scan(turn, past, jnp.arange(0, lanes, group))
-    return past, jax.tree.map(lambda a: a.reshape(lanes, *a.shape[2:]), out)
+    return past, out if group == 1 else jax.tree.map(lambda a: a.reshape(lanes, *a.shape[2:]), out)
 
 
 def repeat(tree: Any, count: int) -> Any:

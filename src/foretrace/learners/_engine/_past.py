@@ -53,13 +53,11 @@ class PastRule(ABC, Generic[P]):
             the past alone: only for methods whose past represents the present step exactly.
         keeps_step_weights: whether a step leaves its weights in the window at block 1 too, as it does in
             longer blocks.
-        shares_weights: whether most of a push are products with the weights, best for all lanes at once.
     """
 
     is_random = True
     needs_no_window = False
     keeps_step_weights = False
-    shares_weights = False
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
@@ -84,6 +82,27 @@ class PastRule(ABC, Generic[P]):
     def info(self, past: P) -> Info:
         """Values to observe in a past, asked only of a rule that needs no window; none by default."""
         return NoInfo()
+
+
+class PreparedRule(PastRule[P]):
+    """A rule whose push has two parts, by what lanes share.
+
+    Products with the weights, which all lanes have in common, are best made for all of them at once; what
+    is large in every lane is best touched one lane after the other, where it lies in the cache.
+    """
+
+    @abstractmethod
+    def prepare(self, key: jax.Array, past: P, block: Any) -> Any:
+        """What `finish` needs of a block: a pytree of arrays."""
+
+    @abstractmethod
+    def finish(self, key: jax.Array, past: P, prepared: Any) -> tuple[P, Info]:
+        """The past at the end of the block; the key is another one."""
+
+    def push(self, key: jax.Array, past: P, block: Any) -> tuple[P, Info]:
+        """See `PastRule`."""
+        first, second = jax.random.split(key)
+        return self.finish(second, past, self.prepare(first, past, block))
 
 
 def norm(tree: Any) -> jax.Array:

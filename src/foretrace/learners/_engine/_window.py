@@ -42,7 +42,7 @@ from foretrace.learners._engine._lanes import (
     repeat,
     write,
 )
-from foretrace.learners._engine._past import PastRule, flat_rows, sum_lanes, zero_dense
+from foretrace.learners._engine._past import PastRule, PreparedRule, flat_rows, sum_lanes, zero_dense
 
 
 class WindowState(NamedTuple):
@@ -138,8 +138,7 @@ class WindowEngine:
         restarts = state.restarts | false_after(params)
         # In groups of lanes whose pasts fit the caches: a push then reads its intermediate results while
         # they are there. At length 1 there is too little to read again.
-        together = self.length == 1 or self.rule.shares_weights
-        group = lanes if together else lanes_that_fit(state.past, lanes)
+        group = lanes if self.length == 1 else lanes_that_fit(state.past, lanes)
         key, past, info = push_lanes(self.rule, params, state, restarts, self.length, group)
 
         restarts = jnp.zeros_like(state.restarts)
@@ -267,23 +266,38 @@ def push_lanes(
 
     numbers, key_of = as_numbers(keys)
 
-    def one(past, window, restarts, numbers):
-        key = key_of(numbers)
-
-        def block(start):
+    def block(window, restarts):
+        def part(start):
             steps = slice(start, start + length)
-            part, weights = jax.tree.map(lambda a: a[steps], (window, state.weights))
+            residuals, weights = jax.tree.map(lambda a: a[steps], (window, state.weights))
             gathered = jax.tree.map(lambda a: a[steps], matrices) if weights else matrices
             began = restarts[start : start + length + 1]
-            return Block(structure, jacobians, params, weights, gathered, part, began)
+            return Block(structure, jacobians, params, weights, gathered, residuals, began)
 
-        has_aged = len(restarts) > length + 1
-        return rule.push(key, past, AgedBlock(block(0), block(length)) if has_aged else block(0))
+        return AgedBlock(part(0), part(length)) if len(restarts) > length + 1 else part(0)
+
+    def push(past, window, restarts, numbers):
+        return rule.push(key_of(numbers), past, block(window, restarts))
 
     # Of all lanes, so that no group of them computes it anew.
     gather = jax.vmap(lambda weights: jacobians.weights(structure.with_weights(params, weights)))
     matrices = gather(state.weights) if state.weights else jacobians.weights(params)
     arguments = state.window, restarts, numbers
     axes = 1, 1, 0 if rule.is_random else None
-    past, info = map_lane_groups(one, lanes, group, state.past, arguments, axes)
+    if not isinstance(rule, PreparedRule):
+        past, info = map_lane_groups(push, lanes, group, state.past, arguments, axes)
+        return key, past, info
+
+    def prepare(key, past, window, restarts):
+        return rule.prepare(key, past, block(window, restarts))
+
+    def finish(past, prepared, numbers):
+        return rule.finish(key_of(numbers), past, prepared)
+
+    first, second = jnp.swapaxes(jax.vmap(jax.random.split)(keys), 0, 1)
+    prepared = jax.vmap(prepare, in_axes=(0, 0, 1, 1))(first, state.past, state.window, restarts)
+    arguments = prepared, as_numbers(second)[0]
+    # On a CPU products of many small matrices take longer than the same products one by one.
+    group = 1 if jax.default_backend() == "cpu" else lanes
+    past, info = map_lane_groups(finish, lanes, group, state.past, arguments, (0, 0))
     return key, past, info
