@@ -164,6 +164,12 @@ def test_standard_input_is_bytes_of_any_kind(tmp_path, monkeypatch, text):
         assert [row["actual"] for row in csv.DictReader(file)] == [*"1234560", "", "2", "3", ""]
 
 
+def test_standard_input_that_is_closed_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="got one that is closed"):
+        library.standard_input()
+
+
 def test_lines_of_json_arrive_on_standard_input(monkeypatch):
     lines = [json.dumps({"load": i}) + "\n" for i in range(3)]
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(lines)))

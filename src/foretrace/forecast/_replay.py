@@ -48,13 +48,15 @@ class Replay:
         last, count, keys = Decimal(self.mark or 0), self.count, list(self.keys)
         began_earlier = False
         for row in rows:
-            is_known = rises and row.mark is not None and row.mark <= last
-            if is_known and row.mark == last:
-                is_known = count > 0 if began_earlier else row.key in keys
-                count -= 1
-            if not is_known:
+            if not rises or row.mark is None or row.mark > last:
                 yield row
                 break
-            began_earlier = began_earlier or row.mark < last
+            if row.mark < last:
+                began_earlier = True
+            elif began_earlier and count > 0:
+                count -= 1
+            elif began_earlier or row.key not in keys:
+                yield row
+                break
             self.skipped += 1
         yield from rows

@@ -76,7 +76,15 @@ def open_text(path: Path) -> TextIO:
 
 
 def standard_lines(stream: Any) -> Iterator[str]:
-    """Lines of standard input as they arrive."""
+    """Lines of standard input as they arrive.
+
+    Raises:
+        UserError: it is closed.
+    """
+    if stream is None:
+        raise UserError(
+            "data must be a file or an open standard input; got one that is closed; give a file."
+        )
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
     # `readline`, because iterating over a file reads ahead and would hold lines back.

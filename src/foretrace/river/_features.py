@@ -77,7 +77,8 @@ def to_float(name: Any, value: Any) -> float:
     if is_missing(value):
         return math.nan
     # Text that looks like a number is still text: other samples may hold other text.
-    number = None if isinstance(value, str | bytes) or not hasattr(value, "__float__") else float(value)
+    is_number = hasattr(value, "__float__") and not isinstance(value, str | bytes | np.datetime64)
+    number = float(value) if is_number else None
     if number is None:
         remedy = "put preprocessing.OneHotEncoder() before the model"
         if _is_date(value):
