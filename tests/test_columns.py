@@ -71,6 +71,22 @@ def test_names_that_are_numbers_are_a_heading(tmp_path):
         read(tmp_path, "country,2019,2020\nA,1,2\n", target="2021")
 
 
+def test_parquet_is_read_with_its_stamps_and_booleans(tmp_path):
+    import datetime
+
+    import pyarrow
+    from pyarrow import parquet
+
+    stamps = [datetime.datetime(2024, 1, 31, hour) for hour in (22, 23)]
+    table = pyarrow.Table.from_pydict({"t": stamps, " y ": [True, False], "a b": [1, None]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    source = library.open_source(tmp_path / "a.parquet")
+    rows = list(library.read_rows(source, library.Columns("y", "t", ("a b",))))
+    source.close()
+    assert [(row.time, row.y) for row in rows] == [("2024-01-31 22:00:00", 1), ("2024-01-31 23:00:00", 0)]
+    assert rows[0].x == (1,) and math.isnan(rows[1].x[0])
+
+
 def test_a_table_in_utf_16_is_read(tmp_path):
     (tmp_path / "a.csv").write_bytes("t\ty\n1\t2\n".encode("utf-16"))
     source = library.open_source(tmp_path / "a.csv")

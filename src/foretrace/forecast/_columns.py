@@ -31,9 +31,13 @@ class Columns(NamedTuple):
 
     def among(self, heading: Sequence[str]) -> "Columns":
         """The same, with the names as the heading has them."""
+
+        def known(name):
+            return name if name in heading else name.strip()
+
         features = self.features
-        names = split_names(features, heading) if isinstance(features, str) else map(str.strip, features)
-        return Columns(self.target.strip(), self.time.strip() if self.time else None, tuple(names))
+        names = split_names(features, heading) if isinstance(features, str) else map(known, features)
+        return Columns(known(self.target), known(self.time) if self.time else None, tuple(names))
 
     def check(self, heading: Sequence[str]) -> None:
         """Raises UserError unless each of them is one column of the heading."""

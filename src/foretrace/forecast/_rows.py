@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from foretrace._checks import UserError
 from foretrace.forecast._columns import Columns
 from foretrace.forecast._numbers import NumberReader
-from foretrace.forecast._sources import CsvSource, Source
+from foretrace.forecast._sources import CsvSource, JsonLinesSource, Source
 from foretrace.forecast._spacing import Stamp
 from foretrace.forecast._stamps import StampReader, is_dated
 
@@ -68,7 +68,7 @@ class RowReader(Iterator[Row]):
     ):
         self._source, self._on_bad = source, on_bad
         self._notes: list[str] = []
-        self.heading = [name.strip() for name in source.columns()]
+        self.heading = list(source.columns())
         if not self.heading:
             raise UserError(
                 f"data must have a heading and rows; got nothing in {source.name}; is it the right file?"
@@ -79,7 +79,7 @@ class RowReader(Iterator[Row]):
         columns.check(self.heading)
         self.bad = 0
         self._stamps, self._marks, self._mark_column = StampReader(), StampReader(), ""
-        delimiter = getattr(source, "delimiter", ",")
+        delimiter = source.delimiter if isinstance(source, CsvSource) else ","
         if delimiter != ",":
             name = {"\t": "tabs", ";": "semicolons", "|": "bars"}.get(delimiter, repr(delimiter))
             self._notes.append(f"{name} lie between the cells")
@@ -103,14 +103,19 @@ class RowReader(Iterator[Row]):
             notes.append("commas are decimal marks")
         if self._stamps.is_ambiguous:
             notes.append(f"times are taken for {self.form}; the data would allow another order")
-        if lines := getattr(self._source, "lines", None):
-            rest = lines.rest.strip()
-            if rest:
-                notes.append(
-                    f"the last line, {rest[:40]!r}, has no end and is not learned: once it has one, go on "
-                    "with --resume"
-                )
+        if self._rest:
+            notes.append(
+                f"the last line, {self._rest[:40]!r}, has no end and is not learned: once it has one, go "
+                "on with --resume"
+            )
         return notes
+
+    @property
+    def _rest(self) -> str:
+        """What was written of a last line without an end."""
+        return (
+            self._source.lines.rest.strip() if isinstance(self._source, CsvSource | JsonLinesSource) else ""
+        )
 
     def __next__(self) -> Row:
         """Reads the next row that can be read, or says what is the matter with it."""
@@ -148,7 +153,7 @@ class RowReader(Iterator[Row]):
         rows = iter(self._source.rows(self.columns.names))
         first = list(itertools.islice(rows, 1 if self._source.is_live else _AHEAD))
         if not first:
-            if getattr(getattr(self._source, "lines", None), "rest", ""):
+            if self._rest:
                 return  # a row is being written
             raise UserError(
                 f"data must have rows; got only a heading in {self._source.name}; is it the right file?"

@@ -228,14 +228,15 @@ class ParquetSource:
 
     def columns(self) -> Sequence[str]:
         """Reads the schema."""
-        return self._table.schema_arrow.names
+        self._names = {name.strip(): name for name in self._table.schema_arrow.names}
+        return list(self._names)
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yields the place and the values of each row."""
         count = itertools.count(1)
-        for batch in self._table.iter_batches(columns=list(columns)):
+        for batch in self._table.iter_batches(columns=[self._names[name] for name in columns]):
             for cells in batch.to_pylist():
-                yield f"row {next(count)} of {self.name}", cells
+                yield f"row {next(count)} of {self.name}", _stripped_keys(cells)
 
     def close(self) -> None:
         """Closes the file."""
