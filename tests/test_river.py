@@ -1,5 +1,6 @@
 """River's own checks, and what River users rely on."""
 
+import datetime
 import decimal
 import pickle
 
@@ -400,3 +401,15 @@ class TestWeights:
 def test_text_is_refused_with_the_remedy():
     with pytest.raises(TypeError, match="put preprocessing"):
         regressor().learn_one({"a": "x"}, 1.0)
+
+
+DAY = datetime.datetime(2026, 1, 31, 12)
+
+
+@pytest.mark.parametrize(
+    "date", [DAY, DAY.date(), DAY.time(), np.datetime64(DAY), str(DAY), "2026-01-31"], ids=repr
+)
+def test_a_date_is_refused_with_a_remedy_for_dates(date):
+    with pytest.raises(TypeError, match="make numbers of it, such as its hour") as refused:
+        regressor().learn_one({"a": date}, 1.0)
+    assert "OneHot" not in str(refused.value)

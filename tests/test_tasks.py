@@ -281,3 +281,14 @@ def test_every_task_is_in_the_readme():
     section = readme[readme.index("| task | ") :]
     rows = section[: section.index("\n\n")].splitlines()[2:]
     assert [re.match(r"\| `(\w+)", row)[1] for row in rows] == list(tasks.TASKS)
+
+
+def test_the_loss_of_a_text_is_per_byte(tmp_path):
+    # One bit decides each character: a third of a bit for each of its three bytes.
+    text = "".join("天" if bit else "地" for bit in np.random.default_rng(0).integers(2, size=300))
+    (tmp_path / "a.txt").write_text(text)
+    corpus = tasks.read_text(tmp_path / "a.txt")
+    assert len(corpus.symbols) == 3 * len(text)
+    task = tasks.text(corpus)
+    assert (task.loss.name, task.loss_metric.label) == ("bits_per_byte", "bits per byte")
+    assert "bits per byte" in tasks.TASKS["text"].purpose

@@ -1,5 +1,6 @@
 """The command `foretrace`: a table of commands, each in a module of its own, imported when called."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import foretrace
 from foretrace._checks import UserError, missing_extra
+from foretrace.cli._output import output_may_end
 from foretrace.tasks import TASKS
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
@@ -22,13 +24,15 @@ COMMANDS = {
     "bench": "time every learner's step beside the matrix product it stands on",
     "reproduce": "measure a claim of the papers and show it beside their figures",
 }
+# Commands that only print: nothing is left to do for them once nobody reads.
+_LISTS = ("learners", "explain")
 # Packages that come with the extra foretrace[cli].
 _EXTRA = ("filelock", "matplotlib", "rich", "tyro")
 _HELP = """\
 usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
-       foretrace data ptb --dir DIR
        foretrace resume RUN
+       foretrace data ptb --dir DIR
        foretrace learners
        foretrace noise RUN [--learners NAME,NAME ..]
        foretrace explain CELL [--hidden N] [OPTIONS]
@@ -65,6 +69,12 @@ def main(args: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"foretrace {foretrace.__version__}")
         return 0
+    with contextlib.nullcontext() if words[0] in _LISTS else output_may_end():
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
+    """Runs a command; what it refuses becomes a sentence and an exit code."""
     try:
         return _command(words[0])(words[1:]) or 0
     except UserError as error:

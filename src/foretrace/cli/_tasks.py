@@ -61,7 +61,7 @@ class Text(Network):
     eval_every: int = 10_000
     """About how many steps from one measurement on --valid to the next."""
     reset: int = 100
-    """Characters after which a lane's hidden state and past begin anew; 0 for never."""
+    """Bytes after which a lane's hidden state and past begin anew; 0 for never."""
 
 
 def options_for(command: type, name: str, purpose: str) -> Any:
@@ -124,7 +124,7 @@ def _text_problem(options: Any) -> Problem:
         if path := getattr(options, name):
             symbols = read_text(path, name, corpus.alphabet).symbols
             measure = training.evaluation(problem.cell, problem.task, symbols)
-            shown.append(Metric(name, f"bits on {path.name}", measure, every, is_loss=True))
+            shown.append(Metric(name, f"bits per byte on {path.name}", measure, every, is_loss=True))
     # Measured along the way, the loss on other text tells more than the loss itself.
     main = shown[0] if options.valid else problem.main
     return problem._replace(task=problem.task._replace(shown=tuple(shown)), main=main)

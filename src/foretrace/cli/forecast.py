@@ -1,19 +1,28 @@
 """`foretrace forecast`: forecasts of a table or of lines as they arrive, learned at every row."""
 
+import csv
 import dataclasses
+import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
 from foretrace import forecast, plotting
+from foretrace._checks import UserError, checked_path
 from foretrace.cli import _format
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import CellName
 from foretrace.runs._signals import StopSignal
+
+# Entries of config.json that are options by the same name.
+_TYPED = (
+    *("target", "time", "horizon", "period", "gaps", "on_bad", "cell", "hidden"),
+    *("learning_rate", "coverage", "seed", "checkpoint_every"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,21 +30,21 @@ class Forecast:
     """Forecast a column of a table; learn from every row, from its whole past.
 
     Writes predictions.csv, forecast.png, config.json and checkpoints to the run folder. With - for the
-    data, CSV lines are read from standard input as they arrive, and forecasts are printed after each.
+    data, lines are read from standard input as they arrive, and forecasts are printed after each.
 
     Examples:
       foretrace forecast sensor.csv --target value --time timestamp --horizon 12 --out runs/sensor
-      tail -f log.csv | foretrace forecast - --target load --out runs/live
+      tail -n +1 -F log.csv | foretrace forecast - --target load --out runs/live
     """
 
     data: tyro.conf.Positional[str]
-    """CSV, JSON lines (.jsonl) or Parquet (.parquet) file, or - for CSV on standard input."""
+    """CSV, JSON or Parquet (.parquet) file, or - for CSV or lines of JSON on standard input."""
     target: str | None = None
     """Column to be forecast."""
     time: str | None = None
     """Column with dates or numbers at equal steps; rows are counted unless given."""
     features: str | None = None
-    """Columns that help, with commas between them."""
+    """Columns that help, with commas between them; a name may have commas itself."""
     horizon: int = 1
     """How many rows ahead."""
     period: int | None = None
@@ -45,6 +54,8 @@ class Forecast:
     """Run folder, created."""
     gaps: Literal["stop", "fill", "ignore"] = "stop"
     """At a gap or a repeated time: stop, fill gaps and drop repetitions, or ignore both."""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """At a row or cell that cannot be read: stop, or go on without it and count it in the report."""
     resume: bool = False
     """Go on with the run in --out, after the rows that it has seen."""
     from_checkpoint: Path | None = None
@@ -67,14 +78,11 @@ def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     options = parse(Forecast, words, "foretrace forecast")
     arguments = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    data, features = arguments.pop("data"), arguments.pop("features")
-    if features is not None:
-        features = [name.strip() for name in features.split(",") if name.strip()]
+    data = arguments.pop("data")
     source = forecast.standard_input() if data == "-" else data
+    config = {"command": ["forecast", *words]} | ({"source": "-"} if data == "-" else {})
     with _format.warnings_in_one_line(), StopSignal(interrupt_waits=True) as stop:
-        forecasts = forecast.forecast_file(
-            source, features=features, stop=stop, config={"command": ["forecast", *words]}, **arguments
-        )
+        forecasts = forecast.forecast_file(source, stop=stop, config=config, **arguments)
         console = Console(stderr=forecasts.is_live)
         with forecasts:
             _format.say(console, f"{forecasts.title}; run folder {options.out}")
@@ -86,6 +94,8 @@ def run(words: Sequence[str]) -> int:
                         print(forecasts.line_of(ahead), flush=True)
         if forecasts.ahead():
             _finish(options.out, forecasts, console)
+        else:
+            _format.say(console, *forecasts.summary())
         if stop.signal is not None:
             again = shlex.join(
                 ["foretrace", "forecast", *(w for w in words if w != "--resume"), "--resume"]
@@ -95,15 +105,36 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
+def command_of(config: Mapping[str, Any]) -> list[str]:
+    """The words for a run folder's configuration, whether the command or `forecast_file` wrote it.
+
+    Raises:
+        UserError: rows came from a program; only that program can go on.
+    """
+    if "source" not in config:
+        raise UserError(
+            "run must read a file or standard input; got one that a program feeds; go on by "
+            "forecast_file(.., resume=True) in that program."
+        )
+    entries = {name: config[name] for name in (*_TYPED, "from_checkpoint") if name in config}
+    if config.get("features"):
+        # As a line of CSV: a name may have commas.
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(config["features"])
+        entries["features"] = line.getvalue()
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in entries.items()]
+    return ["forecast", str(config["source"]), *options]
+
+
 def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
     """Draws the picture and prints the scores and the next forecast."""
-    plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
-    # By their position from behind: a time stamp may hold commas.
-    *time, _, value, lower, upper = forecasts.line_of(forecasts.ahead()[0]).split(",")
+    with checked_path("out", out, "a folder that can be written", "all is saved; give it room"):
+        plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
+    time, _, value, lower, upper = next(csv.reader([forecasts.line_of(forecasts.ahead()[0])]))
     interval = f"{forecasts.coverage:.0%} interval {lower} to {upper}" if lower else "no interval yet"
     _format.say(
         console,
         *forecasts.summary(),
-        f"next, {','.join(time)}: {value}, {interval}",
+        f"next, {time}: {value}, {interval}",
         f"{out}: predictions.csv, forecast.png, config.json, checkpoints",
     )

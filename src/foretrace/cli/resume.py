@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from foretrace._checks import UserError
-from foretrace.cli import compare, train
+from foretrace.cli import compare, forecast, train
 from foretrace.cli._parse import parse
 from foretrace.runs._folder import read_config
 
@@ -17,12 +17,13 @@ from foretrace.runs._folder import read_config
 class Resume:
     """Go on with a run that was stopped, killed or cut off, bit for bit as if nothing had happened.
 
-    Everything is as it was given to foretrace train or compare; only these
-    options of a training may differ.
+    Everything is as it was given to foretrace train, compare or forecast; only the options below may
+    differ, each for the commands that have it.
 
     Examples:
       foretrace resume runs/big
       foretrace resume runs/big --on-nonfinite skip
+      tail -n +1 -F log.csv | foretrace resume runs/live
     """
 
     run: tyro.conf.Positional[Path]
@@ -31,6 +32,10 @@ class Resume:
     """How often all that continues is saved: every so many steps, as 100000, or minutes, as 10m."""
     on_nonfinite: Literal["stop", "skip"] | None = None
     """At numbers that are not finite: stop with everything saved, or skip the sample."""
+    gaps: Literal["stop", "fill", "ignore"] | None = None
+    """Of a forecast, at a gap or a repeated time: stop, fill gaps and drop repetitions, or ignore both."""
+    on_bad: Literal["stop", "skip"] | None = None
+    """Of a forecast, at a row or cell that cannot be read: stop, or go on without it."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -41,14 +46,18 @@ def run(words: Sequence[str]) -> int:
         raise UserError(
             f"run must be a folder with a run; got {str(options.run)!r}; see foretrace train --help."
         )
-    command = config.get("command")
-    commands = {"train": train.run, "compare": compare.run}
+    command = forecast.command_of(config) if config.get("kind") == "forecast" else config.get("command")
+    commands = {"train": train.run, "compare": compare.run, "forecast": forecast.run}
     first, *rest = command if isinstance(command, list) and command else [None]
     if first not in commands or not all(isinstance(word, str) for word in rest):
         raise UserError(
-            f"run must have a config.json that can be read and was written by foretrace train or compare; "
-            f"got {str(options.run)!r}; give its options to that command again, with --resume."
+            f"run must have a config.json that can be read and was written by foretrace train, compare or "
+            f"forecast; got {str(options.run)!r}; give its options to that command again, with --resume."
         )
-    changes = {"--checkpoint-every": options.checkpoint_every, "--on-nonfinite": options.on_nonfinite}
-    changed = [word for name, value in changes.items() if value is not None for word in (name, value)]
+    changes = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in dataclasses.asdict(options).items()
+        if name != "run" and value is not None
+    }
+    changed = [word for change in changes.items() for word in change]
     return commands[first]([*rest, *changed, "--out", str(options.run), "--resume"]) or 0

@@ -6,8 +6,10 @@ repetitions in their times, the model of `foretrace.stream` learns and forecasts
 """
 
 from foretrace.forecast._clock import Clock
-from foretrace.forecast._forecast_file import Ahead, Forecasts, RowForecast, forecast_file
-from foretrace.forecast._rows import Columns, Row, read_rows
+from foretrace.forecast._columns import Columns
+from foretrace.forecast._forecast_file import forecast_file
+from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
+from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (
     CsvSource,

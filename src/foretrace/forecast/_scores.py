@@ -114,7 +114,9 @@ class ScoreKeeper:
     def line_of(self, time: str, horizon: int, forecast: float, lower: float, upper: float) -> str:
         """The first cells of a line of predictions.csv; bounds that are unknown are empty."""
         bounds = f"{self.text(lower)},{self.text(upper)}" if lower > -math.inf else ","
-        return f"{time},{horizon},{self.text(forecast)},{bounds}"
+        # A stamp may have a comma, as in Jan 31, 2026.
+        stamp = f'"{time}"' if "," in time else time
+        return f"{stamp},{horizon},{self.text(forecast)},{bounds}"
 
     def text(self, value: float) -> str:
         """A forecast with two decimals more than the values have, and at least 7 digits."""

@@ -1,5 +1,7 @@
 """The picture of a forecast: its last intervals, and its error beside that of persistence."""
 
+import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ def plot_forecast(predictions: Path, target: str, path: Path) -> None:
         path: PNG file to write.
     """
     # Columns: horizon, forecast, low, high, value.
-    rows = np.genfromtxt(predictions, delimiter=",", skip_header=1, usecols=range(1, 6), ndmin=2)
+    with predictions.open(newline="") as file:
+        lines = itertools.islice(csv.reader(file), 1, None)
+        rows = np.array([[float(cell or "nan") for cell in line[1:6]] for line in lines]).reshape(-1, 5)
     horizons = sorted({1, int(rows[:, 0].max(initial=1))})
     figure = new_figure(6.4, 5.8)
     above, below = figure.subplots(2, 1)

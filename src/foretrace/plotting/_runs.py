@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
-from foretrace.tasks import Metric, Task
+from foretrace.tasks import Metric, Task, cross_entropy
 
 
 def plot_run(records: list[dict[str, Any]], task: Task, title: str, path: Path) -> None:
@@ -74,7 +74,7 @@ def _loss_chart(records: list[dict[str, Any]], task: Task) -> Chart:
             label, level = f"{metric.name} rises below {metric.rises_below:g}", metric.rises_below
             lines.append(Line(label, [0, steps[-1]], [[level] * 2], theory=True))
     lines += _goal(loss, steps[0], steps[-1])
-    if task.loss.name != "bits":
+    if task.loss.of is not cross_entropy:
         return Chart(loss.label, "time steps", lines, ("y",))
     low, high = float(values.min()), max(0.3, 1.05 * float(np.quantile(values, 0.98)))
     return Chart(loss.label, "time steps", lines, (), 0.0 if low < 0.5 * high else 0.9 * low, high)

@@ -1,5 +1,6 @@
 """Features by name as vectors: they may come in any order, appear later, or be missing."""
 
+import datetime
 import math
 from typing import Any
 
@@ -76,12 +77,24 @@ def to_float(name: Any, value: Any) -> float:
     if is_missing(value):
         return math.nan
     # Text that looks like a number is still text: other samples may hold other text.
-    number = None if isinstance(value, str | bytes) or not hasattr(value, "__float__") else float(value)
+    is_number = hasattr(value, "__float__") and not isinstance(value, str | bytes | np.datetime64)
+    number = float(value) if is_number else None
     if number is None:
-        raise UserTypeError(
-            f"{name!r} must be a number; got {value!r}; put preprocessing.OneHotEncoder() before the "
-            f"model, or leave it out."
-        )
+        remedy = "put preprocessing.OneHotEncoder() before the model"
+        if _is_date(value):
+            remedy = "make numbers of it, such as its hour and its weekday, by compose.FuncTransformer"
+        raise UserTypeError(f"{name!r} must be a number; got {value!r}; {remedy}, or leave it out.")
     if math.isinf(number):
         raise UserError(f"{name!r} must be finite, or None where it is unknown; got {value}; drop it.")
     return number
+
+
+def _is_date(value: Any) -> bool:
+    """Whether a value, or the text that it is, is a date or a time of the day."""
+    if not isinstance(value, str):
+        return isinstance(value, datetime.date | datetime.time | np.datetime64)
+    try:
+        datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True

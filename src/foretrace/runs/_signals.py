@@ -1,4 +1,4 @@
-"""Stop signals (SIGTERM, SIGINT), noticed even inside compiled code."""
+"""Signals that ask a run to stop, noticed even while the main thread is inside compiled code."""
 
 import contextlib
 import os
@@ -8,11 +8,17 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# All that ask a process to end: a terminal that closes, a batch system before its limit, spent CPU time.
+_NAMES = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+# Others come more than once of themselves: SIGHUP from the shell and from the system, SIGXCPU every second.
+_IMPATIENT = _SIGNALS[:3]
 
 
 class StopSignal:
-    """While in use, the first SIGTERM or SIGINT sets `signal`, and a second one exits at once.
+    """While in use, a signal that asks the process to end sets `signal`.
+
+    A second SIGTERM, SIGINT or SIGQUIT exits at once.
 
     Python runs a handler only when compiled code has returned. A second thread reads the byte that the
     interpreter writes for every signal, and so can exit at any time.
@@ -58,6 +64,8 @@ class StopSignal:
         """For waits: with `interrupt_waits`, a signal ends one by KeyboardInterrupt."""
         self._waiting = self._interrupt_waits
         try:
+            if self._waiting and self.signal is not None:  # it came just before
+                raise KeyboardInterrupt
             yield
         finally:
             self._waiting = False
@@ -68,14 +76,16 @@ class StopSignal:
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
-        first = True
+        said = impatient = False
         while number := os.read(self._read, 1)[0]:
             if number not in self._handlers:
                 continue
-            if not first:
-                os._exit(128 + number)
-            first = False
-            if not self._interrupt_waits:
+            if number in _IMPATIENT:
+                if impatient:
+                    os._exit(128 + number)
+                impatient = True
+            if not said and not self._interrupt_waits:
+                said = True
                 with contextlib.suppress(OSError, ValueError):
                     print(
                         "\nforetrace: stopping after this chunk; once more to exit at once.",

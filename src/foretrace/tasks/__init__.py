@@ -9,6 +9,7 @@ from foretrace.tasks._copy import CopyState, copy
 from foretrace.tasks._rotation import RotationState, rotation
 from foretrace.tasks._task import (
     BITS,
+    BITS_PER_BYTE,
     SQUARED,
     Example,
     Loss,
@@ -28,6 +29,7 @@ TASKS: dict[str, TaskSpec] = {
 
 __all__ = [
     "BITS",
+    "BITS_PER_BYTE",
     "SQUARED",
     "TASKS",
     "AddingState",

@@ -131,4 +131,5 @@ def squared_error(prediction: Float[Array, " n"], target: Float[Array, " n"]) ->
 
 
 BITS = Loss("bits", cross_entropy, math.log(2), "bits per character")
+BITS_PER_BYTE = BITS._replace(name="bits_per_byte", label="bits per byte")
 SQUARED = Loss("squared_error", squared_error, 1.0)

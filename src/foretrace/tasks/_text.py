@@ -1,4 +1,4 @@
-"""Text: predict the next character of a file, read again and again."""
+"""Text: predict the next byte of a file, read again and again."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, UInt8
 
 from foretrace._checks import UserError, check_positive_int
-from foretrace.tasks._task import BITS, Example, Task, TaskSpec
+from foretrace.tasks._task import BITS_PER_BYTE, Example, Task, TaskSpec
 
 _LEAST = 100  # bytes; below that nothing can be learned or measured
 
@@ -18,7 +18,7 @@ class TextState(NamedTuple):
     """Where each lane reads.
 
     Attributes:
-        position: index of the character that each lane reads next.
+        position: index of the byte that each lane reads next.
     """
 
     position: Int[Array, " lanes"]
@@ -28,7 +28,7 @@ class Corpus(NamedTuple):
     """Text as numbers.
 
     Attributes:
-        symbols: every character, as its place in `alphabet`.
+        symbols: every byte, as its place in `alphabet`.
         alphabet: the bytes that occur in the text to learn from, in order.
     """
 
@@ -37,14 +37,15 @@ class Corpus(NamedTuple):
 
 
 def text(corpus: Corpus, reset: int | None = 100) -> Task:
-    """Predict the next character of a text, character by character, endlessly.
+    """Predict the next byte of a text, byte by byte, endlessly.
 
     Lanes start at equal distances and wrap at the end. Where a lane's position is a multiple of `reset`,
-    its hidden state and its past begin anew. The loss is in bits per character.
+    its hidden state and its past begin anew. The loss is in bits per byte, in which a character
+    of English is one byte and one of Chinese three.
 
     Args:
         corpus: what to read (see `read_text`).
-        reset: characters from one fresh start to the next; None for none but the first.
+        reset: bytes from one fresh start to the next; None for none but the first.
 
     Returns:
         The task; inputs are one-hot.
@@ -69,7 +70,7 @@ def text(corpus: Corpus, reset: int | None = 100) -> Task:
         x = jax.nn.one_hot(symbols[state.position], size, dtype=jnp.float32)
         return TextState(following), Example(x, symbols[following].astype(jnp.int32), fresh)
 
-    return Task(size, size, init, sample, BITS)
+    return Task(size, size, init, sample, BITS_PER_BYTE)
 
 
 def read_text(path: Path, name: str = "file", alphabet: UInt8[np.ndarray, " a"] | None = None) -> Corpus:
@@ -99,10 +100,10 @@ def read_text(path: Path, name: str = "file", alphabet: UInt8[np.ndarray, " a"] 
             f"{name} must be a text file; got {str(path)!r}, which is binary (its byte "
             f"{int(np.argmin(content))} is NUL); choose a text."
         )
-    characters = np.unique(content)
+    there = np.unique(content)
     if alphabet is None:
-        alphabet = characters
-    unknown = np.setdiff1d(characters, alphabet)
+        alphabet = there
+    unknown = np.setdiff1d(there, alphabet)
     if unknown.size:
         raise UserError(
             f"{name} must have only bytes that the text to learn from has; got {str(path)!r} with "
@@ -116,7 +117,7 @@ def read_text(path: Path, name: str = "file", alphabet: UInt8[np.ndarray, " a"] 
 SPEC = TaskSpec(
     "text",
     text,
-    "the characters of a text file: predict the next one, in bits per character.",
+    "the bytes of a text file: predict the next one, in bits per byte.",
     defaults={"hidden": 128, "lanes": 32, "learning_rate": 1e-3, "steps": 20_000},
     examples=("--file book.txt", "--file train.txt --valid valid.txt --test test.txt --hidden 256"),
 )

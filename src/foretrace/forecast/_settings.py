@@ -1,0 +1,89 @@
+"""What is forecast and by which model, checked before anything is read."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Literal
+
+from foretrace import stream
+from foretrace._checks import UserError
+from foretrace.runs._folder import read_config
+
+_LAGS = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Arguments of `forecast_file` that say what is forecast, and by which model."""
+
+    target: str | None
+    time: str | None
+    features: tuple[str, ...] | str | None
+    horizon: int
+    period: int | None
+    gaps: Literal["stop", "fill", "ignore"]
+    on_bad: Literal["stop", "skip"]
+    cell: str
+    hidden: int
+    learning_rate: float
+    coverage: float
+    seed: int
+    from_checkpoint: Path | None
+
+    def resolved(self) -> "Settings":
+        """The same, with the model of `from_checkpoint` and the columns that it was fitted to."""
+        if self.from_checkpoint is None:
+            return self
+        config = read_config(self.from_checkpoint)
+        if not config or config.get("kind") != "forecast":
+            raise UserError(
+                "from_checkpoint must be a run folder of a forecast; got "
+                f"{str(self.from_checkpoint)!r}; see foretrace forecast --help."
+            )
+        model = ("horizon", "cell", "hidden", "learning_rate", "period", "coverage", "seed")
+        values = {name: config.get(name) for name in model}
+        for name in ("target", "time", "features"):
+            value = getattr(self, name)
+            values[name] = config.get(name) if value is None else value
+        values["features"] = tuple(values["features"] or ())
+        return dataclasses.replace(self, **values)
+
+    def check(self) -> None:
+        """Raises UserError for values that make no sense."""
+        if self.target is None:
+            raise UserError("target must be a column of the data; got none; give --target NAME.")
+        limits = {
+            "horizon": (1, 1000),
+            "hidden": (1, 4096),
+            "seed": (0, 2**32 - 1),
+            "period": (0, 100_000),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(f"{name} must be an int from {least} to {most}; got {value}; see --help.")
+        for name, words in (("gaps", ("stop", "fill", "ignore")), ("on_bad", ("stop", "skip"))):
+            if getattr(self, name) not in words:
+                raise UserError(
+                    f"{name} must be {', '.join(words[:-1])} or {words[-1]}; got {getattr(self, name)!r}; "
+                    "choose one."
+                )
+        for name in ("learning_rate", "coverage"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 < value < 1):
+                raise UserError(f"{name} must be above 0 and below 1; got {value}; leave it out.")
+
+    def model(self) -> stream.Config:
+        """The configuration of the model."""
+        return stream.Config(
+            cell=self.cell,
+            hidden=self.hidden,
+            features=len(self.features or ()),
+            horizon=self.horizon,
+            lags=_LAGS,
+            target="auto",
+            period=self.period or 0,
+            learning_rate=self.learning_rate,
+            coverage=self.coverage,
+            learning=self.from_checkpoint is None,
+        )
