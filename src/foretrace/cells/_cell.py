@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from foretrace._checks import UserError, UserTypeError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params, whole_hidden
-from foretrace._xla import map_sequentially
+from foretrace._xla import at_construction, default_flags, map_sequentially
+from foretrace.structure._find import at_least_float32, check_floats, first_line
 
 
+@default_flags()
 def cell(
     step: Callable[[Params, Hidden, Input], Hidden],
     *,
@@ -34,7 +36,7 @@ def cell(
         The cell.
 
     Raises:
-        TypeError: if a parameter is not a float array.
+        TypeError: if a parameter or a part of the hidden state is not a float array.
         ValueError: if a size is below 1, or `step` or `output` does not fit `hidden` and `inputs`, or
             `step` has a loop that cannot be differentiated backwards.
 
@@ -49,8 +51,15 @@ def cell(
         >>> cell.step(cell.init(jax.random.key(0)), cell.initial_hidden(), jnp.ones(3)).shape
         (8,)
     """
-    wrapped = Cell(init, _example("hidden", hidden), step, _example("inputs", inputs), output)
-    params = jax.eval_shape(init, jax.random.key(0))
+    # Copies of all that is held, because a training loop may give away the memory of parameters and state.
+    wrapped = Cell(
+        lambda key: jax.tree.map(jnp.copy, init(key)),
+        _example("hidden", hidden),
+        step,
+        _example("inputs", inputs),
+        output,
+    )
+    params = jax.eval_shape(wrapped.init, jax.random.key(0))
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise UserTypeError(
@@ -58,11 +67,14 @@ def cell(
                 f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
             )
     before, x = jax.eval_shape(wrapped.initial_hidden), jax.eval_shape(wrapped.example_input)
+    check_floats("hidden", before)
     try:
         after = jax.eval_shape(step, params, before, x)
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"step must accept params, hidden and inputs as declared; got {_first_line(error)!r}; "
+            f"step must accept params, hidden and inputs as declared; got {first_line(error)!r}; "
             f"compare its shapes with hidden={_describe(before)}, "
             f"inputs={_describe(wrapped.example_input())}."
         ) from error
@@ -75,8 +87,9 @@ def cell(
         jax.eval_shape(backwards, params, before, x)
     except ValueError as error:
         raise UserError(
-            f"step must be differentiable backwards; got {_first_line(error)!r}; in place of "
-            "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds."
+            f"step must be differentiable backwards; got {first_line(error)!r}; in place of "
+            "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds, and around a callback "
+            "jax.custom_jvp."
         ) from error
     if _signature(after) != _signature(before):
         raise UserError(
@@ -87,7 +100,7 @@ def cell(
         jax.eval_shape(output, before)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"output must accept a hidden state like {_describe(before)}; got {_first_line(error)!r}; "
+            f"output must accept a hidden state like {_describe(before)}; got {first_line(error)!r}; "
             "leave it out to show all of the state."
         ) from error
     return wrapped
@@ -143,13 +156,16 @@ def _example(name: str, spec: Any) -> Callable[[], Any]:
                 f"{name} must be an int or a pytree of arrays; got a {type(leaf).__name__} in it; "
                 f"wrap numbers in jnp.asarray."
             )
-    return lambda: jax.tree.map(_concrete, spec)
+    # Held as a copy too: an array of NumPy may change, one of JAX may be given away by its owner.
+    with at_construction():
+        held = jax.tree.map(_concrete, spec)
+    return lambda: jax.tree.map(jnp.copy, held)
 
 
 def _concrete(leaf: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros(leaf.shape, leaf.dtype)
-    return jnp.asarray(leaf)
+    return jnp.array(leaf)
 
 
 def _signature(tree: Any) -> Any:
@@ -159,7 +175,3 @@ def _signature(tree: Any) -> Any:
 def _describe(tree: Any) -> str:
     leaves = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
     return leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from foretrace._checks import UserError, UserTypeError
 from foretrace._types import Cell, Params
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import at_construction, default_flags, jit_unoptimised
 from foretrace.structure._structure import Structure
 from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
 
@@ -64,6 +64,7 @@ def structure_of(cell: Cell, params: Params | None = None) -> Structure:
 
 
 @lru_cache(maxsize=_REMEMBERED)
+@default_flags()
 def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structure:
     """`structure_of` for parameters of these shapes, under these settings of JAX."""
     del settings  # part of the key alone
@@ -113,20 +114,14 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         unravel=unravel,
         _trace=trace,
     )
-    # Evaluated here and now: within a caller's trace nothing could be compared.
-    with jax.ensure_compile_time_eval():
+    with at_construction():  # within a caller's trace nothing could be compared
         _verify(structure, cell)
     return structure
 
 
 def _check_shapes(cell: Cell, params, hidden, x) -> None:
-    for name, tree in (("params", params), ("hidden", hidden)):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                where = name + jax.tree_util.keystr(path)
-                raise UserTypeError(
-                    f"{where} must be a float array; got {leaf.dtype}; convert it to float32."
-                )
+    check_floats("params", params)
+    check_floats("hidden", hidden)
     if len({leaf.dtype for leaf in jax.tree.leaves(hidden)}) != 1:
         raise UserTypeError("hidden must have leaves of one dtype; convert them to one, such as float32.")
     expected = jax.eval_shape(cell.init, jax.random.key(0))
@@ -140,13 +135,35 @@ def _check_shapes(cell: Cell, params, hidden, x) -> None:
     except (TypeError, ValueError) as error:
         raise UserError(
             f"cell.step must accept params {shapes_of(params)}, hidden {shapes_of(hidden)} and input "
-            f"{shapes_of(x)}; it failed with: {str(error).splitlines()[0]}; make their sizes agree."
+            f"{shapes_of(x)}; it failed with: {first_line(error)}; make their sizes agree."
         ) from error
     if shapes_of(new) != shapes_of(hidden):
         raise UserError(
             f"cell.step must return a hidden state like the one it gets, {shapes_of(hidden)}; got "
             f"{shapes_of(new)}; keep its structure, shapes and dtypes the same at every step."
         )
+
+
+def check_floats(name: str, tree: Any) -> None:
+    """Raises TypeError unless all leaves are float arrays."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            remedy = (
+                "give a new key with every input, as a part of x" if is_key else "convert it to float32"
+            )
+            where = name + jax.tree_util.keystr(path)
+            raise UserTypeError(f"{where} must be a float array; got {leaf.dtype}; {remedy}.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message."""
+    return str(error).strip().splitlines()[0]
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype for sums over many steps and for decompositions, beside numbers of this dtype."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")
 
 
 def shapes_of(tree) -> str:
@@ -166,8 +183,7 @@ def _verify(structure: Structure, cell: Cell) -> None:
         return np.asarray(scale * rng.standard_normal(a.shape), a.dtype)
 
     def near(a, scale=1.0):
-        a = np.asarray(a)
-        return a + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
+        return np.asarray(a) + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
     def points():
         """Points at some distance of the origin; near the cell's own values; there, the safest of all."""
@@ -177,7 +193,8 @@ def _verify(structure: Structure, cell: Cell) -> None:
         params = jit_unoptimised(cell.init)(jax.random.key(0))
         beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
         yield *beside, jax.tree.map(near, x)
-        yield *beside, jax.tree.map(lambda a: np.abs(near(a)), x)
+        positive = lambda a: jnp.abs(near(a)) if jnp.issubdtype(a.dtype, jnp.number) else a  # noqa: E731
+        yield *beside, jax.tree.map(positive, x)
         yield params, hidden, x
 
     @jit_unoptimised

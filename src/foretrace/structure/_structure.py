@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Hidden, Input, Params
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import at_construction, jit_unoptimised
 from foretrace.structure._trace import (
     ELEMENTWISE,
     FIXED_PLACES,
@@ -220,7 +220,7 @@ class Structure:
 
     def fixed_factors(self) -> tuple[bool, ...]:
         """Per recurrent member, whether d factor / d hidden is the same at every step."""
-        env = dict.fromkeys(self._stepwise, True)
+        env = dict.fromkeys(self._trace.stepwise, True)
 
         # The same program, run on flags in place of numbers: True once a tangent met a number of the step.
         def rule(e, values):
@@ -244,18 +244,9 @@ class Structure:
         return {member.recurrent_use: i for i, member in enumerate(self.recurrent_members)}
 
     @cached_property
-    def _stepwise(self) -> set:
-        """The known variables that depend on the hidden state or the input."""
-        stepwise = {self._trace.hidden, *self._trace.x}
-        for e in self._trace.known:
-            if not stepwise.isdisjoint(variables(e.inputs)):
-                stepwise.update(e.outputs)
-        return stepwise
-
-    @cached_property
     def _residuals(self) -> tuple:
         """The variables that a step leaves: factors of the groups, and what the linear part reads."""
-        reads = [v for e in self._trace.linear for v in variables(e.inputs) if v in self._stepwise]
+        reads = [v for e in self._trace.linear for v in variables(e.inputs) if v in self._trace.stepwise]
         factors = [m.factor for group in self.groups for m in group.members if m.factor is not None]
         # A set with an order: a window's buffers must come in the same order at every trace.
         return tuple(dict.fromkeys(factors + reads))
@@ -263,7 +254,7 @@ class Structure:
     @cached_property
     def _params_only(self) -> list[Equation]:
         """Equations of the parameters alone: made anew, since they are the same for all lanes."""
-        return [e for e in self._trace.known if self._stepwise.isdisjoint(e.outputs)]
+        return [e for e in self._trace.known if self._trace.stepwise.isdisjoint(e.outputs)]
 
     @cached_property
     def _weight_leaves(self) -> tuple[int, ...]:
@@ -406,7 +397,7 @@ class Structure:
             names.extend(values)
             return list(values.values())
 
-        with jax.ensure_compile_time_eval():  # or the first trace to ask would keep its own tracers here
+        with at_construction():  # or the first trace to ask would keep its own tracers here
             return dict(zip(names, find(), strict=True))
 
 

@@ -50,7 +50,7 @@ class ImmediateEngine:
 
     def init(self, key: jax.Array, params: Params, lanes: Any = None) -> ImmediateState:
         """See `foretrace._types.Init`."""
-        hidden, count = self._lanes.first(params, lanes)
+        hidden, count, key = self._lanes.first(key, params, lanes)
         return ImmediateState(hidden, repeat(self.rule.empty(), count), jnp.zeros(count, bool), key)
 
     def advance(self, params: Params, state: ImmediateState, x: Input) -> ImmediateState:
@@ -74,10 +74,10 @@ class ImmediateEngine:
         groups = [sum_lanes(group) for group in gradient.groups]
         return self.structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in gradient.dense])
 
-    def reset(self, state: ImmediateState, restart: jax.Array) -> ImmediateState:
+    def reset(self, state: ImmediateState, restart: Any) -> ImmediateState:
         """See `foretrace._types.Reset`."""
-        again = state.restart | restart.reshape(state.restart.shape)
-        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restart=again)
+        hidden, restart = self._lanes.begin(state, restart)
+        return state._replace(hidden=hidden, restart=state.restart | restart)
 
 
 def sweep_of_steps(grad: Grad) -> Sweep:

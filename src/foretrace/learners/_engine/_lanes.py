@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, check_positive_int
+from foretrace._checks import UserError, UserTypeError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params
 from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
@@ -24,17 +24,19 @@ class Lanes:
     def __init__(self, cell: Cell, structure: Structure) -> None:
         self._cell, self._structure = cell, structure
 
-    def first(self, params: Params, lanes: Any) -> tuple[Hidden, int]:
-        """The hidden state that streams start from, and the number of lanes, 1 for a single stream.
+    def first(self, key: jax.Array, params: Params, lanes: Any) -> tuple[Hidden, int, jax.Array]:
+        """The hidden state that streams start from, the number of lanes (one stream: 1), and the key.
 
         Raises:
             TypeError, ValueError: `lanes` is not an int >= 1, or `params` are not shaped like the cell's.
         """
         self._check_params(params)
+        # Copies, because a training loop may give away the memory of a state.
+        hidden, key = jax.tree.map(jnp.copy, (self._cell.initial_hidden(), key))
         if lanes is None:
-            return self._cell.initial_hidden(), 1
+            return hidden, 1, key
         count = check_positive_int("lanes", lanes, "for a single stream leave it out")
-        return repeat(self._cell.initial_hidden(), count), count
+        return repeat(hidden, count), count, key
 
     def forward(self, params: Params, state: Any, x: Input) -> tuple[Hidden, tuple[jax.Array, ...]]:
         """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
@@ -55,14 +57,29 @@ class Lanes:
         flat, residuals = jax.vmap(structure.forward, in_axes=(None, 0, 0))(params, flat, x)
         return self.like_hidden(state, jax.vmap(structure.unravel)(flat)), residuals
 
-    def begin(self, hidden: Hidden, restart: jax.Array) -> Hidden:
-        """The hidden state with the lanes that restart at the cell's initial one."""
+    def begin(self, state: Any, restart: Any) -> tuple[Hidden, jax.Array]:
+        """The hidden state with the lanes that restart at the cell's initial one, and these, (lanes,).
+
+        Raises:
+            TypeError, ValueError: `restart` is not one bool for each lane.
+        """
+        restart, initial = jnp.asarray(restart), self._cell.initial_hidden()
+        lanes = jax.tree.leaves(state.hidden)[0].shape[:1] if self._has_lanes(state) else ()
+        if restart.dtype != bool:
+            raise UserTypeError(
+                f"restart must be of bools; got {restart.dtype}; compare it, as in restart != 0."
+            )
+        if restart.shape != lanes:
+            raise UserError(
+                f"restart must have the shape {lanes}, a bool for each lane; got {restart.shape}; for all "
+                f"lanes alike give jnp.full({lanes}, True)."
+            )
 
         def one(old, initial):
             where = restart.reshape(restart.shape + (1,) * initial.ndim)
             return jnp.where(where, initial.reshape((1,) * restart.ndim + initial.shape), old)
 
-        return jax.tree.map(one, hidden, self._cell.initial_hidden())
+        return jax.tree.map(one, state.hidden, initial), restart.reshape(-1)
 
     def ravel(self, state: Any, tree: Hidden) -> jax.Array:
         """A tree shaped like `state.hidden`, such as a credit, as (lanes, S)."""

@@ -82,7 +82,7 @@ class WindowEngine:
 
     def init(self, key: jax.Array, params: Params, lanes: Any = None) -> WindowState:
         """See `foretrace._types.Init`."""
-        hidden, count = self._lanes.first(params, lanes)
+        hidden, count, key = self._lanes.first(key, params, lanes)
         shapes = self.structure.residual_shapes
         return WindowState(
             hidden=hidden,
@@ -182,12 +182,12 @@ class WindowEngine:
         dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
         return structure.gradient(groups, dense)
 
-    def reset(self, state: WindowState, restart: jax.Array) -> WindowState:
+    def reset(self, state: WindowState, restart: Any) -> WindowState:
         """See `foretrace._types.Reset`."""
+        hidden, restart = self._lanes.begin(state, restart)
         now = jax.lax.dynamic_index_in_dim(state.restarts, state.phase, 0, keepdims=False)
-        now = now | restart.reshape(now.shape)
-        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now, state.phase, 0)
-        return state._replace(hidden=self._lanes.begin(state.hidden, restart), restarts=restarts)
+        restarts = jax.lax.dynamic_update_index_in_dim(state.restarts, now | restart, state.phase, 0)
+        return state._replace(hidden=hidden, restarts=restarts)
 
 
 def push_lanes(

@@ -95,7 +95,7 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
     streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        hidden, count = streams.first(params, lanes)
+        hidden, count, key = streams.first(key, params, lanes)
         shapes = structure.residual_shapes
         window = tuple(jnp.zeros((slots, count, *a.shape), a.dtype) for a in shapes)
         return ARTBPState(hidden, window, jnp.zeros((), int), jnp.zeros(count, int), key)
@@ -134,8 +134,8 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
         return structure.gradient(groups, dense)
 
     def reset(state, restart):
-        reach = jnp.where(restart.reshape(state.reach.shape), 0, state.reach)
-        return state._replace(hidden=streams.begin(state.hidden, restart), reach=reach)
+        hidden, restart = streams.begin(state, restart)
+        return state._replace(hidden=hidden, reach=jnp.where(restart, 0, state.reach))
 
     return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 

@@ -113,14 +113,14 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
     streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        hidden, count = streams.first(params, lanes)
+        hidden, count, _ = streams.first(key, params, lanes)
         shapes = structure.residual_shapes
         return DNIState(
             hidden=hidden,
             before=jnp.zeros((count, structure.state_size), structure.dtype),
             residuals=tuple(jnp.zeros((count, *a.shape), a.dtype) for a in shapes),
             begun=jnp.zeros(count, bool),
-            target=params["synthesizer"],
+            target=jnp.copy(params["synthesizer"]),  # a state's memory may be given away, and not theirs
             age=jnp.zeros((), int),
         )
 
@@ -154,8 +154,8 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         return gradient | {"synthesizer": error.T @ _extended(state.before)}  # (4)
 
     def reset(state, restart):
-        begun = state.begun & ~restart.reshape(state.begun.shape)
-        return state._replace(hidden=streams.begin(state.hidden, restart), begun=begun)
+        hidden, restart = streams.begin(state, restart)
+        return state._replace(hidden=hidden, begun=state.begun & ~restart)
 
     return Learner(init, advance, end_block, grad, sweep_of_steps(grad), reset)
 
