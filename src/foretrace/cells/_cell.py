@@ -131,8 +131,8 @@ def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> d
     # Drawn gate by gate: stacking must not change the scale that each gate sees.
     def draw(initializer, key, rows):
         keys = jax.random.split(key, gates)
-        drawn = map_sequentially(lambda k: initializer(k, (rows, hidden), dtype), keys)
-        return jnp.concatenate(list(drawn), axis=1)
+        drawn = map_sequentially(lambda k: initializer(k, (rows, hidden), at_least_float32(dtype)), keys)
+        return jnp.concatenate(list(drawn), axis=1).astype(dtype)
 
     return {
         "input": draw(glorot, input_key, inputs),

@@ -104,7 +104,7 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         hidden=hidden,
         x=x,
         state_size=flat.size,
-        dtype=flat.dtype,
+        dtype=at_least_float32(flat.dtype),
         treedef=treedef,
         leaves=tuple(leaf for _, leaf in paths),
         groups=groups,
@@ -212,12 +212,13 @@ def _verify(structure: Structure, cell: Cell) -> None:
             [f @ w.astype(f.dtype) for f, w in rows],
             [leaves[d.leaf] for d in structure.dense],
         )
-        errors = [jnp.linalg.norm(a - b) for a, b in zip((new, tangent), expected, strict=True)]
+        got, expected = jax.tree.map(lambda a: a.astype(structure.dtype), ((new, tangent), expected))
+        errors = [jnp.linalg.norm(a - b) for a, b in zip(got, expected, strict=True)]
         return jnp.stack(errors), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
 
     # One random direction meets every wrong entry, but for a set of measure zero.
     directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
-    tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
+    tangents = directions, noise(structure.ravel(cell.initial_hidden()))
     for point in points():  # a step may be undefined at some: the first finite one decides
         error, size = (np.asarray(a) for a in compare(*point, tangents))
         if np.isfinite(size).all():
@@ -228,7 +229,10 @@ def _verify(structure: Structure, cell: Cell) -> None:
             "infinities or NaN there and near it; give one from your data."
         )
     # A wrong factorisation errs by the size of the derivative itself, rounding by eps times a few.
-    if not (error <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
+    rounding = structure.rounding
+    if jax.default_backend() != "cpu":  # products of float32 are rounded to TF32 or bfloat16 there
+        rounding = max(rounding, float(jnp.finfo(jnp.bfloat16).eps))
+    if not (error <= rounding**0.5 * size).all():
         raise RuntimeError(
             "the Kronecker structure found for this cell does not give its derivative; "
             "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."

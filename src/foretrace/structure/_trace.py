@@ -276,6 +276,13 @@ class Trace:
     def is_tangent(self, v) -> bool:
         return isinstance(v, jex.Var) and v in self.tangents
 
+    @property
+    def rounding(self) -> float:
+        """The relative rounding of its coarsest number."""
+        outputs = (v for e in (*self.known, *self.linear) for v in e.outputs if _is_inexact(v))
+        dtypes = {v.aval.dtype for v in (*outputs, *self.params, self.hidden)}
+        return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+
     def only_use(self, v) -> Equation | None:
         """The one linear equation that reads v, or None where there is none or more than one."""
         uses = self.uses.get(v, [])
@@ -354,13 +361,6 @@ class Trace:
         return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, use)
 
 
-def _is_inexact(v) -> bool:
-    return jnp.issubdtype(v.aval.dtype, jnp.inexact)
-
-
-def _same_size(e: Equation) -> bool:
-    return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
-
 def _not_forwards(cause: Any) -> UserTypeError:
     return UserTypeError(
         f"cell.step must be differentiable forwards; got {str(cause).strip().splitlines()[0]}; for a "
@@ -368,6 +368,13 @@ def _not_forwards(cause: Any) -> UserTypeError:
         "derivative of s write s(z) + jax.lax.stop_gradient(f(z) - s(z))."
     )
 
+
+def _is_inexact(v) -> bool:
+    return jnp.issubdtype(v.aval.dtype, jnp.inexact)
+
+
+def _same_size(e: Equation) -> bool:
+    return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
 
 
 def variables(operands) -> list:

@@ -82,8 +82,8 @@ class Lanes:
         return jax.tree.map(one, state.hidden, initial), restart.reshape(-1)
 
     def ravel(self, state: Any, tree: Hidden) -> jax.Array:
-        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S)."""
-        return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree))
+        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S), in the structure's dtype."""
+        return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree)).astype(self._structure.dtype)
 
     def as_lanes(self, state: Any, tree: Any) -> Any:
         """Arrays of a single stream with a lanes axis of length 1."""

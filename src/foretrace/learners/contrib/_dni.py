@@ -139,7 +139,7 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
         def foretold(weights, hidden):  # (1)
-            return _extended(hidden) @ weights.T
+            return _extended(hidden) @ weights.T.astype(hidden.dtype)
 
         def where_begun(credit):
             return jnp.where(state.begun[:, None], credit, 0)
@@ -151,7 +151,8 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         gradient: Any = structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in dense])  # (2)
         target, *_ = pullback(params, state.residuals, credit + foretold(state.target, hidden))  # (3)
         error = where_begun(foretold(params["synthesizer"], state.before) - target)
-        return gradient | {"synthesizer": error.T @ _extended(state.before)}  # (4)
+        slope = error.T @ _extended(state.before)  # (4)
+        return gradient | {"synthesizer": slope.astype(params["synthesizer"].dtype)}
 
     def reset(state, restart):
         hidden, restart = streams.begin(state, restart)
