@@ -33,12 +33,12 @@ def undefined_below_zero(p, h, x):
 
 
 @pytest.mark.parametrize(
-    "flags", [*((name,) for name in FLAGS), tuple(FLAGS)], ids=lambda f: f[0] + str(len(f))
+    "flags", [["jax_debug_nans"], ["jax_disable_jit"], FLAGS], ids=["nans", "no jit", "all"]
 )
 def test_what_learners_are_built_from_is_found_whatever_flags_are_set(x64, flags):
     def make():
         cell = user_cell(undefined_below_zero, {"w": (3, 3), "v": (3, 2)}, inputs=jnp.ones(2))
-        return cell, [ft.rtrl(cell), ft.snap(cell, order=4), ft.ok(cell, rank=4)], ft.explain(cell)
+        return cell, [ft.rtrl(cell), ft.ok(cell, rank=4)], ft.explain(cell)
 
     before = {flag: getattr(jax.config, flag) for flag in flags}
     try:

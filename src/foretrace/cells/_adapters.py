@@ -65,6 +65,7 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     Parameters and gradients are the `nnx.State` of the module's `nnx.Param`, so that
     `nnx.update(module, params)` puts what was learned into the module. Other variables are constants:
     what a step writes into them is forgotten. The output is not used: a readout sees the hidden state.
+    Dropout draws from a key in the input, `dropout(h, rngs=nnx.Rngs(dropout=x["key"]))`.
 
     Args:
         module: a module, from whose parameters `init` starts whatever its key is; or what makes a new
@@ -79,7 +80,8 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     Raises:
         ImportError: Flax is not installed.
         TypeError: `module` is no NNX module and makes none (Linen's are not), or has complex parameters.
-        ValueError: `hidden` or `inputs` is missing, or does not fit the module.
+        ValueError: `hidden` or `inputs` is missing, or does not fit the module, or a step normalises by
+            its batch.
 
     Example:
         >>> import functools, jax, foretrace as ft
