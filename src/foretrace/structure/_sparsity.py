@@ -101,7 +101,9 @@ def find_sparsity(structure: Structure) -> Sparsity:
             return jax.tree.map(lambda a: a.ravel() != 0, rows)
 
         # Rows, not columns, since there are far fewer; in batches, since each holds a copy of the weights.
-        return jax.lax.map(row, eye, batch_size=min(size, 64))
+        # One by one in half precision: XLA of jaxlib 0.12 ends in an internal error at some of the products
+        # of matrices of bfloat16 on a CPU.
+        return jax.lax.map(row, eye, batch_size=min(size, 64) if structure.rounding < 1e-4 else None)
 
     with at_construction():
         preacts = tuple(np.zeros(group.preact_size, dtype) for group in structure.groups)
