@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import foretrace as ft
 from oracles import (
@@ -275,6 +275,20 @@ def test_what_is_neither_a_module_nor_makes_one_is_refused():
         TypeError, match=r"^module must be a flax.nnx.Module .* given rngs=; got dict; a plain"
     ):
         ft.from_flax(lambda rngs: {})
+
+
+def test_a_linen_module_is_refused_with_a_remedy_that_is_exact(x64):
+    for module in linen.GRUCell(3), linen.GRUCell, of(linen.GRUCell), lambda rngs: linen.GRUCell(3):
+        with pytest.raises(
+            TypeError, match=r"^module must be a flax.nnx.Module; got one of flax.linen; use"
+        ):
+            ft.from_flax(module)
+    module, h, x = linen.GRUCell(3, param_dtype=precision()), jnp.zeros(3), jnp.zeros(2)
+    own = lambda p, h, x: module.apply(p, h, x)[0]  # noqa: E731
+    cell = ft.cell(own, init=lambda key: module.init(key, h, x), hidden=h, inputs=x)
+    params, (xs, credits) = draw(cell), stream(cell, STEPS)
+    gradients, *_ = run(ft.rtrl(cell), cell, params, xs, credits)
+    assert_close(gradients, exact(cell, params, xs, credits))
 
 
 def test_sizes_that_a_module_does_not_tell_must_be_given():

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import foretrace
 
@@ -74,6 +77,18 @@ def _is_module(name):
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_on_the_gradient_says_what_is_so():
+    page, names = (ROOT / "docs" / "gradient.md").read_text(), {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    exact = jax.grad(names["unrolled"])(names["params"])["rnn"]
+    for name, least, most in ("outside", 0.5, 0.7), ("inside", 0, 1e-5):
+        gradient = names[name](names["params"])["rnn"]
+        (got, _), (want, _) = ravel_pytree(gradient), ravel_pytree(exact)
+        error = jnp.linalg.norm(got - want) / jnp.linalg.norm(want)
+        assert least <= error <= most, f"{name}: {error}"
 
 
 # What the page on adding promises, in a copy of the package to which its steps were applied.

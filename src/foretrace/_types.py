@@ -113,7 +113,10 @@ class Reset(Protocol):
 
         Args:
             state: before the step that begins a new sequence.
-            restart: bool array (lanes,), or () for a single stream.
+            restart: bools (lanes,), or one for a single stream.
+
+        Raises:
+            TypeError, ValueError: `restart` is not one bool for each lane.
         """
         ...
 

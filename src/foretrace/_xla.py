@@ -4,7 +4,8 @@ An option is asked for only where this XLA knows it. A missing one is silent: pr
 take longer to compile.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial, reduce
 from operator import or_
 from typing import Any
@@ -41,6 +42,29 @@ def knows(option: str, value: Any) -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
+
+
+@contextmanager
+def default_flags() -> Iterator[None]:
+    """Traces and runs programs as JAX does by default, whatever flags a user has set.
+
+    What is found of a cell must not depend on these: a step is tried at points where it is not finite, and
+    twice with the same key, and without `jit` a loop is another program.
+    """
+    with (
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+        jax.debug_key_reuse(False),
+        jax.disable_jit(False),
+    ):
+        yield
+
+
+@contextmanager
+def at_construction() -> Iterator[None]:
+    """Runs programs of constants here and now, not in a caller's trace, and with `default_flags`."""
+    with jax.ensure_compile_time_eval(), default_flags():
+        yield
 
 
 def computed_once(array: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._checks import UserError, UserTypeError
-from foretrace._types import Cell, Hidden, Input, Params
+from foretrace._types import Cell, Params
 from foretrace.cells import cell
 from foretrace.cells._cell import size
 
@@ -51,11 +51,11 @@ def from_equinox(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell
         hidden = getattr(example, "hidden_size", None)
         if isinstance(example, eqx.nn.LSTMCell):
             hidden = (_example("hidden", hidden, params),) * 2
-    return _adapted(
+    return cell(
         lambda params, hidden, x: eqx.combine(params, static)(x, hidden),
-        lambda key: eqx.filter(make(key), eqx.is_inexact_array),
-        _example("hidden", hidden, params),
-        inputs,
+        init=lambda key: eqx.filter(make(key), eqx.is_inexact_array),
+        hidden=_example("hidden", hidden, params),
+        inputs=inputs,
     )
 
 
@@ -65,6 +65,7 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     Parameters and gradients are the `nnx.State` of the module's `nnx.Param`, so that
     `nnx.update(module, params)` puts what was learned into the module. Other variables are constants:
     what a step writes into them is forgotten. The output is not used: a readout sees the hidden state.
+    Dropout draws from a key in the input, `dropout(h, rngs=nnx.Rngs(dropout=x["key"]))`.
 
     Args:
         module: a module, from whose parameters `init` starts whatever its key is; or what makes a new
@@ -79,7 +80,8 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     Raises:
         ImportError: Flax is not installed.
         TypeError: `module` is no NNX module and makes none (Linen's are not), or has complex parameters.
-        ValueError: `hidden` or `inputs` is missing, or does not fit the module.
+        ValueError: `hidden` or `inputs` is missing, or does not fit the module, or a step normalises by
+            its batch.
 
     Example:
         >>> import functools, jax, foretrace as ft
@@ -97,12 +99,26 @@ def from_flax(module: Any, *, hidden: Any = None, inputs: Any = None) -> Cell:
     if hidden is None and hasattr(example, "initialize_carry"):
         shape = jax.tree.leaves(inputs)[0].shape
         hidden = example.initialize_carry(shape, rngs=nnx.Rngs(jax.random.key(0)))
-    return _adapted(
+
+    def step(params, hidden, x):
         # A copy, so that what a module writes down in its variables is forgotten after the step.
-        lambda params, hidden, x: nnx.merge(graph, params, constants, copy=True)(hidden, x)[0],
-        lambda key: nnx.state(make(key), nnx.Param),
-        _example("hidden", hidden, params),
-        inputs,
+        copy = nnx.merge(graph, params, constants, copy=True)
+        averages = jax.tree.leaves(nnx.state(copy, nnx.BatchStat))
+        new, _ = copy(hidden, x)
+        after = jax.tree.leaves(nnx.state(copy, nnx.BatchStat))
+        if any(a is not b for a, b in zip(averages, after, strict=True)):
+            raise UserError(
+                "module must not normalise by its batch, since a step has one example; got a module that "
+                "changes its running averages; call module.eval() first, which uses them as they are, or "
+                "take nnx.LayerNorm."
+            )
+        return new
+
+    return cell(
+        step,
+        init=lambda key: nnx.state(make(key), nnx.Param),
+        hidden=_example("hidden", hidden, params),
+        inputs=inputs,
     )
 
 
@@ -122,8 +138,20 @@ def _maker(
     if isinstance(module, kind):
         return lambda key: module
 
+    def refuse_linen(made):
+        mro = getattr(made, "__mro__", type(made).__mro__)
+        if any(base.__module__.startswith("flax.linen") for base in mro):
+            raise UserTypeError(
+                f"module must be a {name}; got one of flax.linen; use foretrace.cell(lambda p, h, x: "
+                "module.apply(p, h, x)[0], init=lambda key: module.init(key, h, x), hidden=h, inputs=x) "
+                "with examples h and x."
+            )
+
+    refuse_linen(getattr(module, "func", module))
+
     def make(key):
         instance = module(**{option: wrap(key)}) if callable(module) else module
+        refuse_linen(instance)
         if not isinstance(instance, kind):
             raise UserTypeError(
                 f"module must be a {name} or what makes one, given {option}=; got "
@@ -144,10 +172,3 @@ def _example(name: str, spec: Any, params: Params) -> Any:
         return spec
     dtype = next((leaf.dtype for leaf in jax.tree.leaves(params)), jnp.float32)
     return jnp.zeros(size(name, spec), dtype)
-
-
-def _adapted(
-    step: Callable[[Params, Hidden, Input], Hidden], init: Callable[[Any], Params], hidden: Any, inputs: Any
-) -> Cell:
-    # Copies, because a training loop may give away the memory of its parameters.
-    return cell(step, init=lambda key: jax.tree.map(jnp.copy, init(key)), hidden=hidden, inputs=inputs)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from foretrace._checks import UserError, UserTypeError, check_positive_int, noted
 from foretrace._types import Cell, Hidden, Input, Params, whole_hidden
-from foretrace._xla import map_sequentially
-from foretrace.structure._find import check_step, shapes_of
+from foretrace._xla import at_construction, default_flags, map_sequentially
+from foretrace.structure._find import at_least_float32, check_floats, check_step, first_line, shapes_of
 
 
+@default_flags()
 def cell(
     step: Callable[[Params, Hidden, Input], Hidden],
     *,
@@ -35,7 +36,7 @@ def cell(
         The cell.
 
     Raises:
-        TypeError: if a parameter is not a float array.
+        TypeError: if a parameter or a part of the hidden state is not a float array.
         ValueError: if a size is below 1, or `step` returns another hidden state than it gets, or has a
             loop that cannot be differentiated backwards.
         Exception: what `step` or `output` raises for these shapes, with a note that says which.
@@ -51,8 +52,15 @@ def cell(
         >>> cell.step(cell.init(jax.random.key(0)), cell.initial_hidden(), jnp.ones(3)).shape
         (8,)
     """
-    wrapped = Cell(init, _example("hidden", hidden), step, _example("inputs", inputs), output)
-    params = jax.eval_shape(init, jax.random.key(0))
+    # Copies of all that is held, because a training loop may give away the memory of parameters and state.
+    wrapped = Cell(
+        lambda key: jax.tree.map(jnp.copy, init(key)),
+        _example("hidden", hidden),
+        step,
+        _example("inputs", inputs),
+        output,
+    )
+    params = jax.eval_shape(wrapped.init, jax.random.key(0))
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise UserTypeError(
@@ -60,6 +68,7 @@ def cell(
                 f"params{jax.tree_util.keystr(path)}; make constants part of step instead."
             )
     before, x = jax.eval_shape(wrapped.initial_hidden), jax.eval_shape(wrapped.example_input)
+    check_floats("hidden", before)
     check_step(step, params, before, x)
 
     def backwards(params, hidden, x):
@@ -70,8 +79,9 @@ def cell(
         jax.eval_shape(backwards, params, before, x)
     except ValueError as error:
         raise UserError(
-            f"step must be differentiable backwards; got {str(error).splitlines()[0]!r}; in place of "
-            "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds."
+            f"step must be differentiable backwards; got {first_line(error)!r}; in place of "
+            "lax.while_loop use lax.scan, or lax.fori_loop with ints as bounds, and around a callback "
+            "jax.custom_jvp."
         ) from error
     with noted(f"Raised by output, for a hidden state {shapes_of(before)}."):
         jax.eval_shape(output, before)
@@ -104,8 +114,8 @@ def dense(key: Any, inputs: int, hidden: int, gates: int, dtype: jnp.dtype) -> d
     # Drawn gate by gate: stacking must not change the scale that each gate sees.
     def draw(initializer, key, rows):
         keys = jax.random.split(key, gates)
-        drawn = map_sequentially(lambda k: initializer(k, (rows, hidden), dtype), keys)
-        return jnp.concatenate(list(drawn), axis=1)
+        drawn = map_sequentially(lambda k: initializer(k, (rows, hidden), at_least_float32(dtype)), keys)
+        return jnp.concatenate(list(drawn), axis=1).astype(dtype)
 
     return {
         "input": draw(glorot, input_key, inputs),
@@ -129,10 +139,13 @@ def _example(name: str, spec: Any) -> Callable[[], Any]:
                 f"{name} must be an int or a pytree of arrays; got a {type(leaf).__name__} in it; "
                 f"wrap numbers in jnp.asarray."
             )
-    return lambda: jax.tree.map(_concrete, spec)
+    # Held as a copy too: an array of NumPy may change, one of JAX may be given away by its owner.
+    with at_construction():
+        held = jax.tree.map(_concrete, spec)
+    return lambda: jax.tree.map(jnp.copy, held)
 
 
 def _concrete(leaf: Any) -> Any:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.zeros(leaf.shape, leaf.dtype)
-    return jnp.asarray(leaf)
+    return jnp.array(leaf)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from foretrace._checks import UserError
 from foretrace._types import Cell
 from foretrace.cells._cell import float_dtype, size
+from foretrace.structure._find import at_least_float32
 
 
 def diagonal(
@@ -86,12 +87,13 @@ def spectrum(n: int, radius: tuple[float, float], phase: float, dtype: Any) -> C
 
     def draw(key):
         radius_key, phase_key = jax.random.split(key)
-        tiny = float(jnp.finfo(dtype).eps)
+        wide = at_least_float32(dtype)  # a narrower one has few numbers near 1
+        tiny = float(jnp.finfo(wide).eps)
         # Away from both ends, where the logarithms are infinite.
-        square = low**2 + (high**2 - low**2) * jax.random.uniform(radius_key, (n,), dtype)
+        square = low**2 + (high**2 - low**2) * jax.random.uniform(radius_key, (n,), wide)
         decay = jnp.log(-jnp.log(jnp.clip(square, tiny, 1 - tiny)) / 2)
-        angle = jnp.log(phase * jax.random.uniform(phase_key, (n,), dtype, tiny))
-        return decay, angle
+        angle = jnp.log(phase * jax.random.uniform(phase_key, (n,), wide, tiny))
+        return decay.astype(dtype), angle.astype(dtype)
 
     return draw
 

@@ -152,7 +152,7 @@ def _spectra(cell: Cell, params: Any, xs: Any, restarts: Any, ages: Any) -> dict
                 moved = jacobians[s] @ moved
             old = [np.tensordot(moved, group[t - age], 1) for group in groups]
             flat = np.concatenate([a.reshape(size, -1) for a in old], axis=1)
-            mass += np.sum(flat**2)
+            mass += float(np.sum(flat**2))
             errors["hidden"] += _reduction(flat, rank)
             errors["Kronecker"] += sum(
                 _reduction(np.swapaxes(a, 0, 1).reshape(a.shape[1], -1), rank) for a in old

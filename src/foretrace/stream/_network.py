@@ -104,7 +104,8 @@ def fit(
     norm = weight * optax.tree.norm(gradient)
     part = jnp.where(jnp.isfinite(norm), weight / jnp.maximum(norm, 1), 0)
     gradient = jax.tree.map(lambda leaf: jnp.where(part > 0, part * leaf, 0), gradient)
-    changes, optimizer = parts.optimizer.update(gradient, net.optimizer, net.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        changes, optimizer = parts.optimizer.update(gradient, net.optimizer, net.params)
     params: Any = optax.apply_updates(net.params, changes)
     return net._replace(params=params, optimizer=optimizer)
 

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from foretrace._checks import UserError, UserTypeError, check_kind, noted
 from foretrace._types import Cell, Params
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import at_construction, default_flags, jit_unoptimised
 from foretrace.structure._structure import Structure
 from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
 
@@ -66,6 +66,7 @@ def structure_of(cell: Cell, params: Params | None = None) -> Structure:
 
 
 @lru_cache(maxsize=_REMEMBERED)
+@default_flags()
 def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structure:
     """`structure_of` for parameters of these shapes, under these settings of JAX."""
     del settings  # part of the key alone
@@ -105,7 +106,7 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         hidden=hidden,
         x=x,
         state_size=flat.size,
-        dtype=flat.dtype,
+        dtype=at_least_float32(flat.dtype),
         treedef=treedef,
         leaves=tuple(leaf for _, leaf in paths),
         groups=groups,
@@ -115,20 +116,14 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         unravel=unravel,
         _trace=trace,
     )
-    # Evaluated here and now: within a caller's trace nothing could be compared.
-    with jax.ensure_compile_time_eval():
+    with at_construction():  # within a caller's trace nothing could be compared
         _verify(structure, cell)
     return structure
 
 
 def _check_shapes(cell: Cell, params, hidden, x) -> None:
-    for name, tree in (("params", params), ("hidden", hidden)):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                where = name + jax.tree_util.keystr(path)
-                raise UserTypeError(
-                    f"{where} must be a float array; got {leaf.dtype}; convert it to float32."
-                )
+    check_floats("params", params)
+    check_floats("hidden", hidden)
     if len({leaf.dtype for leaf in jax.tree.leaves(hidden)}) != 1:
         raise UserTypeError("hidden must have leaves of one dtype; convert them to one, such as float32.")
     expected = jax.eval_shape(cell.init, jax.random.key(0))
@@ -155,6 +150,28 @@ def check_step(step: Callable[..., Any], params: Any, hidden: Any, x: Any) -> No
         )
 
 
+def check_floats(name: str, tree: Any) -> None:
+    """Raises TypeError unless all leaves are float arrays."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            remedy = (
+                "give a new key with every input, as a part of x" if is_key else "convert it to float32"
+            )
+            where = name + jax.tree_util.keystr(path)
+            raise UserTypeError(f"{where} must be a float array; got {leaf.dtype}; {remedy}.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message."""
+    return str(error).strip().splitlines()[0]
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype for sums over many steps and for decompositions, beside numbers of this dtype."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype("float32")
+
+
 def shapes_of(tree) -> str:
     """Paths, dtypes and shapes of a pytree's leaves, for messages."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -172,8 +189,7 @@ def _verify(structure: Structure, cell: Cell) -> None:
         return np.asarray(scale * rng.standard_normal(a.shape), a.dtype)
 
     def near(a, scale=1.0):
-        a = np.asarray(a)
-        return a + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
+        return np.asarray(a) + noise(a, scale) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
     def points():
         """Points at some distance of the origin; near the cell's own values; there, the safest of all."""
@@ -183,7 +199,8 @@ def _verify(structure: Structure, cell: Cell) -> None:
         params = jit_unoptimised(cell.init)(jax.random.key(0))
         beside = jax.tree.map(lambda a: near(a, 0.1), params), near(hidden, 0.5)
         yield *beside, jax.tree.map(near, x)
-        yield *beside, jax.tree.map(lambda a: np.abs(near(a)), x)
+        positive = lambda a: jnp.abs(near(a)) if jnp.issubdtype(a.dtype, jnp.number) else a  # noqa: E731
+        yield *beside, jax.tree.map(positive, x)
         yield params, hidden, x
 
     @jit_unoptimised
@@ -201,12 +218,13 @@ def _verify(structure: Structure, cell: Cell) -> None:
             [f @ w.astype(f.dtype) for f, w in rows],
             [leaves[d.leaf] for d in structure.dense],
         )
-        errors = [jnp.linalg.norm(a - b) for a, b in zip((new, tangent), expected, strict=True)]
+        got, expected = jax.tree.map(lambda a: a.astype(structure.dtype), ((new, tangent), expected))
+        errors = [jnp.linalg.norm(a - b) for a, b in zip(got, expected, strict=True)]
         return jnp.stack(errors), jnp.stack([1 + jnp.linalg.norm(b) for b in expected])
 
     # One random direction meets every wrong entry, but for a set of measure zero.
     directions = jax.tree.unflatten(structure.treedef, [noise(leaf) for leaf in structure.leaves])
-    tangents = directions, noise(jax.ShapeDtypeStruct((structure.state_size,), structure.dtype))
+    tangents = directions, noise(structure.ravel(cell.initial_hidden()))
     for point in points():  # a step may be undefined at some: the first finite one decides
         error, size = (np.asarray(a) for a in compare(*point, tangents))
         if np.isfinite(size).all():
@@ -217,7 +235,10 @@ def _verify(structure: Structure, cell: Cell) -> None:
             "infinities or NaN there and near it; give one from your data."
         )
     # A wrong factorisation errs by the size of the derivative itself, rounding by eps times a few.
-    if not (error <= jnp.finfo(structure.dtype).eps ** 0.5 * size).all():
+    rounding = structure.rounding
+    if jax.default_backend() != "cpu":  # products of float32 are rounded to TF32 or bfloat16 there
+        rounding = max(rounding, float(jnp.finfo(jnp.bfloat16).eps))
+    if not (error <= rounding**0.5 * size).all():
         raise RuntimeError(
             "the Kronecker structure found for this cell does not give its derivative; "
             "this is a fault of foretrace: please report the cell, and use uoro or tbptt until then."

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import at_construction, jit_unoptimised
 from foretrace.structure._pattern import as_columns
 from foretrace.structure._structure import Structure
 
@@ -101,9 +101,11 @@ def find_sparsity(structure: Structure) -> Sparsity:
             return jax.tree.map(lambda a: a.ravel() != 0, rows)
 
         # Rows, not columns, since there are far fewer; in batches, since each holds a copy of the weights.
-        return jax.lax.map(row, eye, batch_size=min(size, 64))
+        # One by one in half precision: XLA of jaxlib 0.12 ends in an internal error at some of the products
+        # of matrices of bfloat16 on a CPU.
+        return jax.lax.map(row, eye, batch_size=min(size, 64) if structure.rounding < 1e-4 else None)
 
-    with jax.ensure_compile_time_eval():
+    with at_construction():
         preacts = tuple(np.zeros(group.preact_size, dtype) for group in structure.groups)
         dense = tuple(np.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
         return Sparsity(*jax.tree.map(np.asarray, pull(np.eye(size, dtype=dtype), preacts, dense)))
@@ -130,7 +132,7 @@ def find_cut_sparsity(structure: Structure) -> CutSparsity:
         ]
         return state, groups
 
-    with jax.ensure_compile_time_eval():
+    with at_construction():
         state, groups = jax.tree.map(np.asarray, push())
     # Any dependence of a z or of a factor on another z makes a chain of products, which no pattern holds.
     beside, factors, rests = state

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Hidden, Input, Params
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import at_construction, jit_unoptimised
 from foretrace.structure._trace import (
     ELEMENTWISE,
     FIXED_PLACES,
@@ -43,13 +43,15 @@ Rule = Callable[[Equation, list], list]
 class Structure:
     """A cell's traced step: its groups, and the forward, tangent and cotangent maps of one example.
 
-    Hidden states, tangents and credits are flat, (S,) with S = `state_size`.
+    Hidden states, tangents and credits are flat, (S,) with S = `state_size`. The cell's own program runs in
+    the cell's own dtypes; tangents and credits come and go in `dtype`, at least float32, since influences
+    are sums over many steps, of squares and products of any size.
 
     Attributes:
         hidden: shapes of the hidden state.
         x: shapes of an input.
         state_size: S.
-        dtype: of the hidden state.
+        dtype: of tangents, credits and influences.
         treedef: of the parameters.
         leaves: shapes of the parameters' leaves.
         groups: leaves that factorise, by the pre-activation they are summed into.
@@ -81,6 +83,11 @@ class Structure:
         for e in trace.known:
             env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
         return read(env, trace.output), tuple(env[v] for v in self._residuals)
+
+    @property
+    def rounding(self) -> float:
+        """The relative rounding of the coarsest number in the cell's program."""
+        return self._trace.rounding
 
     @property
     def residual_shapes(self) -> tuple:
@@ -125,7 +132,7 @@ class Structure:
         """
         env = self._known_values(params, residuals)
         rule = self._without_weights(self._linear) if without_weights else self._linear
-        return self._run(env, rule, tangent, preacts, dense)
+        return self._run(env, rule, self._narrow(tangent), preacts, dense).astype(self.dtype)
 
     def cut(self, params: Params, residuals: tuple, tangent: Any, preacts: Any = None) -> tuple:
         """The linear part cut at every z, which becomes an input, without products with a group's weights.
@@ -140,7 +147,8 @@ class Structure:
             Tangents of hidden'; of the factor that every group's weights multiply, in the order of
             `recurrent_members`; and of what reaches each z beside those products. None where all is zero.
         """
-        return self._cut(self._known_values(params, residuals), self._linear, tangent, preacts)
+        out = self._cut(self._known_values(params, residuals), self._linear, self._narrow(tangent), preacts)
+        return jax.tree.map(lambda a: a.astype(self.dtype), out)
 
     def generic_tangent(
         self,
@@ -155,11 +163,12 @@ class Structure:
         """
         rule = self._generic_rule()
         rule = self._without_weights(rule) if without_weights else rule
-        return self._run(self._generic_values, rule, tangent, preacts, dense)
+        out = self._run(self._generic_values, rule, self._narrow(tangent), preacts, dense)
+        return out.astype(self.dtype)
 
     def generic_cut(self, tangent: Any, preacts: Any = None) -> tuple:
         """Like `cut`, with every number that is known only at run time replaced by a random one."""
-        return self._cut(self._generic_values, self._generic_rule(), tangent, preacts)
+        return self._cut(self._generic_values, self._generic_rule(), self._narrow(tangent), preacts)
 
     def pullback(
         self, params: Params, residuals: tuple, credit: jax.Array
@@ -192,10 +201,10 @@ class Structure:
         return jax.tree.unflatten(self.treedef, out)
 
     def matrices(self, params: Params) -> tuple[jax.Array, ...]:
-        """The leaves of every group as one (F, Z) matrix, the inverse of `gradient`."""
+        """The leaves of every group as one (F, Z) matrix of `dtype`, the inverse of `gradient`."""
         leaves = jax.tree.leaves(params)
         return tuple(
-            jnp.concatenate([member.matrix(leaves[member.leaf]) for member in group.members])
+            jnp.concatenate([m.matrix(leaves[m.leaf]).astype(self.dtype) for m in group.members])
             for group in self.groups
         )
 
@@ -220,7 +229,7 @@ class Structure:
 
     def fixed_factors(self) -> tuple[bool, ...]:
         """Per recurrent member, whether d factor / d hidden is the same at every step."""
-        env = dict.fromkeys(self._stepwise, True)
+        env = dict.fromkeys(self._trace.stepwise, True)
 
         # The same program, run on flags in place of numbers: True once a tangent met a number of the step.
         def rule(e, values):
@@ -244,18 +253,9 @@ class Structure:
         return {member.recurrent_use: i for i, member in enumerate(self.recurrent_members)}
 
     @cached_property
-    def _stepwise(self) -> set:
-        """The known variables that depend on the hidden state or the input."""
-        stepwise = {self._trace.hidden, *self._trace.x}
-        for e in self._trace.known:
-            if not stepwise.isdisjoint(variables(e.inputs)):
-                stepwise.update(e.outputs)
-        return stepwise
-
-    @cached_property
     def _residuals(self) -> tuple:
         """The variables that a step leaves: factors of the groups, and what the linear part reads."""
-        reads = [v for e in self._trace.linear for v in variables(e.inputs) if v in self._stepwise]
+        reads = [v for e in self._trace.linear for v in variables(e.inputs) if v in self._trace.stepwise]
         factors = [m.factor for group in self.groups for m in group.members if m.factor is not None]
         # A set with an order: a window's buffers must come in the same order at every trace.
         return tuple(dict.fromkeys(factors + reads))
@@ -263,7 +263,7 @@ class Structure:
     @cached_property
     def _params_only(self) -> list[Equation]:
         """Equations of the parameters alone: made anew, since they are the same for all lanes."""
-        return [e for e in self._trace.known if self._stepwise.isdisjoint(e.outputs)]
+        return [e for e in self._trace.known if self._trace.stepwise.isdisjoint(e.outputs)]
 
     @cached_property
     def _weight_leaves(self) -> tuple[int, ...]:
@@ -280,6 +280,10 @@ class Structure:
         for e in self._params_only:
             env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
         return env | dict(zip(self._residuals, residuals, strict=True))
+
+    def _narrow(self, tangent: jax.Array | None) -> jax.Array | None:
+        """A tangent of hidden in the dtype of the cell's program."""
+        return None if tangent is None else tangent.astype(self._trace.hidden.aval.dtype)
 
     def _run(self, known: dict, rule: Rule, tangent: Any, preacts: Any = None, dense: Any = None) -> Any:
         """The tangent of hidden': the linear part, equation by equation.
@@ -303,7 +307,8 @@ class Structure:
                 shift = preacts[self._preact_index[v]] if v in self._preact_index else None
                 env[v] = _plus(value, shift, v.aval)
         out = _operand(env, trace.tangent_output)
-        return jnp.zeros(self.state_size, self.dtype) if out is None else out
+        like = trace.tangent_output.aval
+        return jnp.zeros(like.shape, like.dtype) if out is None else out
 
     def _cut(self, known: dict, rule: Rule, tangent: Any, preacts: Any = None) -> tuple:
         """See `cut`."""
@@ -409,7 +414,7 @@ class Structure:
             names.extend(values)
             return list(values.values())
 
-        with jax.ensure_compile_time_eval():  # or the first trace to ask would keep its own tracers here
+        with at_construction():  # or the first trace to ask would keep its own tracers here
             return dict(zip(names, find(), strict=True))
 
 

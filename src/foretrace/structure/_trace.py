@@ -101,7 +101,10 @@ class Trace:
             step = lambda p, h: function(p, h, x)  # noqa: E731
             return jax.jvp(step, (params, hidden), (param_tangents, hidden_tangent))
 
-        closed = jax.make_jaxpr(jvp)(params, hidden, x, params, hidden)
+        try:
+            closed = jax.make_jaxpr(jvp)(params, hidden, x, params, hidden)
+        except (NotImplementedError, TypeError, ValueError) as error:  # such as of a callback
+            raise _not_forwards(error) from error
         self.consts = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
         if any(isinstance(value, Tracer) for value in closed.consts):
             raise UserTypeError(
@@ -128,7 +131,20 @@ class Trace:
                 live.update(variables(e.inputs))
         self.known, self.linear = [], []
         for e in reversed(needed):
+            if e.primitive.name == "custom_lin":
+                raise _not_forwards("jax.custom_vjp, whose derivative is known backwards alone")
             (self.linear if self.is_tangent(e.outputs[0]) else self.known).append(e)
+        # The known variables that depend on the hidden state or the input.
+        self.stepwise = {self.hidden, *self.x}
+        for e in self.known:
+            if not self.stepwise.isdisjoint(variables(e.inputs)):
+                self.stepwise.update(e.outputs)
+            elif e.primitive.name == "random_bits":
+                raise UserError(
+                    "cell.step must draw from a key that comes with the input; got a draw from a constant "
+                    "key, which is the same at every step; make the key a part of the input, x, a new one "
+                    "for each step, or draw once, outside of the step."
+                )
         self._producers = {v: e for e in self.known for v in e.outputs}
         self.uses: dict[Any, list[Equation | None]] = {}
         for e in self.linear:
@@ -246,7 +262,10 @@ class Trace:
             tangents = push(*(values[i] for i in places))
             return outputs, [tangents[i] for i in floats]
 
-        outputs = self._append_traced(both, inputs, is_split=True)
+        try:
+            outputs = self._append_traced(both, inputs, is_split=True)
+        except NotImplementedError as error:  # of a custom_vjp, which in a loop has no name of its own
+            raise _not_forwards(error) from error
         values, tangents = outputs[: len(e.outvars)], outputs[len(e.outvars) :]
         # An output that is a value has no derivative in the tangents; one that is a tangent has only that.
         for i, tangent in zip(floats, tangents, strict=True):
@@ -256,6 +275,13 @@ class Trace:
 
     def is_tangent(self, v) -> bool:
         return isinstance(v, jex.Var) and v in self.tangents
+
+    @property
+    def rounding(self) -> float:
+        """The relative rounding of its coarsest number."""
+        outputs = (v for e in (*self.known, *self.linear) for v in e.outputs if _is_inexact(v))
+        dtypes = {v.aval.dtype for v in (*outputs, *self.params, self.hidden)}
+        return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
     def only_use(self, v) -> Equation | None:
         """The one linear equation that reads v, or None where there is none or more than one."""
@@ -333,6 +359,14 @@ class Trace:
             return w.reshape(rows, -1)
 
         return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, use)
+
+
+def _not_forwards(cause: Any) -> UserTypeError:
+    return UserTypeError(
+        f"cell.step must be differentiable forwards; got {str(cause).strip().splitlines()[0]}; for a "
+        "jax.custom_vjp use jax.custom_jvp, or for f with the "
+        "derivative of s write s(z) + jax.lax.stop_gradient(f(z) - s(z))."
+    )
 
 
 def _is_inexact(v) -> bool:

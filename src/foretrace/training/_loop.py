@@ -232,7 +232,8 @@ def _swept(config, params, streams, indices):
 
 def _update(config, carry, streams, total):
     gradient = jax.tree.map(lambda leaf: leaf / config.update_every, total)
-    changes, optimizer = config.optimizer.update(gradient, carry.optimizer, carry.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        changes, optimizer = config.optimizer.update(gradient, carry.optimizer, carry.params)
     params: Any = optax.apply_updates(carry.params, changes)
     return Carry(params, optimizer, streams), optax.tree.norm(gradient)
 

@@ -50,7 +50,7 @@ class ImmediateEngine:
 
     def init(self, key: jax.Array, params: Params, lanes: Any = None) -> ImmediateState:
         """See `foretrace._types.Init`."""
-        hidden, count = self._lanes.first(params, lanes)
+        hidden, count, key = self._lanes.first(key, params, lanes)
         return ImmediateState(hidden, repeat(self.rule.empty(), count), jnp.zeros(count, bool), key)
 
     def advance(self, params: Params, state: ImmediateState, x: Input) -> ImmediateState:

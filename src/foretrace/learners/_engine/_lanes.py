@@ -23,17 +23,19 @@ class Lanes:
     def __init__(self, cell: Cell, structure: Structure) -> None:
         self._cell, self._structure = cell, structure
 
-    def first(self, params: Params, lanes: Any) -> tuple[Hidden, int]:
-        """The hidden state that streams start from, and the number of lanes, 1 for a single stream.
+    def first(self, key: jax.Array, params: Params, lanes: Any) -> tuple[Hidden, int, jax.Array]:
+        """The hidden state that streams start from, the number of lanes (one stream: 1), and the key.
 
         Raises:
             TypeError, ValueError: `lanes` is not an int >= 1, or `params` are not shaped like the cell's.
         """
         self.check_params(params)
+        # Copies, because a training loop may give away the memory of a state.
+        hidden, key = jax.tree.map(jnp.copy, (self._cell.initial_hidden(), key))
         if lanes is None:
-            return self._cell.initial_hidden(), 1
+            return hidden, 1, key
         count = check_positive_int("lanes", lanes, "for a single stream leave it out")
-        return repeat(self._cell.initial_hidden(), count), count
+        return repeat(hidden, count), count, key
 
     def forward(self, params: Params, state: Any, x: Input) -> tuple[Hidden, tuple[jax.Array, ...]]:
         """The next hidden state, like `state.hidden`, and the residuals of the step, leaves (lanes, ..).
@@ -76,7 +78,7 @@ class Lanes:
         return jax.tree.map(one, state.hidden, self._cell.initial_hidden()), jnp.atleast_1d(restart)
 
     def ravel(self, state: Any, tree: Hidden) -> jax.Array:
-        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S).
+        """A tree shaped like `state.hidden`, such as a credit, as (lanes, S), in the structure's dtype.
 
         Raises:
             ValueError: it is shaped otherwise.
@@ -87,7 +89,7 @@ class Lanes:
                 f"credit must have the shapes of state.hidden, {shapes[1]}; got {shapes[0]}; take the "
                 "derivative of the loss by state.hidden."
             )
-        return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree))
+        return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree)).astype(self._structure.dtype)
 
     def as_lanes(self, state: Any, tree: Any) -> Any:
         """Arrays of a single stream with a lanes axis of length 1."""

@@ -94,7 +94,7 @@ class WindowEngine:
 
     def init(self, key: jax.Array, params: Params, lanes: Any = None) -> WindowState:
         """See `foretrace._types.Init`."""
-        hidden, count = self._lanes.first(params, lanes)
+        hidden, count, key = self._lanes.first(key, params, lanes)
         steps = self._older + self.length
 
         def buffer(a, *axes):

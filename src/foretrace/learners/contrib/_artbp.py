@@ -95,7 +95,7 @@ def artbp(cell: Cell, *, length: int, capacity: int | None = None) -> Learner:
     streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        hidden, count = streams.first(params, lanes)
+        hidden, count, key = streams.first(key, params, lanes)
         shapes = structure.residual_shapes
         window = tuple(jnp.zeros((slots, count, *a.shape), a.dtype) for a in shapes)
         return ARTBPState(hidden, window, jnp.zeros((), int), jnp.zeros(count, int), key)

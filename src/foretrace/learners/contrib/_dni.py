@@ -113,14 +113,14 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
     streams = Lanes(cell, structure)
 
     def init(key, params, lanes=None):
-        hidden, count = streams.first(params, lanes)
+        hidden, count, _ = streams.first(key, params, lanes)
         shapes = structure.residual_shapes
         return DNIState(
             hidden=hidden,
             before=jnp.zeros((count, structure.state_size), structure.dtype),
             residuals=tuple(jnp.zeros((count, *a.shape), a.dtype) for a in shapes),
             begun=jnp.zeros(count, bool),
-            target=params["synthesizer"],
+            target=jnp.copy(params["synthesizer"]),  # a state's memory may be given away, and not theirs
             age=jnp.zeros((), int),
         )
 
@@ -140,7 +140,7 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         pullback = jax.vmap(structure.pullback, in_axes=(None, 0, 0))
 
         def foretold(weights, hidden):  # (1)
-            return _extended(hidden) @ weights.T
+            return _extended(hidden) @ weights.T.astype(hidden.dtype)
 
         def where_begun(credit):
             return jnp.where(state.begun[:, None], credit, 0)
@@ -152,7 +152,8 @@ def dni(cell: Cell, *, every: int = 5) -> Learner:
         gradient: Any = structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in dense])  # (2)
         target, *_ = pullback(params, state.residuals, credit + foretold(state.target, hidden))  # (3)
         error = where_begun(foretold(params["synthesizer"], state.before) - target)
-        return gradient | {"synthesizer": error.T @ _extended(state.before)}  # (4)
+        slope = error.T @ _extended(state.before)  # (4)
+        return gradient | {"synthesizer": slope.astype(params["synthesizer"].dtype)}
 
     def reset(state, restart):
         hidden, again = streams.begin(state, restart)
