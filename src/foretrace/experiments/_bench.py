@@ -52,10 +52,15 @@ class Setting(NamedTuple):
         return getattr(cells, self.cell)(hidden=self.hidden, inputs=self.inputs)
 
 
+_LOW_RANK = ("low_rank:4/16", "low_rank:8/16")
 SETTINGS = {
     "rnn-256": Setting("rnn", 256, 32, 1, ("kf_rtrl", "ok:8", "kf_rtrl/16", "ok:8/16")),
     "highway-128": Setting("highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl")),
     "highway-256": Setting("highway", 256, 50, 32, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32")),
+    "low-rank-128": Setting("highway", 128, 4, 16, ("ok:8/8", "ok:8/16", *_LOW_RANK)),
+    "low-rank-256": Setting("highway", 256, 50, 32, ("ok:8/16", "ok:8/32", *_LOW_RANK)),
+    "low-rank-512": Setting("highway", 512, 50, 8, ("ok:8/16", "ok:8/32", *_LOW_RANK)),
+    "low-rank-1024": Setting("lstm", 1024, 32, 1, ("tbptt:1", *_LOW_RANK)),
     "highway-32": Setting("highway", 32, 4, 16, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32", "kf_rtrl"), svd=9),
     "lstm-128": Setting("lstm", 128, 32, 8, ("ok:8", "ok:8/16")),
     "gru-128": Setting("gru", 128, 32, 8, ("ok:8", "ok:8/16")),
