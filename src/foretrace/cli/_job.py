@@ -96,8 +96,7 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
     """
     choice = parse(text)
     _check(options)
-    params = jax.tree.leaves(jax.eval_shape(cell.init, jax.random.key(0)))
-    _check_memory("the network", sum(leaf.size * leaf.dtype.itemsize for leaf in params), "fewer units")
+    check_network(cell)
     explanation = analyse(cell)
     update_every = choice.update_every if options.update_every is None else options.update_every
     check_positive_int("update_every", update_every, "1 is online")
@@ -148,6 +147,12 @@ def _check(options: Settings) -> None:
     check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
     for name in ("steps", "chunk"):
         check_positive_int(name, getattr(options, name), "leave it out for the default")
+
+
+def check_network(cell: Cell) -> None:
+    """Raises UserError where this computer has no room for the parameters of a cell."""
+    params = jax.tree.leaves(jax.eval_shape(cell.init, jax.random.key(0)))
+    _check_memory("the network", sum(leaf.size * leaf.dtype.itemsize for leaf in params), "fewer units")
 
 
 def _check_memory(name: str, size: int, remedy: str) -> None:
