@@ -147,6 +147,7 @@ BAD_INPUT = {
     "explain gruu": "cell must be one of diagonal, elstm, gru, ",
     "forecast": "data must be given; got none; see foretrace forecast --help.",
     "resume nosuch": "run must be a folder with a run; got 'nosuch'",
+    "explain gru --hidden 1000000": "memory must hold the network twice, ",
     "explain gru --memory 0": "memory must be a number > 0; got 0",
     "reproduce nosuch": "experiment must be one of ",
     "data nosuch": "data set must be one of ptb; got 'nosuch'",

@@ -96,18 +96,15 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
     """
     choice = parse(text)
     _check(options)
-    params = jax.tree.leaves(jax.eval_shape(cell.init, jax.random.key(0)))
-    _check_memory("the network", sum(leaf.size * leaf.dtype.itemsize for leaf in params), "fewer units")
+    check_network(cell)
     explanation = analyse(cell)
     update_every = choice.update_every if options.update_every is None else options.update_every
-    check_positive_int("update_every", update_every, "1 is online")
-    block = choice.block or options.block
-    if block == "auto":
-        block = explanation.best_block(choice, lanes=options.lanes)
-        # Where updates come at another rhythm, a block between two of them is what fits.
-        block = block if block % update_every == 0 or update_every % block == 0 else update_every
-    check_positive_int("block", block, "1 is the papers' algorithm")
     if choice.spec.takes_block:
+        block = choice.block or options.block
+        if block == "auto":
+            block = explanation.best_block(choice, lanes=options.lanes)
+            # Where updates come at another rhythm, a block between two of them is what fits.
+            block = block if block % update_every == 0 or update_every % block == 0 else update_every
         choice = choice._replace(block=block)
     learner, cost = choice.build(cell), explanation.cost(choice, lanes=options.lanes)
     _check_memory(str(choice), cost.bytes, "a smaller number or block, fewer lanes or fewer units")
@@ -142,12 +139,22 @@ def _rate(options: Settings, update_every: int) -> Any:
 def _check(options: Settings) -> None:
     """Raises TypeError or ValueError for numbers that make no sense on their own."""
     check_positive_int("lanes", options.lanes, "1 is a single stream")
+    if options.block != "auto":
+        check_positive_int("block", options.block, "1 is the papers' algorithm")
+    if options.update_every is not None:
+        check_positive_int("update_every", options.update_every, "1 is online")
     check_number("learning_rate", options.learning_rate, "> 0", "the default is usual")
     if options.clip is not None:
         check_number("clip", options.clip, "> 0", "None is for no clipping")
     check_number("decay", options.decay, ">= 0", "0 keeps the rate constant")
     for name in ("steps", "chunk"):
         check_positive_int(name, getattr(options, name), "leave it out for the default")
+
+
+def check_network(cell: Cell) -> None:
+    """Raises UserError where this computer has no room for the parameters of a cell."""
+    params = jax.tree.leaves(jax.eval_shape(cell.init, jax.random.key(0)))
+    _check_memory("the network", sum(leaf.size * leaf.dtype.itemsize for leaf in params), "fewer units")
 
 
 def _check_memory(name: str, size: int, remedy: str) -> None:

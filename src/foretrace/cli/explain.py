@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from foretrace import cells
-from foretrace.cli._job import OptionalInt
+from foretrace.cli._job import OptionalInt, check_network
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import CellName
 from foretrace.learners import analyse, recommend
@@ -40,5 +40,6 @@ def run(words: Sequence[str]) -> None:
     """Prints both tables."""
     options = parse(Explain, words, "foretrace explain")
     cell = cells.CELLS[options.cell](hidden=options.hidden, inputs=options.inputs)
+    check_network(cell)
     choices = recommend(cell, memory=options.memory, unbiased=options.unbiased, lanes=options.lanes)
     print(*analyse(cell).lines(), "", choices, sep="\n")

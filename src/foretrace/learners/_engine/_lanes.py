@@ -83,11 +83,12 @@ class Lanes:
         Raises:
             ValueError: it is shaped otherwise.
         """
-        shapes = jax.tree.map(jnp.shape, (tree, state.hidden))
-        if shapes[0] != shapes[1]:
+        both = tree, state.hidden
+        got, like = ([jnp.shape(leaf) for leaf in jax.tree.leaves(each)] for each in both)
+        if got != like:
             raise UserError(
-                f"credit must have the shapes of state.hidden, {shapes[1]}; got {shapes[0]}; take the "
-                "derivative of the loss by state.hidden."
+                f"credit must have the shapes of state.hidden, {like}; got {got}; take the derivative of "
+                "the loss by it."
             )
         return jax.vmap(self._structure.ravel)(self.as_lanes(state, tree)).astype(self._structure.dtype)
 
