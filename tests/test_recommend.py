@@ -56,7 +56,7 @@ PAIRS = [(name, cell) for name in SPECS for cell in ("lstm", "elstm") if (name, 
 
 @pytest.mark.parametrize(("name", "cell_name"), PAIRS)
 def test_bytes_are_those_of_the_state(name, cell_name):
-    cell = getattr(ft.cells, cell_name)(hidden=6, inputs=3)
+    cell = getattr(ft.cells, cell_name)(hidden=8, inputs=3)
     choice = parse(name)
     learner = choice.build(cell)
     state = learner.init(jax.random.key(0), cell.init(jax.random.key(0)), 2)
@@ -79,6 +79,13 @@ def test_what_fits_comes_first_and_the_rest_says_why_not():
         assert candidate.fits == (unbiased and candidate.cost.bytes <= 10_000)
         assert candidate.fits == (not candidate.reason)
     assert tight.best in str(tight)
+
+
+def test_no_rank_above_the_state_is_recommended():
+    names = [str(c.choice) for c in ft.recommend(ft.cells.rnn(hidden=8, inputs=2)).candidates]
+    assert [name for name in names if name.startswith("low_rank")] == ["low_rank:8", "low_rank:4"]
+    names = [str(c.choice) for c in ft.recommend(ft.cells.rnn(hidden=3, inputs=2)).candidates]
+    assert [name for name in names if name.startswith("low_rank")] == ["low_rank:3"]
 
 
 def test_memory_for_nothing_at_all_is_said():

@@ -38,6 +38,7 @@ LEARNERS = {
     "immediate": (ft.immediate, "rnn", {}),
     "kf_rtrl": (ft.kf_rtrl, "highway", {"unbiased": True}),
     "ktp": (lambda cell: ft.ktp(cell, rank=2), "highway", {"unbiased": True}),
+    "low_rank": (lambda cell: ft.low_rank(cell, rank=1, block=2), "gru", {"unbiased": True}),
     "ok": (lambda cell: ft.ok(cell, rank=1, block=2), "highway", {"unbiased": True}),
     "rflo": (ft.rflo, "highway", {}),
     "rtrl": (ft.rtrl, "elstm", {"exact": True}),

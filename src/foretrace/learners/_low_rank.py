@@ -288,5 +288,5 @@ SPEC = Spec(
     operations=_operations,
     order=0,
     block=16,
-    number=Number("rank", 8, recommended=(16, 8, 4)),
+    number=Number("rank", 8, recommended=(16, 8, 4), within_state=True),
 )

@@ -91,7 +91,8 @@ def recommend(
     explanation, candidates = analyse(cell), []
     for spec in SPECS.values():
         refusal = spec.requires.refusal(explanation.structure)
-        for number in spec.number.recommended if spec.number else (1,):
+        size = explanation.structure.state_size
+        for number in spec.number.fitting(size) if spec.number else (1,):
             choice = Choice(spec, number)
             if refusal is not None:
                 reason = f"needs {refusal.needs}; got {refusal.got}"

@@ -36,11 +36,19 @@ class Number(NamedTuple):
         keyword: of the factory: "rank", "order" or "window".
         default: N where none is given.
         recommended: sizes that `recommend` considers, in their order.
+        within_state: whether it may not exceed the size of the hidden state.
     """
 
     keyword: str
     default: int
     recommended: tuple[int, ...]
+    within_state: bool = False
+
+    def fitting(self, state_size: int) -> tuple[int, ...]:
+        """Those of `recommended` that a hidden state of this size allows, or the largest that it does."""
+        if not self.within_state:
+            return self.recommended
+        return tuple(n for n in self.recommended if n <= state_size) or (state_size,)
 
 
 class Spec(NamedTuple):

@@ -259,11 +259,11 @@ def push_lanes(
         The next key, the new past and the info, leaves (lanes, ..).
     """
     structure, jacobians, lanes = rule.structure, rule.jacobians, restarts.shape[1]
+    in_parts = rule if isinstance(rule, PreparedRule) else None
     key, keys = state.key, state.key
     if rule.is_random:
-        both = jax.random.split(key, lanes + 1)
+        both = jax.random.split(key, (1 if in_parts is None else 2) * lanes + 1)
         key, keys = both[0], both[1:]
-
     numbers, key_of = as_numbers(keys)
 
     def block(window, restarts):
@@ -284,19 +284,19 @@ def push_lanes(
     matrices = gather(state.weights) if state.weights else jacobians.weights(params)
     arguments = state.window, restarts, numbers
     axes = 1, 1, 0 if rule.is_random else None
-    if not isinstance(rule, PreparedRule):
+    if in_parts is None:
         past, info = map_lane_groups(push, lanes, group, state.past, arguments, axes)
         return key, past, info
 
-    def prepare(key, past, window, restarts):
-        return rule.prepare(key, past, block(window, restarts))
+    def prepare(past, window, restarts, numbers):
+        return in_parts.prepare(key_of(numbers), past, block(window, restarts))
 
     def finish(past, prepared, numbers):
-        return rule.finish(key_of(numbers), past, prepared)
+        return in_parts.finish(key_of(numbers), past, prepared)
 
-    first, second = jnp.swapaxes(jax.vmap(jax.random.split)(keys), 0, 1)
-    prepared = jax.vmap(prepare, in_axes=(0, 0, 1, 1))(first, state.past, state.window, restarts)
-    arguments = prepared, as_numbers(second)[0]
+    arguments = state.past, state.window, restarts, numbers[:lanes]
+    prepared = jax.vmap(prepare, in_axes=(0, 1, 1, 0))(*arguments)
+    arguments = prepared, numbers[lanes:]
     # On a CPU products of many small matrices take longer than the same products one by one.
     group = 1 if jax.default_backend() == "cpu" else lanes
     past, info = map_lane_groups(finish, lanes, group, state.past, arguments, (0, 0))
