@@ -15,6 +15,8 @@ from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import AgedBlock
 from foretrace.learners._engine._past import GroupedGradient, PreparedRule, Rows, zero_dense
 from foretrace.learners._kronecker import random_signs, reduce_optimally
+
+# Under a name of its own, since a mean over all signs needs only those of (4) and (5).
 from foretrace.learners._kronecker import random_signs as probe_signs
 from foretrace.structure._structure import Structure
 
@@ -92,7 +94,7 @@ def low_rank(
         A learner; `info` is a `LowRankInfo`.
 
     Raises:
-        TypeError, ValueError: `rank`, `probes` or `block` is not an int >= 1. At `init`: `rank` is above S.
+        TypeError, ValueError: `rank`, `probes` or `block` is not an int >= 1, or `rank` is above S.
 
     Example:
         >>> import jax, foretrace as ft
