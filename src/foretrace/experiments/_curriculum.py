@@ -57,7 +57,9 @@ def _reached(curve, step=None):
 
 def _check(result):
     oks = [label for label in result if parse(label).spec.name == "ok"]
-    pairs = [(ok, "kf_rtrl") for ok in oks] + [("kf_rtrl", "uoro")] + [(ok, "tbptt:5") for ok in oks]
+    ours = [label for label in result if parse(label).spec.name == "low_rank"]
+    pairs = [(low_rank, ok) for low_rank in ours for ok in oks]
+    pairs += [(ok, "kf_rtrl") for ok in oks] + [("kf_rtrl", "uoro")] + [(ok, "tbptt:5") for ok in oks]
     return [_further(result, *pair) for pair in pairs]
 
 
@@ -94,7 +96,7 @@ def _charts(result):
 
 
 _PAPER = {"units": 128, "lanes": 16, "rate": 10**-3.5, "tbptt_rate": 10**-2.5}
-_CHEAP = ("ok:16/16", "kf_rtrl", "uoro", "tbptt:5", "tbptt:25", "tbptt:128")
+_CHEAP = ("low_rank:8/16", "ok:16/16", "kf_rtrl", "uoro", "tbptt:5", "tbptt:25", "tbptt:128")
 _DEAR = ("ok:16", "kf_rtrl*8", "ok:8")
 
 COPY_CURRICULUM = Experiment(
@@ -125,7 +127,7 @@ COPY_CURRICULUM = Experiment(
     scales={
         "quick": {
             "seeds": 2, "units": 32, "lanes": 16, "rate": 3e-3, "tbptt_rate": 1e-2,
-            "learners": dict.fromkeys(("ok:8", "kf_rtrl", "uoro", "tbptt:5"), 6_000),
+            "learners": dict.fromkeys(("low_rank:4/16", "ok:8", "kf_rtrl", "uoro", "tbptt:5"), 6_000),
         },
         "day": _PAPER | {
             "seeds": 3,

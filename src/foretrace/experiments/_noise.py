@@ -236,6 +236,9 @@ def _charts_size(result):
     return charts
 
 
+_FEW = ("uoro", "kf_rtrl", "ok:8", "low_rank:8/16")
+_MANY = ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16", "low_rank:8/16")
+
 NOISE_TIME = Experiment(
     name="noise-time",
     claim="KF-RTRL's noise is stable over time and far below UORO's; OK's is below both.",
@@ -252,17 +255,17 @@ NOISE_TIME = Experiment(
         "quick": {
             "seeds": 2, "draws": 4, "units": 16, "steps": 10_000, "training": 4_000,
             "rate": 3e-3, "exact_block": 16, "networks": ("untrained", "random", "trained"),
-            "learners": ("uoro", "kf_rtrl", "ok:8"),
+            "learners": _FEW,
         },
         "day": {
             "seeds": 5, "draws": 8, "units": 32, "steps": 10_240, "training": 4_000,
             "rate": 1e-3, "exact_block": 32, "networks": ("untrained", "random", "trained"),
-            "learners": ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16"),
+            "learners": _MANY,
         },
         "full": {
             "seeds": 5, "draws": 16, "units": 256, "steps": 10_240, "training": 4_000,
             "rate": 3e-4, "exact_block": 256, "networks": ("untrained", "random", "trained"),
-            "learners": ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16"),
+            "learners": _MANY,
         },
     },
     run=_run_time,
@@ -288,18 +291,18 @@ NOISE_SIZE = Experiment(
     scales={
         "quick": {
             "seeds": 4, "draws": 6, "units": (16, 64, 128), "steps": 128, "training": 0, "rate": 0.0,
-            "exact_block": 32, "networks": ("untrained", "random"), "learners": ("uoro", "kf_rtrl", "ok:8"),
+            "exact_block": 32, "networks": ("untrained", "random"), "learners": _FEW,
         },
         "day": {
             "seeds": 5, "draws": 8, "units": (16, 32, 64, 128, 256), "steps": 128, "training": 4_000,
             "rate": 1e-3, "exact_block": 64, "networks": ("untrained", "random", "trained"),
-            "learners": ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16"),
+            "learners": _MANY,
         },
         "full": {
             "seeds": 10, "draws": 16, "units": (16, 32, 64, 128, 256, 512), "steps": 1024,
             "training": 4_000, "rate": 1e-3, "exact_block": 256,
             "networks": ("untrained", "random", "trained"),
-            "learners": ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16"),
+            "learners": _MANY,
         },
     },
     run=_run_size,

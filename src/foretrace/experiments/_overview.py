@@ -159,7 +159,7 @@ def _charts(result):
     ]  # fmt: skip
 
 
-_FEW = ("rtrl/16", "ok:8/16", "kf_rtrl", "uoro", "immediate", "frozen")
+_FEW = ("rtrl/16", "low_rank:8/16", "ok:8/16", "kf_rtrl", "uoro", "immediate", "frozen")
 _SIZED = (
     *("rtrl/16", "ok:8/16", "ok:8", "kf_rtrl", "ktp:8", "uoro/16", "uoro", "sketch:8", "snap:1"),
     *("eprop", "rflo", "tbptt:16", "immediate", "frozen"),

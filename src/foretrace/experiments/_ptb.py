@@ -235,7 +235,9 @@ PTB = Experiment(
             "groups": {
                 "comparison": _SMALL | {
                     "units": 32, "lanes": 8, "valid_every": 1500,
-                    "learners": dict.fromkeys(("ok:4/8", "kf_rtrl", "uoro", "tbptt:25"), 6_000),
+                    "learners": dict.fromkeys(
+                        ("low_rank:4/16", "ok:4/8", "kf_rtrl", "uoro", "tbptt:25"), 6_000
+                    ),
                 },
             },
         },
@@ -281,7 +283,7 @@ PTB_AUTHORS = Experiment(
             "groups": {
                 "authors": _LARGE | {
                     "units": 32, "lanes": 8, "rate": 3e-3, "valid_every": 400,
-                    "learners": dict.fromkeys(("ok:8", "ok:8/16"), 4_000),
+                    "learners": dict.fromkeys(("ok:8", "ok:8/16", "low_rank:8/16"), 4_000),
                 },
             },
         },
@@ -293,7 +295,8 @@ PTB_AUTHORS = Experiment(
             "seeds": 5, "data": None, "needs_data": True,
             "groups": {
                 "authors": _LARGE | {
-                    "valid_every": 10_000, "learners": dict.fromkeys(("ok:8/16", "ok:8"), 1_000_000),
+                    "valid_every": 10_000,
+                    "learners": dict.fromkeys(("low_rank:8/16", "ok:8/16", "ok:8"), 1_000_000),
                 },
             },
         },

@@ -106,6 +106,7 @@ def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str,
         "kf_rtrl",
         "ok:8",
         "ok:8/16",
+        "low_rank:8/16",
         "rtrl/64",
         "tbptt:1",
         "tbptt:2",
@@ -131,7 +132,7 @@ def _experiment(name: str, make: Callable[..., Task], claim: str, protocol: str,
             "quick": common
             | {
                 "seeds": 2, "task": quick, "units": 32, "lanes": 16, "steps": 8_000, "clip": 1.0,
-                "decay": 0.0, "learners": ("uoro", "ok:8/16", "tbptt:1"),
+                "decay": 0.0, "learners": ("uoro", "ok:8/16", "low_rank:8/16", "tbptt:1"),
             },
             "day": common
             | {

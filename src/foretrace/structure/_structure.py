@@ -28,6 +28,7 @@ from foretrace.structure._trace import (
     Group,
     Member,
     Trace,
+    dtype_of,
     evaluate,
     nonzeros,
     read,
@@ -283,7 +284,7 @@ class Structure:
 
     def _narrow(self, tangent: jax.Array | None) -> jax.Array | None:
         """A tangent of hidden in the dtype of the cell's program."""
-        return None if tangent is None else tangent.astype(self._trace.hidden.aval.dtype)
+        return None if tangent is None else tangent.astype(dtype_of(self._trace.hidden))
 
     def _run(self, known: dict, rule: Rule, tangent: Any, preacts: Any = None, dense: Any = None) -> Any:
         """The tangent of hidden': the linear part, equation by equation.

@@ -280,7 +280,7 @@ class Trace:
     def rounding(self) -> float:
         """The relative rounding of its coarsest number."""
         outputs = (v for e in (*self.known, *self.linear) for v in e.outputs if _is_inexact(v))
-        dtypes = {v.aval.dtype for v in (*outputs, *self.params, self.hidden)}
+        dtypes = {dtype_of(v) for v in (*outputs, *self.params, self.hidden)}
         return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
 
     def only_use(self, v) -> Equation | None:
@@ -367,6 +367,11 @@ def _not_forwards(cause: Any) -> UserTypeError:
         "jax.custom_vjp use jax.custom_jvp, or for f with the "
         "derivative of s write s(z) + jax.lax.stop_gradient(f(z) - s(z))."
     )
+
+
+def dtype_of(v: Any) -> Any:
+    """The dtype of a variable of the program."""
+    return v.aval.dtype
 
 
 def _is_inexact(v) -> bool:
