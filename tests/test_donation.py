@@ -123,8 +123,8 @@ def test_a_restart_of_another_kind_or_shape_is_refused():
     learner = ft.rtrl(cell)
     state = learner.init(jax.random.key(1), cell.init(jax.random.key(0)), 2)
     with pytest.raises(
-        ValueError, match=r"^restart must have the shape \(2,\), a bool for each lane; got \(\)"
+        ValueError, match=r"^restart must have shape \(2,\); got \(\); give one for each lane"
     ):
         learner.reset(state, True)
-    with pytest.raises(TypeError, match=r"^restart must be of bools; got int32; compare it"):
+    with pytest.raises(TypeError, match=r"^restart must be a bool array; got int32; compare it"):
         learner.reset(state, jnp.array([0, 1]))

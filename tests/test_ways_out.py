@@ -25,8 +25,8 @@ TRAIN = [
     "4",
     "--lanes",
     "2",
-    "--rank",
-    "2",
+    "--learner",
+    "ok:2",
     "--chunk",
     "20",
     "--steps",
@@ -114,6 +114,17 @@ def test_a_reader_that_has_seen_enough_leaves_a_whole_run(tmp_path):
     assert max(checkpoint.steps(tmp_path / "run" / "checkpoints")) >= 60
 
 
+@pytest.fixture
+def no_signal_ignored():
+    """A shell ignores some for its background, and StopSignal leaves those alone."""
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGXCPU)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("no_signal_ignored")
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGXCPU]
 )
