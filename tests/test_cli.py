@@ -17,7 +17,8 @@ import pytest
 
 from foretrace import cells, experiments
 from foretrace._checks import UserError
-from foretrace.cli import _parse, data, main
+from foretrace.cli import _parse, data, main, train
+from foretrace.cli._tasks import options_for
 from foretrace.experiments import _timing
 
 COMMAND = Path(sys.executable).parent / "foretrace"
@@ -364,3 +365,20 @@ def test_data_are_fetched_verified_and_never_half_there(tmp_path, monkeypatch, c
     (here / "valid.txt").write_bytes(b"half")
     assert main(["data", "ptb", "--dir", str(here)]) == 2
     assert "remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--learner uoro --rank 3", "--rank must be left out for uoro; got 3; drop it."),
+        ("--learner ok:3 --rank 4", "--rank must be given once; got 'ok:3' and 4; drop one."),
+        ("--rank 0", "rank must be an int >= 1; got 0"),
+    ],
+)
+def test_a_number_beside_the_learners_name_fits_it_or_is_refused(words, sentence, capsys):
+    assert main(["train", "adding", *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
+    options = options_for(train.Train, "adding", "Train")
+    assert train.named(_parse.parse(options, ["--rank", "4"], "foretrace train")) == "ok:4"
+    assert train.named(_parse.parse(options, ["--learner", "tbptt", "--window", "3"], "")) == "tbptt:3"
+    assert train.named(_parse.parse(options, ["--learner", "ok:2/8"], "")) == "ok:2/8"

@@ -80,7 +80,7 @@ def _trained(options: Options) -> tuple[Any, Any, int, int]:
     task, words = split_task(command[1:], "foretrace train")
     trained = parse(options_for(train.Train, task, ""), words, f"foretrace train {task}")
     problem = problem_of(task, trained)
-    trainer = _job.build_run(trained, trained.learner, problem.task, problem.cell).trainer
+    trainer = _job.build_run(trained, train.named(trained), problem.task, problem.cell).trainer
     like = jax.eval_shape(trainer.init, jax.random.key(0))
     folder = options.run / "checkpoints"
     if not checkpoint.steps(folder):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 from rich.console import Console
 
-from foretrace import plotting, training
+from foretrace import learners, plotting, training
 from foretrace._checks import UserError
 from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
@@ -29,6 +29,10 @@ class Train:
 
     learner: str = "ok"
     """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window."""
+    rank: _job.OptionalInt = None
+    """The learner's rank, if its name has none: --rank 16 makes ok the same as ok:16."""
+    window: _job.OptionalInt = None
+    """Likewise the window of tbptt."""
     seed: int = 0
     """Seed of everything random."""
     out: Path | None = None
@@ -53,7 +57,7 @@ def run(words: Sequence[str]) -> int:
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
     problem = problem_of(task, options)
-    run = _job.build_run(options, options.learner, problem.task, problem.cell)
+    run = _job.build_run(options, named(options), problem.task, problem.cell)
     if options.out is None:
         name = re.sub(
             r"[^\w.]", "-", f"{task}-{run.label}"
@@ -91,6 +95,27 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
             return 128 + stop.signal
         _finish(console, task, problem, run, folder)
     return 0
+
+
+def named(options: Any) -> str:
+    """The learner's name with the number that `--rank` or `--window` gives it.
+
+    Raises:
+        UserError: it has no such number, or another one already.
+    """
+    choice = learners.parse(options.learner)
+    for keyword in ("rank", "window"):
+        value = getattr(options, keyword)
+        if value is None:
+            continue
+        if choice.spec.number is None or choice.spec.number.keyword != keyword:
+            raise UserError(f"--{keyword} must be left out for {choice.spec.name}; got {value}; drop it.")
+        if ":" in options.learner and value != choice.number:
+            raise UserError(
+                f"--{keyword} must be given once; got {options.learner!r} and {value}; drop one."
+            )
+        choice = choice._replace(number=value)
+    return options.learner if options.rank is options.window is None else str(choice)
 
 
 def _finish(console: Console, task: str, problem: Problem, run: _job.Run, folder: RunFolder) -> None:
