@@ -20,7 +20,7 @@ from foretrace.runs._signals import StopSignal
 
 # Entries of config.json that are options by the same name.
 _TYPED = (
-    *("target", "time", "horizon", "period", "gaps", "on_bad", "cell", "hidden"),
+    *("target", "time", "horizon", "period", "calendar", "gaps", "on_bad", "cell", "hidden"),
     *("learning_rate", "coverage", "seed", "checkpoint_every"),
 )
 
@@ -47,9 +47,10 @@ class Forecast:
     """Columns that help, with commas between them; a name may have commas itself."""
     horizon: int = 1
     """How many rows ahead."""
-    period: int | None = None
-    """Rows in a season, 0 for none. Unless given the model sees none, and the seasonal naive rule that is
-    shown beside it takes what is usual for the time stamps: a day, a week or a year."""
+    period: int | Literal["auto"] = "auto"
+    """Rows in a season, 0 for none. With auto up to two are found, such as a day and a week."""
+    calendar: Literal["on", "off"] = "on"
+    """Whether dates in --time show the time of day, the day of the week and the day of the year."""
     out: Path = Path("runs/forecast")
     """Run folder, created."""
     gaps: Literal["stop", "fill", "ignore"] = "stop"

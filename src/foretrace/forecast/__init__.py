@@ -5,6 +5,7 @@ repetitions in their times, the model of `foretrace.stream` learns and forecasts
 `forecast_file` does all of it for a file, a pipe or any lines of text; `foretrace forecast` calls it.
 """
 
+from foretrace.forecast._calendar import Calendar
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._columns import Columns
 from foretrace.forecast._forecast_file import forecast_file
@@ -19,9 +20,11 @@ from foretrace.forecast._sources import (
     open_source,
     standard_input,
 )
+from foretrace.forecast._spacing import Stamp, stamp_of
 
 __all__ = [
     "Ahead",
+    "Calendar",
     "Clock",
     "Columns",
     "CsvSource",
@@ -34,10 +37,12 @@ __all__ = [
     "Score",
     "ScoreKeeper",
     "Source",
+    "Stamp",
     "forecast_file",
     "open_source",
     "read_rows",
     "season_of",
+    "stamp_of",
     "standard_input",
     "summary",
 ]

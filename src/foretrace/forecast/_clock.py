@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from foretrace._checks import UserError
+from foretrace.forecast._calendar import Calendar
 from foretrace.forecast._rows import Row
 from foretrace.forecast._spacing import Spacing, Stamp, spacing_of
 from foretrace.forecast._stamps import FORMS, is_dated, read, write
@@ -30,6 +31,7 @@ class Clock:
         filled: times that were filled in.
         dropped: rows that were dropped.
         changes: changes of the clock to summer time and back.
+        calendar: what the dates say of a row.
     """
 
     gaps: str = "stop"
@@ -40,8 +42,11 @@ class Clock:
     filled: int = 0
     dropped: int = 0
     changes: int = 0
+    calendar: Calendar = dataclasses.field(default_factory=Calendar)
 
     def __post_init__(self):
+        if isinstance(self.calendar, dict):
+            self.calendar = Calendar(**self.calendar)
         self._read_again()
 
     def look_ahead(self, rows: Sequence[Row]) -> None:
@@ -70,7 +75,9 @@ class Clock:
                 self.dropped += 1
                 return
             for index in range(1, missing + 1):
-                yield Row(self.ahead(index), row.when, math.nan, (math.nan,) * len(row.x), row.form)
+                when = self._spacing.after(self._before, index).when if self._spacing else row.when
+                unknown = (math.nan,) * len(row.x)
+                yield Row(self.ahead(index), when, math.nan, unknown, row.form, row.offset)
             self.filled += missing
         self.last, self.rows = row.time, self.rows + 1
         self._before = Stamp(row.when, row.offset)

@@ -24,7 +24,8 @@ def forecast_file(
     time: str | None = None,
     features: Sequence[str] | str | None = None,
     horizon: int = 1,
-    period: int | None = None,
+    period: int | Literal["auto"] = "auto",
+    calendar: Literal["on", "off"] = "on",
     gaps: Literal["stop", "fill", "ignore"] = "stop",
     on_bad: Literal["stop", "skip"] = "stop",
     coverage: float = 0.9,
@@ -47,8 +48,10 @@ def forecast_file(
         time: column with dates or numbers at equal steps; without it rows are counted.
         features: columns that help, as names or in a line with commas between them.
         horizon: rows ahead, H.
-        period: rows in a season, 0 for none. With None the model knows no season, and the seasonal naive
-            rule beside it takes the usual one for the time stamps: a day, a week or a year.
+        period: rows in a season, 0 for none. With "auto" up to two seasons are found, such as a day and a
+            week: those of the dates, else distances over which the values change little.
+        calendar: "on" to learn from the time of day, the day of the week and the day of the year, where
+            `time` is a column of dates and `period` is not 0; "off" to leave them out.
         gaps: "stop" at a gap or a repeated time, "fill" gaps and drop repetitions, or "ignore" both.
         on_bad: "stop" at a row that cannot be read, or "skip" it; of a row whose time can be read, only the
             cells that cannot, which are unknown.
@@ -91,6 +94,7 @@ def forecast_file(
         features=features if features is None or isinstance(features, str) else tuple(features),
         horizon=horizon,
         period=period,
+        calendar=calendar,
         gaps=gaps,
         on_bad=on_bad,
         cell=cell,

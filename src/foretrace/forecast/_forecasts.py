@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from foretrace.forecast._rows import Row, RowReader
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._settings import Settings
 from foretrace.forecast._sources import Source
+from foretrace.forecast._spacing import Stamp
 from foretrace.runs import checkpoint
 from foretrace.runs._folder import RunFolder
 from foretrace.runs._signals import StopSignal
@@ -132,7 +133,12 @@ class Forecasts(Iterator[RowForecast]):
 
     def experts(self) -> dict[str, float]:
         """The weight of each expert in the forecast one row ahead."""
-        return stream.weights_of(self._config, self._compiled.unpack(self._state).state)
+        names = stream.forecast_experts(self._config)
+        return stream.weights_of(names, self._compiled.unpack(self._state).state)
+
+    def seasons(self) -> list[int]:
+        """Rows of the seasons that the model sees at the moment, the shorter one first."""
+        return [rows for rows in self._compiled.unpack(self._state).seasons.periods.tolist() if rows]
 
     def summary(self) -> list[str]:
         """The scores, the experts and the irregularities of the data, in sentences."""
@@ -140,7 +146,12 @@ class Forecasts(Iterator[RowForecast]):
         scores = []
         if keeper:
             weights = ", ".join(f"{name} {weight:.0%}" for name, weight in self.experts().items())
-            scores = [*summary(keeper), f"one step ahead, what each expert counts for: {weights}"]
+            seasons = " and ".join(f"{rows:,}" for rows in self.seasons()) or "none"
+            scores = [
+                *summary(keeper),
+                f"one step ahead, what each expert counts for: {weights}",
+                f"seasons in rows: {seasons}",
+            ]
         counts = {
             "values were unknown; the forecast stood in for them": keeper.unknown if keeper else 0,
             "of these times were missing in the data": clock.filled,
@@ -254,7 +265,10 @@ class Forecasts(Iterator[RowForecast]):
         rows = [row for row, _ in batch]
         x = stream.pairs(np.array([row.x for row in rows]).reshape(len(rows), -1))
         y = stream.pairs([row.y for row in rows])
-        self._state, outputs = stream.run_rows(self._compiled, self._state, x, y)
+        columns = [x, y]
+        if self._config.has_calendar:
+            columns.append(stream.float_array([self._calendar(row) for row in rows]))
+        self._state, outputs = stream.run_rows(self._compiled, self._state, *columns)
         if self._keeper is None:
             self._keeper = ScoreKeeper(self._settings.horizon, self._season(rows))
         results = [stream.ForecastResult.unpack(output) for output in outputs]
@@ -266,8 +280,13 @@ class Forecasts(Iterator[RowForecast]):
                 anomaly = math.nan if math.isnan(row.y) else 1 - float(each.tail)
                 yield RowForecast(row.time, row.y, each.forecast, each.lower, each.upper, anomaly)
 
+    def _calendar(self, row: Row) -> Sequence[float]:
+        if not row.dated:
+            return stream.unknown_calendar(1)[0]
+        return self._clock.calendar.add(Stamp(row.when, row.offset))
+
     def _season(self, rows: list[Row]) -> int:
-        if self._settings.period is not None:
+        if self._settings.period != "auto":
             return self._settings.period
         return season_of([float(row.when) for row in rows]) if rows[0].dated else 0
 

@@ -20,7 +20,8 @@ class Settings:
     time: str | None
     features: tuple[str, ...] | str | None
     horizon: int
-    period: int | None
+    period: int | Literal["auto"]
+    calendar: Literal["on", "off"]
     gaps: Literal["stop", "fill", "ignore"]
     on_bad: Literal["stop", "skip"]
     cell: str
@@ -40,7 +41,7 @@ class Settings:
                 "from_checkpoint must be a run folder of a forecast; got "
                 f"{str(self.from_checkpoint)!r}; see foretrace forecast --help."
             )
-        model = ("horizon", "cell", "hidden", "learning_rate", "period", "coverage", "seed")
+        model = ("horizon", "cell", "hidden", "learning_rate", "period", "calendar", "coverage", "seed")
         values = {name: config.get(name) for name in model}
         for name in ("target", "time", "features"):
             value = getattr(self, name)
@@ -56,17 +57,22 @@ class Settings:
             "horizon": (1, 1000),
             "hidden": (1, 4096),
             "seed": (0, 2**32 - 1),
-            "period": (0, 100_000),
         }
+        if self.period != "auto":
+            limits["period"] = (0, 100_000)
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise UserError(f"{name} must be an int from {least} to {most}; got {value}; see --help.")
-        for name, words in (("gaps", ("stop", "fill", "ignore")), ("on_bad", ("stop", "skip"))):
+        for name, words in (
+            ("gaps", ("stop", "fill", "ignore")),
+            ("on_bad", ("stop", "skip")),
+            ("calendar", ("on", "off")),
+        ):
             if getattr(self, name) not in words:
                 raise UserError(
-                    f"{name} must be {', '.join(words[:-1])} or {words[-1]}; got {getattr(self, name)!r}; "
-                    "choose one."
+                    f"{name} must be {', '.join([*words[:-2], ' or '.join(words[-2:])])}; got "
+                    f"{getattr(self, name)!r}; choose one."
                 )
         for name in ("learning_rate", "coverage"):
             value = getattr(self, name)
@@ -82,8 +88,9 @@ class Settings:
             horizon=self.horizon,
             lags=_LAGS,
             target="auto",
-            period=self.period or 0,
+            period=stream.FOUND if self.period == "auto" else self.period,
             learning_rate=self.learning_rate,
             coverage=self.coverage,
             learning=self.from_checkpoint is None,
+            has_calendar=self.calendar == "on" and self.time is not None and self.period != 0,
         )

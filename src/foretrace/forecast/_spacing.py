@@ -36,6 +36,17 @@ class Stamp(NamedTuple):
         return datetime.date.fromordinal(EPOCH + split(self.wall, DAY)[0])
 
 
+def stamp_of(date: datetime.date) -> Stamp:
+    """A date, or a time of one, as a stamp."""
+    seconds = Decimal((date.toordinal() - EPOCH) * DAY)
+    if not isinstance(date, datetime.datetime):
+        return Stamp(seconds, None)
+    seconds += 3600 * date.hour + 60 * date.minute + date.second + Decimal(date.microsecond).scaleb(-6)
+    ahead = date.utcoffset()
+    offset = None if ahead is None else round(ahead.total_seconds())
+    return Stamp(seconds - (offset or 0), offset)
+
+
 class Spacing(NamedTuple):
     """A step.
 

@@ -1,5 +1,6 @@
 """Forecasting, sample by sample."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -10,16 +11,18 @@ from river import time_series
 
 from foretrace import stream
 from foretrace._checks import UserError
+from foretrace.forecast import Calendar, stamp_of
 from foretrace.river._base import Recurrent, check, check_positive_int, check_target, config_of
-from foretrace.river._features import to_float
+from foretrace.river._features import is_missing, to_float
 from foretrace.river._regressor import table
 
 
 class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     """A recurrent network that forecasts a series and learns from every value of it, from its whole past.
 
-    Nothing needs tuning or scaling. Every horizon up to `horizon` has readouts of its own, trained
-    directly. The network is one of several experts (`experts`), persistence is another.
+    Nothing needs tuning or scaling. A date among the features shows the time of day, the day of the week
+    and the day of the year. Every horizon up to `horizon` has readouts of its own, trained directly. The
+    network is one of several experts (`experts`), persistence is another.
 
     Parameters
     ----------
@@ -37,7 +40,8 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     target
         What the network predicts: the "change" from the last value, the "level", or "auto" for both.
     period
-        Values in a season; 0 for none. With one, a clock and the value of one season before are seen.
+        Values in a season; 0 for none. With "auto" up to two are found, such as a day and a week: those of
+        the first date among the features, else distances over which the values change little.
     coverage
         How often the intervals shall hold the value.
     seed
@@ -63,21 +67,24 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         learning_rate: float = 0.003,
         lags: int = 24,
         target: str = "auto",
-        period: int = 0,
+        period: int | str = "auto",
         coverage: float = 0.9,
         seed: int = 0,
     ):
         check(cell, hidden, learning_rate, seed)
-        check_target(lags, target, period, coverage)
+        check_target(lags, target, 0 if period == "auto" else period, coverage)
         check_positive_int("horizon", horizon, "1 is the next value")
         self.horizon, self.cell, self.hidden, self.learning_rate = horizon, cell, hidden, learning_rate
         self.lags, self.target, self.period, self.coverage = lags, target, period, coverage
         self.seed = seed
         self._begin()
         self._forecast = [0.0] * horizon
+        self._calendar: Calendar | None = None
 
     def _config_now(self) -> stream.Config:
-        return config_of(self, horizon=self.horizon)
+        config = config_of(self, horizon=self.horizon)
+        period = stream.FOUND if self.period == "auto" else self.period
+        return config._replace(period=period, has_calendar=self._calendar is not None)
 
     _functions = staticmethod(stream.forecasting)
 
@@ -85,12 +92,12 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         """Learns that the series went on with `y`, while the features were `x`.
 
         A missing value (None, NaN, `pandas.NA`) is unknown: the model's own forecast stands in for it.
-        Dates among the features are left out.
+        The first date among the features is the time of the value; others are left out.
         """
-        y, x = to_float("y", y), timeless(x)
+        y, calendar, x = to_float("y", y), self._calendars([date_of(x)]), timeless(x)
         self._features.register(x)
         self._ensure_state()
-        row = self._features.vector(x), stream.pairs(y)
+        row = self._features.vector(x), stream.pairs(y), *(each[0] for each in calendar)
         self._state, result = self._compiled.learn(self._state, *row)
         self._forecast = stream.ForecastResult.unpack(np.asarray(result)).forecast.tolist()
 
@@ -100,10 +107,13 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         if not values:
             return
         columns = {} if X is None else table(X)
+        dates = next((column for column in columns.values() if is_date(column[0])), [None] * len(values))
+        calendars = self._calendars(dates)
+        columns = {name: column for name, column in columns.items() if not is_date(column[0])}
         self._features.register(columns)
         self._ensure_state()
-        rows = self._features.table(columns, len(values))
-        self._state, results = stream.run_rows(self._compiled, self._state, rows, stream.pairs(values))
+        rows = self._features.table(columns, len(values)), stream.pairs(values), *calendars
+        self._state, results = stream.run_rows(self._compiled, self._state, *rows)
         self._forecast = stream.ForecastResult.unpack(results[-1]).forecast.tolist()
 
     def forecast(self, horizon: int, xs: Sequence[dict] | None = None) -> list[float]:
@@ -156,16 +166,46 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     @property
     def experts(self) -> dict[str, float]:
         """The weight of each expert one step ahead; they sum to 1."""
-        return {} if self._state is None else stream.weights_of(self._config, self._tree.state)
+        names = stream.forecast_experts(self._config) if self._config else []
+        return stream.weights_of(names, self._tree.state) if names else {}
+
+    @property
+    def seasons(self) -> list[int]:
+        """Values in each season that is seen at the moment, the shorter one first."""
+        return [] if self._state is None else [n for n in self._tree.seasons.periods.tolist() if n]
 
     def _beside(self) -> dict[str, Any]:
-        return super()._beside() | {"forecast": self._forecast}
+        calendar = self._calendar and dataclasses.asdict(self._calendar)
+        return super()._beside() | {"forecast": self._forecast, "calendar": calendar}
 
     def _restore(self, beside: dict[str, Any]) -> None:
         super()._restore(beside)
-        self._forecast = beside["forecast"]
+        self._forecast, calendar = beside["forecast"], beside["calendar"]
+        self._calendar = calendar and Calendar(**calendar)
+
+    def _calendars(self, dates: Sequence[Any]) -> list[np.ndarray]:
+        """The calendars of rows, (rows, 5), as the one entry of a list; none without dates."""
+        if self._calendar is None and self._state is None and self.period != 0 and dates[0] is not None:
+            self._calendar = Calendar()
+        if self._calendar is None:
+            return []
+        calendars = stream.unknown_calendar(len(dates))
+        for row, date in enumerate(dates):
+            if not is_missing(date):
+                calendars[row] = self._calendar.add(stamp_of(date))
+        return [stream.float_array(calendars)]
+
+
+def is_date(value: Any) -> bool:
+    """Whether a feature is a date, which is the name of a time and no quantity."""
+    return hasattr(value, "isoformat")
+
+
+def date_of(x: dict | None) -> Any:
+    """The first date among the features, None if there is none."""
+    return next((value for value in (x or {}).values() if is_date(value)), None)
 
 
 def timeless(x: dict | None) -> dict:
-    """Drops dates, which are names of a time and no quantity."""
-    return {name: value for name, value in (x or {}).items() if not hasattr(value, "isoformat")}
+    """Drops dates."""
+    return {name: value for name, value in (x or {}).items() if not is_date(value)}

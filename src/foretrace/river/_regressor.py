@@ -143,7 +143,9 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
     @property
     def experts(self) -> dict[str, float]:
         """The weight of each expert at the moment; they sum to 1."""
-        return {} if self._state is None else stream.weights_of(self._config, self._tree)
+        return (
+            {} if self._state is None else stream.weights_of(stream.expert_names(self._config), self._tree)
+        )
 
     def _predict(self, x: dict) -> tuple[float, float, float]:
         """The target that is expected, and the bounds around it."""
@@ -157,5 +159,12 @@ class RecurrentRegressor(Recurrent, base.MiniBatchRegressor):
 
 
 def table(X: Any) -> dict[Any, list]:
-    """The columns of a data frame."""
-    return {name: np.asarray(X[name]).tolist() for name in X.columns}
+    """The columns of a data frame, with dates as `datetime`."""
+    columns = {name: np.asarray(X[name]) for name in X.columns}
+    # NumPy would make a list of integers of dates that count nanoseconds.
+    dates = {
+        name: column.astype("datetime64[us]")
+        for name, column in columns.items()
+        if column.dtype.kind == "M"
+    }
+    return {name: column.tolist() for name, column in (columns | dates).items()}

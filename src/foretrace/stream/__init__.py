@@ -6,6 +6,8 @@ past; beside it stand simple experts, such as persistence, and an online mixture
 the best of them. `foretrace.river` makes River estimators of them, `foretrace.forecast` an application.
 """
 
+from foretrace.stream._ahead import expert_names as forecast_experts
+from foretrace.stream._calendar import unknown as unknown_calendar
 from foretrace.stream._classification import ClassConfig, ClassPrediction, ClassState
 from foretrace.stream._compiled import (
     Compiled,
@@ -22,9 +24,11 @@ from foretrace.stream._model import Config, State, expert_names, weights_of
 from foretrace.stream._network import CELLS, enlarge
 from foretrace.stream._origin import from_pairs, pairs
 from foretrace.stream._regression import Prediction
+from foretrace.stream._seasons import FOUND
 
 __all__ = [
     "CELLS",
+    "FOUND",
     "ClassConfig",
     "ClassPrediction",
     "ClassState",
@@ -39,11 +43,13 @@ __all__ = [
     "enlarge",
     "expert_names",
     "float_array",
+    "forecast_experts",
     "forecasting",
     "from_pairs",
     "offsets",
     "pairs",
     "regression",
     "run_rows",
+    "unknown_calendar",
     "weights_of",
 ]

@@ -38,7 +38,7 @@ class Compiled(NamedTuple):
         predict_after: `predict` after a hidden state, while labels of earlier predictions are pending.
         predict_many: `predict` for many rows of features with the same state.
         learn: `(state, *row) -> state, prediction before the row was learned`; the old state is donated. A
-            row is `x, y`, and but for a forecast the weight of the sample.
+            row is `x, y`, and the weight of the sample, of a forecast its calendar.
         learn_late: `learn` for a delayed label; the last argument is the context saved with the prediction.
         learn_chunk: `learn` for rows in order, in one scan.
         pack: `(tree) -> state`.
@@ -74,8 +74,8 @@ def regression(config: Config) -> Compiled:
 def forecasting(config: Config) -> Compiled:
     """`predict(state, xs)`; `learn` gives a packed `ForecastResult` beside the state."""
 
-    def learn(state, x, y):
-        state, result = _forecast.learn(config, state, x, y)
+    def learn(state, x, y, *calendar):
+        state, result = _forecast.learn(config, state, x, y, *calendar)
         return state, result.pack()
 
     predict = functools.partial(_forecast.forecast, config)

@@ -11,11 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace.stream import _experts, _interval, _model, _network, _origin, _scale
-from foretrace.stream._model import Config, Regressors, State
+from foretrace.stream import (
+    _ahead,
+    _calendar,
+    _experts,
+    _interval,
+    _model,
+    _network,
+    _origin,
+    _scale,
+    _seasons,
+)
+from foretrace.stream._ahead import Moment
+from foretrace.stream._model import Config, State
 
 _BASIS = 3
-_HARMONICS = 2
 
 
 class ForecastState(NamedTuple):
@@ -25,6 +35,8 @@ class ForecastState(NamedTuple):
         state: of the model.
         pending: (H, n), inputs that the network has not yet learned from, newest first.
         features: (H + 1, features), the last features, newest first.
+        calendars: (H + 1, 5), the last calendars, newest first; empty without.
+        seasons: of the values.
         predictions: (H, H, experts), of the experts, newest first; then the horizon.
         weights: (H, H, experts), the experts' weights at that time.
         offsets: (H, H, 2), of the intervals at that time.
@@ -34,6 +46,8 @@ class ForecastState(NamedTuple):
     state: State
     pending: jax.Array
     features: jax.Array
+    calendars: jax.Array
+    seasons: _seasons.Seasons
     predictions: jax.Array
     weights: jax.Array
     offsets: jax.Array
@@ -80,12 +94,27 @@ def network_parts(config: Config) -> _network.NetworkParts:
 
 def init(config: Config, key: Any) -> ForecastState:
     """The state before the first value."""
-    horizon, ahead = config.horizon, _inputs(config) - _BASIS + (config.period > 0)
-    predictions = jnp.zeros((horizon, horizon, len(_model.expert_names(config))))
+    horizon, parts = config.horizon, network_parts(config)
+    experts = len(_ahead.expert_names(config))
+    predictions = jnp.zeros((horizon, horizon, experts))
+    units, baselines = _network.output_size(parts), _ahead.count(config)
+    common = _BASIS + config.lags + config.features
+    if config.period:
+        common += _calendar.count(has_calendar=config.has_calendar) + _seasons.DEVIATIONS
     return ForecastState(
-        state=_model.init(config, network_parts(config), key, _BASIS, ahead),
+        state=_model.init(
+            config,
+            parts,
+            key,
+            inputs=units + _inputs(config) + baselines - 1,
+            linear=_ahead.init(config, units + common),
+            experts=experts,
+            rows=horizon + config.lags + 1,
+        ),
         pending=jnp.zeros((horizon, _inputs(config))),
         features=jnp.zeros((horizon + 1, config.features)),
+        calendars=jnp.full((horizon + 1, _calendar.SIZE * config.has_calendar), jnp.nan),
+        seasons=_seasons.init(config.period, horizon),
         predictions=predictions,
         weights=jnp.zeros_like(predictions),
         offsets=jnp.full((horizon, horizon, 2), jnp.inf),
@@ -94,7 +123,7 @@ def init(config: Config, key: Any) -> ForecastState:
 
 
 def learn(
-    config: Config, stream: ForecastState, x: jax.Array, y: jax.Array
+    config: Config, stream: ForecastState, x: jax.Array, y: jax.Array, calendar: jax.Array | None = None
 ) -> tuple[ForecastState, ForecastResult]:
     """Learns the value y with features x, and forecasts the values after it.
 
@@ -104,6 +133,7 @@ def learn(
         x: features, pairs (n, 2), not finite where they are unknown.
         y: the value, a pair (2,), not finite if it is unknown: then its forecast stands in for it, and
             nothing is learned from it.
+        calendar: of the row, (5,), as `_calendar.SIZE` says; given if `has_calendar`.
     """
     parts, horizon = network_parts(config), config.horizon
     state, x, y = _model.differences(stream.state, x, y)
@@ -119,23 +149,35 @@ def learn(
             ),
             inputs=_scale.update(state.inputs, x),
         )
+        standard = _scale.standard(state.inputs, x)
+        readouts = _ahead.fit_stack(state, state.linear, predictions, truth, standard)
+        state = state._replace(linear=readouts)
+    time = state.time
     state = _model.add_value(config, state, y, stream.forecast[0])
+    calendars, named = stream.calendars, jnp.zeros(2)
+    if calendar is not None:
+        calendars, named = jnp.concatenate([calendar[None], calendars[:-1]]), calendar[3:]
+    seasons = stream.seasons
+    if config.period:
+        seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named)
+        if config.learning:
+            state = state._replace(linear=_ahead.begin_anew(state.linear, has_changed))
     state, shift, input_shift = _model.follow(state)
     x = x - input_shift
-    features = jnp.concatenate([x[None], stream.features[:-1] - input_shift[None]])
+    stream = stream._replace(
+        state=state,
+        features=jnp.concatenate([x[None], stream.features[:-1] - input_shift[None]]),
+        calendars=calendars,
+        seasons=_seasons.shift(seasons, shift),
+    )
     # By now all H values after the place of the network that learns are known.
     state = state._replace(network=_network.step(parts, state.network, stream.pending[-1]))
-    recent = state.recent[horizon:]
-    ahead = _ahead(config, state, features[:horizon][::-1], state.time - horizon, recent)
-    regressors = _regressors(config, state, state.network.learner.hidden, recent, ahead)
-    is_whole = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
     if config.learning:
-        truths = state.recent[:horizon][::-1]
-        state = _model.fit(config, parts, state, regressors, truths, is_whole)
-    exogenous = _exogenous(config, state, x, state.time)
-    new = jnp.concatenate([_model.basis(state, state.recent), exogenous])
-    pending = jnp.concatenate([new[None], stream.pending[:-1]])
-    stream = stream._replace(state=state, pending=pending, features=features)
+        state = _fit(config, parts, stream._replace(state=state), y)
+    stream = stream._replace(state=state)
+    stream = stream._replace(
+        pending=jnp.concatenate([_input(config, stream, 0)[None], stream.pending[:-1]])
+    )
     predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
     offsets = _interval.offsets(state.interval)
     stream = stream._replace(
@@ -156,6 +198,23 @@ def forecast(config: Config, stream: ForecastState, xs: jax.Array) -> jax.Array:
     return jnp.concatenate([_predict(config, stream, differences)[2], *stream.state.origin])
 
 
+def _fit(config: Config, parts: _network.NetworkParts, stream: ForecastState, y: jax.Array) -> State:
+    """Fits everything at the time of H rows ago, all values after which are known now."""
+    state, horizon = stream.state, config.horizon
+    x = _standard(state, stream.features[:horizon][::-1])
+    moment = _moment(config, stream, state.network.learner.hidden, x, horizon)
+    truth = state.recent[:horizon][::-1]
+    weight = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
+
+    def inputs(output):
+        return _ahead.network_inputs(moment, output)
+
+    return state._replace(
+        network=_model.fit_network(config, parts, state, inputs, moment.last, truth, weight),
+        linear=_ahead.fit(state, state.linear, moment, truth, weight),
+    )
+
+
 def _predict(
     config: Config, stream: ForecastState, xs: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -166,47 +225,51 @@ def _predict(
         return _network.next_hidden(parts, state.network, hidden, x), None
 
     hidden, _ = jax.lax.scan(advance, state.network.learner.hidden, stream.pending[::-1])
-    ahead = _ahead(config, state, xs, state.time, state.recent)
-    regressors = _regressors(config, state, hidden, state.recent, ahead)
-    predictions = _model.predict(config, state, regressors)
+    x = _standard(state, xs)
+    moment = _moment(config, stream, hidden, x, 0)
+    predictions = _ahead.predict(config, state, state.linear, moment, x)
     combined, weights = _model.combine(state, predictions)
     return predictions, weights, combined
 
 
 def _inputs(config: Config) -> int:
-    return _BASIS + 2 * _HARMONICS * (config.period > 0) + config.features
+    waves = _calendar.coarse_count(has_calendar=config.has_calendar) if config.period else 0
+    return _BASIS + waves + config.features
 
 
-def _ahead(config: Config, state: State, xs: jax.Array, count: jax.Array, recent: jax.Array) -> jax.Array:
-    """Regressors of each of the H times after `count` values, the last of which are `recent`, (H, n)."""
-    times = count + jnp.arange(1, config.horizon + 1)
-    exogenous = jax.vmap(lambda x, time: _exogenous(config, state, x, time))(xs, times)
-    if not config.period:
-        return exogenous
-    distance = _model.seasonal(state, _season(config, recent), recent[0])
-    return jnp.concatenate([distance[:, None], exogenous], axis=1)
+def _input(config: Config, stream: ForecastState, late: int) -> jax.Array:
+    """Input of the network after the value of so many rows ago, (n,)."""
+    state = stream.state
+    parts = [_model.basis(state, state.recent[late:])]
+    if config.period:
+        phases = _phases(config, stream, late)
+        parts.append(_calendar.coarse_waves(phases, has_calendar=config.has_calendar))
+    return jnp.concatenate([*parts, _scale.standard(state.inputs, stream.features[late])])
 
 
-def _exogenous(config: Config, state: State, x: jax.Array, count: jax.Array) -> jax.Array:
-    """The clock and the features in units of order 1, (n,)."""
-    features = _scale.standard(state.inputs, x)
-    if not config.period:
-        return features
-    # The remainder first: a float would lose the place in the season after some million steps.
-    phase = 2 * jnp.pi * (count % config.period).astype(x.dtype) / config.period
-    waves = [turn(k * phase) for k in range(1, _HARMONICS + 1) for turn in (jnp.cos, jnp.sin)]
-    return jnp.concatenate([jnp.stack(waves), features])
+def _phases(config: Config, stream: ForecastState, late: int) -> jax.Array:
+    if config.has_calendar:
+        return stream.calendars[late, :3]
+    return _seasons.phases(stream.seasons, stream.state.time - late)
 
 
-def _season(config: Config, recent: jax.Array) -> jax.Array:
-    """The values one season before each of the next H times, or as many seasons as it takes."""
-    return jnp.stack([recent[config.period - 1 - h % config.period] for h in range(config.horizon)])
+def _standard(state: State, xs: jax.Array) -> jax.Array:
+    return jax.vmap(_scale.standard, in_axes=(None, 0))(state.inputs, xs)
 
 
-def _regressors(
-    config: Config, state: State, hidden: Any, recent: jax.Array, ahead: jax.Array
-) -> Regressors:
-    season = _season(config, recent) if config.period else recent[:0]
-    lags = _model.lags(config, state, recent)
+def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, late: int) -> Moment:
+    """What was known so many rows ago, with the standardised features, (H, n), of the times after it."""
+    state, horizon = stream.state, config.horizon
+    recent = state.recent[late:]
+    basis, last = _model.basis(state, recent), recent[0]
+    common = [basis, _model.lags(config, state, recent), x[0]]
+    ahead = [jnp.tile(_input(config, stream, late)[: _inputs(config) - config.features], (horizon, 1)), x]
+    baselines = jnp.full((horizon, 1), last)
+    if config.period:
+        seasonal = _seasons.baselines(stream.seasons, state.time - late, horizon)
+        baselines = jnp.concatenate([baselines, seasonal.ahead], axis=1)
+        ahead.append(_model.distances(state, seasonal.ahead, last))
+        common.append(_ahead.deviations(state, seasonal.deviations))
+        common.append(_calendar.waves(_phases(config, stream, late), has_calendar=config.has_calendar))
     output = network_parts(config).cell.output(hidden)
-    return Regressors(output, _model.basis(state, recent), lags, ahead, recent[0], season)
+    return Moment(output, jnp.concatenate(common), jnp.concatenate(ahead, axis=1), last, baselines)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 _KEEP = 0.999  # weight of a past sample, per new sample
-_PRIOR = 0.1  # variance of a weight before the first sample
-_WIDE = 10 * _PRIOR  # mean variance beyond which nothing is forgotten
+PRIOR = 0.1  # variance of a weight before the first sample
+_WIDE = 10.0  # mean variance beyond which nothing is forgotten, in units of the first one
 
 
 class LeastSquares(NamedTuple):
@@ -25,16 +25,17 @@ class LeastSquares(NamedTuple):
     weights: jax.Array
 
 
-def init(readouts: int, n: int, *, shared: bool) -> LeastSquares:
+def init(readouts: int, n: int, *, shared: bool, prior: float = PRIOR) -> LeastSquares:
     """Readouts that predict 0.
 
     Args:
         readouts: how many.
         n: number of features.
         shared: whether all readouts have the same features.
+        prior: variance of a weight.
     """
     count = 1 if shared else readouts
-    return LeastSquares(jnp.tile(_PRIOR * jnp.eye(n), (count, 1, 1)), jnp.zeros((readouts, n)))
+    return LeastSquares(jnp.tile(prior * jnp.eye(n), (count, 1, 1)), jnp.zeros((readouts, n)))
 
 
 def predict(old: LeastSquares, features: jax.Array) -> jax.Array:
@@ -43,22 +44,30 @@ def predict(old: LeastSquares, features: jax.Array) -> jax.Array:
 
 
 def fit(
-    old: LeastSquares, features: jax.Array, targets: jax.Array, sample_weight: jax.Array | float = 1.0
+    old: LeastSquares,
+    features: jax.Array,
+    targets: jax.Array,
+    sample_weight: jax.Array | float = 1.0,
+    *,
+    prior: float = PRIOR,
+    anew: jax.Array | bool = False,
 ) -> LeastSquares:
-    """The least-squares fit with one more sample.
+    """The least-squares fit with one more sample; the old one where that is not finite.
 
         q = s min(1, 1 / |y - w . x|)               (1)
         k = q P x / (0.999 + q x . P x)             (2)
         w <- w + k (y - w . x)                      (3)
         P <- (P - k (P x)^T) / 0.999                (4)
 
-    Cost: 3 passes over P.
+    Cost: 2 passes over P.
 
     Args:
         old: the fit so far.
         features: x, (1 or readouts, n).
         targets: y, (readouts,), of order 1.
-        sample_weight: s, of this sample beside the others.
+        sample_weight: s, of this sample beside the others; one number or one for each readout.
+        prior: variance of a weight before the first sample.
+        anew: True to forget first how sure the weights are.
 
     Source:
         Recursive least squares with exponential forgetting; (1) are Huber's weights for an error above 1.
@@ -67,18 +76,35 @@ def fit(
     weight = sample_weight * jnp.minimum(1, 1 / jnp.maximum(abs(error), 1e-12))  # (1)
     # Readouts that share their features share P too, and so the weight of a sample.
     shared = jnp.mean(weight, keepdims=True) if len(features) < len(targets) else weight
-    product = jnp.matvec(old.covariance, features)  # P x
+    product = jnp.where(anew, prior * features, _product(old.covariance, features))  # P x
+    diagonal = jnp.where(anew, prior, jnp.diagonal(old.covariance, axis1=1, axis2=2))
     gain = (
         shared[:, None] * product / (_KEEP + shared * jnp.sum(features * product, axis=1))[:, None]
     )  # (2)
-    steps = gain * (weight / shared)[:, None]
-    weights = old.weights + steps * error[:, None]  # (3)
-    covariance = old.covariance - gain[:, :, None] * product[:, None, :]
-    # The covariance of directions without samples would grow for ever.
-    mean = jnp.trace(covariance, axis1=1, axis2=2) / features.shape[1]
-    covariance = covariance / jnp.where(mean < _WIDE, _KEEP, 1.0)[:, None, None]  # (4)
+    part = jnp.where(shared > 0, weight / jnp.where(shared > 0, shared, 1), 0)
+    weights = old.weights + gain * (part * error)[:, None]  # (3)
+    is_wanted = jnp.all(jnp.isfinite(weights)) & (shared > 0)
+    # What becomes of P is read off its diagonal, so that it is gone through only once.
+    diagonal = diagonal - gain * product
     # Rounding can make a covariance indefinite, which every later step would amplify: start anew.
-    spread = jnp.diagonal(covariance, axis1=1, axis2=2)
-    sound = jnp.all((spread > 0) & (spread < jnp.inf), axis=1)[:, None, None]
-    covariance = jnp.where(sound, covariance, _PRIOR * jnp.eye(features.shape[1])[None])
-    return LeastSquares(covariance, weights)
+    is_sound = jnp.all((diagonal > 0) & (diagonal < jnp.inf), axis=1)
+    # The covariance of directions without samples would grow for ever.
+    keep = jnp.where(jnp.mean(diagonal, axis=1) < _WIDE * prior, _KEEP, 1.0)
+    grown = jnp.where(is_wanted, 1 / keep, 1.0)
+    of_old = jnp.where(anew | (is_wanted & ~is_sound), 0, grown)
+    of_prior = jnp.where(is_wanted & ~is_sound, 1, jnp.where(anew, grown, 0)) * prior
+    less = jnp.where(is_wanted & is_sound, grown, 0)[:, None] * gain
+    identity = jnp.eye(features.shape[1])[None]
+    covariance = (  # (4)
+        of_old[:, None, None] * old.covariance
+        + of_prior[:, None, None] * identity
+        - less[:, :, None] * product[:, None, :]
+    )
+    return LeastSquares(covariance, jnp.where(jnp.all(jnp.isfinite(weights)), weights, old.weights))
+
+
+def _product(covariance: jax.Array, features: jax.Array) -> jax.Array:
+    if len(features) > 1:
+        return jnp.matvec(covariance, features)
+    # XLA for CPUs makes a sum of a product with a batch of one, and takes it again for every entry of P.
+    return (covariance[0] @ features[0])[None]

@@ -1,5 +1,6 @@
 """Model of regression and forecasting: experts that predict how far a value changes, and their mixture."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import optax
 
 from foretrace.stream import _experts, _interval, _least_squares, _network, _origin, _scale
 
-_MOST = 20.0  # units of order 1 beyond which nothing is learned
+MOST = 20.0  # units of order 1 beyond which nothing is learned
 
 
 class Config(NamedTuple):
@@ -21,10 +22,11 @@ class Config(NamedTuple):
         horizon: steps ahead.
         lags: changes in the least-squares readout beside the cell's output.
         target: "change", "level" or "auto".
-        period: steps of a season, 0 for none.
+        period: rows of a season, 0 for none; of a forecast -1 to find one or two.
         learning_rate: of the network.
         coverage: of the intervals.
         learning: False to learn nothing: then only the recent past continues.
+        has_calendar: True if each row of a forecast comes with a calendar.
     """
 
     cell: str
@@ -37,6 +39,7 @@ class Config(NamedTuple):
     learning_rate: float
     coverage: float
     learning: bool = True
+    has_calendar: bool = False
 
 
 class State(NamedTuple):
@@ -59,7 +62,7 @@ class State(NamedTuple):
     origin: _origin.Origin
     input_origin: _origin.Origin
     network: _network.Network
-    linear: _least_squares.LeastSquares
+    linear: Any
     experts: _experts.ExpertWeights
     interval: _interval.Interval
     recent: jax.Array
@@ -96,38 +99,46 @@ def expert_names(config: Config) -> list[str]:
     return names + ["season"] * (config.period > 0)
 
 
-def init(config: Config, parts: _network.NetworkParts, key: Any, basis: int, ahead: int) -> State:
+def init(
+    config: Config,
+    parts: _network.NetworkParts,
+    key: Any,
+    *,
+    inputs: int,
+    linear: Any,
+    experts: int,
+    rows: int,
+) -> State:
     """The state before the first value.
 
     Args:
         config: the configuration.
         parts: functions of the network.
         key: typed key.
-        basis: length of `Regressors.basis`.
-        ahead: n of `Regressors.ahead`.
+        inputs: of the network's readouts.
+        linear: the least-squares readouts.
+        experts: how many.
+        rows: number of recent values.
     """
-    horizon, units = config.horizon, _network.output_size(parts)
-    shape = horizon, units + basis + ahead
+    shape = config.horizon, inputs
     return State(
         origin=_origin.init(1),
         input_origin=_origin.init(config.features),
         network=_network.init(parts, key, {"change": shape, "level": shape}),
-        linear=_least_squares.init(
-            horizon, units + basis + config.lags + ahead, shared=not ahead or horizon == 1
-        ),
-        experts=_experts.init(horizon, len(expert_names(config))),
-        interval=_interval.init(horizon, config.coverage),
-        recent=jnp.zeros(horizon + max(config.lags, config.period) + 1),
+        linear=linear,
+        experts=_experts.init(config.horizon, experts),
+        interval=_interval.init(config.horizon, config.coverage),
+        recent=jnp.zeros(rows),
         time=jnp.zeros((), int),
         value=_scale.init(1),
         inputs=_scale.init(config.features),
-        change=jnp.ones(horizon),
+        change=jnp.ones(config.horizon),
     )
 
 
 def predict(config: Config, state: State, regressors: Regressors) -> jax.Array:
     """The values ahead by every expert, (H, experts)."""
-    unit, mean, spread = _units(state)
+    unit, mean, spread = units(state)
     readouts = state.network.params
     inputs = _network_inputs(regressors, regressors.output)
     linear = _least_squares.predict(state.linear, _linear_inputs(regressors))
@@ -140,7 +151,7 @@ def predict(config: Config, state: State, regressors: Regressors) -> jax.Array:
     }
     changes = jnp.stack([by_name[name] for name in expert_names(config)], axis=1)
     # A readout that diverges predicts no more than the largest change that is ever learned.
-    most = _MOST * jnp.maximum(unit, spread)[:, None]
+    most = MOST * jnp.maximum(unit, spread)[:, None]
     changes = jnp.clip(jnp.where(jnp.isfinite(changes), changes, 0), -most, most)
     return regressors.last + changes
 
@@ -151,10 +162,12 @@ def combine(state: State, predictions: jax.Array) -> tuple[jax.Array, jax.Array]
     return jnp.sum(weights * predictions, axis=1), weights
 
 
-def weights_of(config: Config, state: State) -> dict[str, float]:
-    """The weight of each expert at the shortest horizon, by its name."""
-    weights = _experts.weights(state.experts)[0].tolist()
-    return dict(zip(expert_names(config), weights, strict=True))
+def weights_of(names: Sequence[str], state: State) -> dict[str, float]:
+    """The weight at the shortest horizon of all experts of each name."""
+    sums: dict[str, float] = {}
+    for name, weight in zip(names, _experts.weights(state.experts)[0].tolist(), strict=True):
+        sums[name] = sums.get(name, 0.0) + weight
+    return sums
 
 
 def fit(
@@ -166,27 +179,55 @@ def fit(
     weight: jax.Array,
 ) -> State:
     """Fits all readouts and the cell to the values (H,) after the regressors; not at all with weight 0."""
-    unit, mean, spread = _units(state)
-    change = jnp.clip((truth - regressors.last) / unit, -_MOST, _MOST)
-    level = jnp.clip((truth - mean) / spread, -_MOST, _MOST)
+    change = jnp.clip((truth - regressors.last) / state.change, -MOST, MOST)
     # An unknown value teaches nothing.
+    weight = jnp.where(jnp.all(jnp.isfinite(change)), weight, 0)
+    change = jnp.where(weight > 0, change, 0)
+    linear = _least_squares.fit(state.linear, _linear_inputs(regressors), change, weight)
+
+    def inputs(output):
+        return _network_inputs(regressors, output)
+
+    network = fit_network(config, parts, state, inputs, regressors.last, truth, weight)
+    return state._replace(network=network, linear=linear)
+
+
+def fit_network(
+    config: Config,
+    parts: _network.NetworkParts,
+    state: State,
+    inputs: Callable[[jax.Array], jax.Array],
+    last: jax.Array,
+    truth: jax.Array,
+    weight: jax.Array,
+) -> _network.Network:
+    """Fits the network's readouts and the cell to the values (H,) after the last one; not with weight 0.
+
+    Args:
+        config: the configuration.
+        parts: functions of the network.
+        state: the state.
+        inputs: of the readouts, (H, n), from the cell's output.
+        last: the last value.
+        truth: the values ahead.
+        weight: of this sample.
+    """
+    unit, mean, spread = units(state)
+    change = jnp.clip((truth - last) / unit, -MOST, MOST)
+    level = jnp.clip((truth - mean) / spread, -MOST, MOST)
     weight = jnp.where(jnp.all(jnp.isfinite(change)), weight, 0)
     change, level = (jnp.where(weight > 0, target, 0) for target in (change, level))
 
     def loss(readouts, hidden):
-        inputs = _network_inputs(regressors, parts.cell.output(hidden))
+        ahead = inputs(parts.cell.output(hidden))
         errors = [
-            jnp.sum(readouts[name] * inputs, axis=1) - target
+            jnp.sum(readouts[name] * ahead, axis=1) - target
             for name, target in (("change", change), ("level", level))
             if config.target in ("auto", name)
         ]
         return jnp.mean(sum(optax.losses.huber_loss(error) for error in errors))
 
-    inputs = _linear_inputs(regressors)
-    linear = _least_squares.fit(state.linear, inputs, change, weight)
-    is_sound = (weight > 0) & jnp.all(jnp.isfinite(linear.weights))
-    linear = jax.tree.map(lambda new, old: jnp.where(is_sound, new, old), linear, state.linear)
-    return state._replace(network=_network.fit(parts, state.network, loss, weight), linear=linear)
+    return _network.fit(parts, state.network, loss, weight)
 
 
 def add_value(config: Config, state: State, value: jax.Array, substitute: jax.Array) -> State:
@@ -251,19 +292,24 @@ def basis(state: State, recent: jax.Array) -> jax.Array:
 def lags(config: Config, state: State, recent: jax.Array) -> jax.Array:
     """The last changes, newest first, (lags,), in units of their mean size."""
     values = recent[: config.lags + 1]
-    return jnp.clip((values[:-1] - values[1:]) / state.change[0], -_MOST, _MOST)
+    return jnp.clip((values[:-1] - values[1:]) / state.change[0], -MOST, MOST)
 
 
 def seasonal(state: State, season: jax.Array, last: jax.Array) -> jax.Array:
     """How far the values of one season ago, (H,), are from the last one, in units of a change."""
-    return jnp.clip((season - last) / state.change, -5, 5)
+    return distances(state, season[:, None], last)[:, 0]
+
+
+def distances(state: State, values: jax.Array, last: jax.Array) -> jax.Array:
+    """How far values, (H, n), are from the last one, in units of a change over so many rows."""
+    return jnp.clip((values - last) / state.change[:, None], -5, 5)
 
 
 def _median(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
 
 
-def _units(state: State):
+def units(state: State):
     """Mean sizes of changes (H,), mean and spread of the values."""
     mean = state.value.mean[0]
     spread = jnp.sqrt(state.value.variance[0])

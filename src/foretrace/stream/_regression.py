@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _experts, _interval, _model, _network, _origin, _scale
+from foretrace.stream import _experts, _interval, _least_squares, _model, _network, _origin, _scale
 from foretrace.stream._model import Config, Regressors, State
 
 _BASIS = 3
@@ -38,7 +38,17 @@ def network_parts(config: Config) -> _network.NetworkParts:
 
 def init(config: Config, key: Any) -> State:
     """The state before the first value."""
-    return _model.init(config, network_parts(config), key, _BASIS, config.features)
+    parts = network_parts(config)
+    inputs = _network.output_size(parts) + _BASIS + (config.period > 0) + config.features
+    return _model.init(
+        config,
+        parts,
+        key,
+        inputs=inputs,
+        linear=_least_squares.init(1, inputs + config.lags, shared=True),
+        experts=len(_model.expert_names(config)),
+        rows=max(config.lags, config.period) + 2,
+    )
 
 
 def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Prediction:

@@ -1,0 +1,227 @@
+"""Seasons and calendars: against their definitions, and what a forecast gains by them."""
+
+import datetime
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretrace import stream
+from foretrace.forecast import Calendar, forecast_file, stamp_of
+from foretrace.stream import _calendar, _least_squares, _seasons
+
+
+def after(y, period, horizon=3, named=None):
+    """The seasons after the values y; those at which a season changed."""
+
+    def step(seasons, row):
+        value, time, names = row
+        seasons, has_changed = _seasons.add(seasons, value, time, names)
+        return seasons, has_changed
+
+    names = jnp.zeros((len(y), 2)) if named is None else jnp.tile(jnp.asarray(named, float), (len(y), 1))
+    rows = jnp.asarray(y, float), jnp.arange(len(y)), names
+    return jax.lax.scan(step, _seasons.init(period, horizon), rows)
+
+
+class TestSeasons:
+    @pytest.mark.parametrize("period, horizon", [(7, 3), (4, 9), (1, 2)])
+    def test_a_baseline_is_the_value_one_season_before_or_as_many_as_it_takes(self, x64, period, horizon):
+        y = np.random.default_rng(0).normal(size=50)
+        seasons, _ = after(y, period, horizon)
+        for late in (0, horizon):
+            t = len(y) - 1 - late
+            ahead = _seasons.baselines(seasons, jnp.array(t + 1), horizon).ahead
+            wanted = [y[t + h - period * math.ceil(h / period)] for h in range(1, horizon + 1)]
+            np.testing.assert_allclose(ahead[:, 2], wanted, rtol=1e-12)
+            np.testing.assert_allclose(ahead[:, 0], y[t], rtol=1e-12)  # there is no short season
+
+    def test_a_mean_forgets_a_season_by_a_third(self, x64):
+        period, y = 5, np.random.default_rng(1).normal(size=43)
+        seasons, _ = after(y, period)
+        means = np.zeros_like(y)
+        for t, value in enumerate(y):
+            rounds = t // period
+            rate = max(1 / 3, 1 / (1 + rounds))
+            means[t] = value if rounds == 0 else means[t - period] + rate * (value - means[t - period])
+        found = _seasons.baselines(seasons, jnp.array(len(y)), 3)
+        np.testing.assert_allclose(found.ahead[:, 3], [means[len(y) - 1 + h - period] for h in (1, 2, 3)])
+        wanted = [y[-1] - y[-1 - period], y[-1] - means[-1 - period], y[-2] - y[-2 - period]]
+        np.testing.assert_allclose(found.deviations, [0, 0, 0, *wanted], atol=1e-12)
+
+    def test_before_a_season_has_passed_there_is_none(self):
+        seasons, _ = after(np.arange(6.0), 10)
+        found = _seasons.baselines(seasons, jnp.array(6), 3)
+        assert np.all(np.asarray(found.ahead) == 5.0)
+        assert not np.any(found.deviations)
+
+    @pytest.mark.parametrize("noise", [0.0, 0.3])
+    def test_a_day_and_a_week_are_found(self, noise):
+        t, rng = np.arange(24 * 7 * 8), np.random.default_rng(0)
+        day = np.sin(2 * np.pi * t / 24) * np.where(t // 24 % 7 < 5, 1.0, 0.4) + noise * rng.normal(
+            size=len(t)
+        )
+        seasons, _ = after(day, stream.FOUND)
+        assert seasons.periods.tolist() == [24, 168]
+
+    def test_one_season_is_found_and_only_one(self):
+        t, rng = np.arange(1500), np.random.default_rng(0)
+        seasons, _ = after(np.sin(2 * np.pi * t / 37) + 0.2 * rng.normal(size=len(t)), stream.FOUND)
+        assert seasons.periods.tolist() == [37, 0]
+
+    @pytest.mark.parametrize("kind", ["noise", "trend", "constant"])
+    def test_none_is_found_where_there_is_none(self, kind):
+        noise = np.random.default_rng(0).normal(size=1500)
+        y = {"noise": noise, "trend": np.arange(1500) + noise, "constant": np.ones(1500)}[kind]
+        seasons, _ = after(y, stream.FOUND)
+        assert seasons.periods.tolist() == [0, 0]
+
+    def test_a_season_that_the_calendar_names_counts_once_it_has_passed(self):
+        y = np.random.default_rng(0).normal(size=300)
+        seasons, has_changed = after(y, stream.FOUND, named=[24, 168])
+        assert np.argwhere(has_changed).tolist() == [[24, 0], [168, 1]]
+        assert seasons.periods.tolist() == [24, 168]
+
+    def test_another_season_takes_a_free_place_beside_one_that_means_little(self):
+        t, rng = np.arange(2000), np.random.default_rng(0)
+        y = np.sin(2 * np.pi * t / 37) + 0.1 * rng.normal(size=len(t))
+        seasons, _ = after(y, stream.FOUND, named=[0, 24])
+        assert seasons.periods.tolist() == [37, 24]
+
+    def test_the_distance_over_so_many_rows_is_a_mean(self, x64):
+        y = np.random.default_rng(0).normal(size=80)
+        seasons, _ = after(y, stream.FOUND)
+        wanted = [abs(y[lag:] - y[:-lag]).mean() for lag in (1, 2, 30)]
+        np.testing.assert_allclose(seasons.distances[jnp.array([0, 1, 29])], wanted, rtol=1e-10)
+
+    def test_many_streams_side_by_side_choose_as_each_alone(self):
+        t = np.arange(600)
+        ys = np.stack([np.sin(2 * np.pi * t / n) for n in (12, 31, 50)])
+        side_by_side, _ = jax.vmap(lambda y: after(y, stream.FOUND))(jnp.asarray(ys))
+        alone = [after(y, stream.FOUND)[0].periods.tolist() for y in ys]
+        assert side_by_side.periods.tolist() == alone == [[12, 0], [31, 0], [50, 0]]
+
+
+class TestWaves:
+    @pytest.mark.parametrize("has_calendar", [True, False])
+    def test_those_of_another_time_are_a_rotation(self, x64, has_calendar):
+        now, later = jnp.array([0.1, 0.6, 0.3]), jnp.array([0.45, 0.65, 0.301])
+        a, b, c = (
+            np.asarray(_calendar.waves(phases, has_calendar=has_calendar)).reshape(-1, 2) @ [1, 1j]
+            for phases in (now, later, later - now)
+        )
+        np.testing.assert_allclose(a * c, b, atol=1e-12)
+        assert len(a) == _calendar.count(has_calendar=has_calendar) / 2
+
+    def test_what_is_unknown_is_zero(self):
+        known = _calendar.waves(jnp.array([0.21, jnp.nan, jnp.nan]), has_calendar=True)
+        assert np.count_nonzero(np.asarray(known)) == 2 * 6
+        assert not np.any(_calendar.waves(jnp.full(3, jnp.nan), has_calendar=True))
+
+    @pytest.mark.parametrize("has_calendar", [True, False])
+    def test_the_coarse_ones_are_among_them(self, has_calendar):
+        phases = jnp.array([0.2, 0.3, 0.4])
+        coarse = _calendar.coarse_waves(phases, has_calendar=has_calendar)
+        assert len(coarse) == _calendar.coarse_count(has_calendar=has_calendar)
+        np.testing.assert_allclose(coarse[4:6], [np.cos(0.6 * np.pi), np.sin(0.6 * np.pi)], rtol=1e-5)
+
+
+class TestCalendar:
+    @pytest.mark.parametrize(
+        "step, seasons",
+        [
+            (datetime.timedelta(minutes=30), [48, 336]),
+            (datetime.timedelta(hours=1), [24, 168]),
+            (datetime.timedelta(days=1), [7, 365]),
+            (datetime.timedelta(days=7), [0, 52]),
+            (datetime.timedelta(seconds=1), [86400, 604800]),
+        ],
+    )
+    def test_it_names_the_seasons_of_a_step(self, step, seasons):
+        calendar = Calendar()
+        for i in range(9):
+            row = calendar.add(stamp_of(datetime.datetime(2026, 3, 2) + i * step))
+        assert row[3:] == seasons
+
+    def test_months_and_weekdays_have_seasons_of_their_own(self):
+        calendar = Calendar()
+        for month in range(1, 10):
+            row = calendar.add(stamp_of(datetime.date(2025, month, 1)))
+        assert row[3:] == [0, 12]
+        calendar, day = Calendar(), datetime.date(2026, 3, 2)
+        for i in range(40):
+            if (day + datetime.timedelta(i)).weekday() < 5:
+                row = calendar.add(stamp_of(day + datetime.timedelta(i)))
+        assert row[3:] == [5, 261]
+
+    def test_phases_are_those_of_the_clock_on_the_wall(self):
+        zone = datetime.timezone(datetime.timedelta(hours=2))
+        calendar, start = Calendar(), datetime.datetime(2025, 1, 6, tzinfo=zone)  # a Monday
+        for hour in range(24 * 400):
+            row = calendar.add(stamp_of(start + datetime.timedelta(hours=hour)))
+        last = start + datetime.timedelta(hours=hour)
+        assert row[0] == pytest.approx(last.hour / 24)
+        assert row[1] == pytest.approx((last.weekday() + last.hour / 24) / 7)
+        assert abs(row[2] - (last.timetuple().tm_yday - 1) / 365.2425) < 3 / 365
+
+    def test_a_cycle_that_has_not_passed_is_unknown(self):
+        calendar, start = Calendar(), datetime.datetime(2026, 1, 5)
+        rows = [calendar.add(stamp_of(start + datetime.timedelta(hours=h))) for h in range(170)]
+        assert all(math.isnan(value) for value in rows[2][:3])  # the step is not known yet
+        assert not math.isnan(rows[3][0])
+        assert [math.isnan(row[1]) for row in rows[166:]] == [True, True, False, False]
+        assert all(math.isnan(row[2]) for row in rows)
+
+
+class TestLeastSquares:
+    def test_anew_it_is_the_ridge_regression_about_the_weights_so_far(self, x64):
+        rng = np.random.default_rng(0)
+        old = _least_squares.LeastSquares(
+            jnp.asarray(rng.normal(size=(1, 3, 3)) ** 2), jnp.asarray(rng.normal(size=(2, 3)))
+        )
+        x, y = rng.normal(size=3), 0.1 * rng.normal(size=2) + np.asarray(old.weights).sum(axis=1)
+        x = np.ones(3) + 0 * x
+        new = _least_squares.fit(old, jnp.asarray(x[None]), jnp.asarray(y), prior=0.5, anew=jnp.array(True))
+        information = 0.999 * np.eye(3) / 0.5 + np.outer(x, x)
+        np.testing.assert_allclose(np.linalg.inv(new.covariance[0]), information, rtol=1e-8)
+        error = y - np.asarray(old.weights) @ x
+        wanted = np.asarray(old.weights) + error[:, None] * np.linalg.solve(information, x)
+        np.testing.assert_allclose(new.weights, wanted, rtol=1e-8)
+
+
+def hourly(rows, seed=0):
+    """Lines of a table with a day, a week and noise."""
+    t, rng = np.arange(rows), np.random.default_rng(seed)
+    week = np.where(t // 24 % 7 < 5, 1.0, 0.3)
+    y = 10 + 5 * week * np.sin(2 * np.pi * t / 24) + 0.3 * rng.normal(size=rows)
+    start = datetime.datetime(2026, 1, 5)
+    stamps = [(start + datetime.timedelta(hours=int(i))).isoformat(" ") for i in t]
+    return ["t,y\n", *(f"{stamp},{value:.4f}\n" for stamp, value in zip(stamps, y, strict=True))]
+
+
+def error_of(forecasts, horizon=6):
+    rows = list(forecasts)
+    y = np.array([row.actual for row in rows])
+    said = np.array([row.forecast[horizon - 1] for row in rows])
+    return abs(said[800:-horizon] - y[800 + horizon :]).mean()
+
+
+def test_defaults_see_the_week_that_the_stamps_carry():
+    lines = hourly(1500)
+    by_default = forecast_file(lines, target="y", time="t", horizon=6, hidden=4)
+    error = error_of(by_default)
+    assert by_default.seasons() == [24, 168]
+    assert error < 0.3  # the noise alone makes 0.24
+    found = forecast_file(lines, target="y", time="t", horizon=6, hidden=4, calendar="off")
+    assert error < error_of(found) < 0.45
+    assert error_of(forecast_file(lines, target="y", time="t", horizon=6, hidden=4, period=0)) > 2 * error
+
+
+def test_lines_one_by_one_are_forecast_as_a_file_is():
+    lines = hourly(300)
+    whole = list(forecast_file(lines, target="y", time="t", horizon=2, hidden=4))
+    live = list(forecast_file(iter(lines), target="y", time="t", horizon=2, hidden=4))
+    for a, b in zip(whole, live, strict=True):
+        np.testing.assert_allclose(a.forecast, b.forecast, rtol=1e-3, atol=1e-3)
