@@ -9,6 +9,7 @@ from foretrace.forecast._clock import Clock
 from foretrace.forecast._columns import Columns
 from foretrace.forecast._forecast_file import forecast_file
 from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
+from foretrace.forecast._predictions import Bounds, Predictions, read_predictions
 from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (
@@ -22,12 +23,14 @@ from foretrace.forecast._sources import (
 
 __all__ = [
     "Ahead",
+    "Bounds",
     "Clock",
     "Columns",
     "CsvSource",
     "Forecasts",
     "JsonLinesSource",
     "ParquetSource",
+    "Predictions",
     "Row",
     "RowForecast",
     "RuleScore",
@@ -36,6 +39,7 @@ __all__ = [
     "Source",
     "forecast_file",
     "open_source",
+    "read_predictions",
     "read_rows",
     "season_of",
     "standard_input",
