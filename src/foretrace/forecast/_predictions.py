@@ -94,13 +94,11 @@ def _to_come(lines: list[list[str]], farthest: int) -> list[list[str]]:
     last = lines[-farthest:] if farthest else []
     in_order = [int(line[1]) for line in last] == [*range(1, farthest + 1)]
     # Of one row that has no value all lines have the same time.
-    apart = farthest == 1 or (in_order and last[0][0] != last[-1][0])
+    apart = farthest == 1 or (in_order and (last[0][0] != last[-1][0] or not last[0][0]))
     return last if in_order and apart and not any(line[5] for line in last) else []
 
 
-def _arrays(
-    lines: list[list[str]], to_come: list[list[str]], farthest: int, partial: bool
-) -> Predictions:
+def _arrays(lines: list[list[str]], to_come: list[list[str]], farthest: int, partial: bool) -> Predictions:
     horizons = tuple(sorted({1, farthest}))
     rows = [line for line in lines if line[1] == "1"]
     if not rows and not to_come:

@@ -1,12 +1,13 @@
 """The picture of a forecast: its last intervals, and its error beside that of persistence."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from foretrace.forecast import Predictions, read_predictions
+from foretrace.forecast import Predictions
 from foretrace.plotting._charts import Chart, Line, draw_chart
 from foretrace.plotting._labels import Curve, label_curves
 from foretrace.plotting._style import PALETTE, frame, new_figure, save, styles_of
@@ -14,18 +15,14 @@ from foretrace.plotting._style import PALETTE, frame, new_figure, save, styles_o
 _SHOWN = 200  # forecasts
 
 
-def plot_forecast(predictions: Path, target: str, path: Path) -> None:
+def plot_forecast(rows: Predictions, target: str, path: Path) -> None:
     """Draws the last forecasts beside what came, and the errors so far beside those of persistence.
 
     Args:
-        predictions: the file that `foretrace forecast` writes.
+        rows: those of a run, as `foretrace.forecast.read_predictions` gives them.
         target: what is forecast.
         path: PNG file to write.
-
-    Raises:
-        UserError: there is no forecast in it.
     """
-    rows = read_predictions(predictions)
     figure = new_figure(6.4, 5.8)
     above, below = figure.subplots(2, 1)
     panels = [(above, _draw_last(above, rows, target))]
@@ -50,10 +47,12 @@ def _draw_last(axes: Axes, rows: Predictions, target: str) -> list[Curve]:
     curves = []
     for x, low, high in ((when, lower, upper), (ahead_when, rows.ahead.lower, rows.ahead.upper)):
         axes.fill_between(x, low, high, color=PALETTE[0], alpha=0.18, linewidth=0)
-    axes.plot(ahead_when, rows.ahead.forecast, color=PALETTE[0], linewidth=1.6, linestyle=(0, (3, 1)))
+    line: dict[str, Any] = {"linewidth": 1.6}
+    dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 3}
+    axes.plot(ahead_when, rows.ahead.forecast, color=PALETTE[0], **line | {"linestyle": (0, (3, 1))})
     for label, values, color, style in (
-        (f"forecast, {horizon} ahead", forecast, PALETTE[0], {"linewidth": 1.6}),
-        ("observed", actual, PALETTE[-1], {"linestyle": "", "marker": ".", "markersize": 3}),
+        (f"forecast, {horizon} ahead", forecast, PALETTE[0], line),
+        ("observed", actual, PALETTE[-1], dots),
     ):
         known = np.isfinite(values)
         axes.plot(when, values, color=color, **style)

@@ -1,4 +1,4 @@
-"""The page of a forecast: what it said beside what came, its errors beside those of simple rules, surprises."""
+"""The page of a forecast: what it said beside what came, errors beside those of simple rules, anomalies."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from foretrace.forecast import Predictions, ScoreKeeper, read_predictions
 from foretrace.plotting._pages import _scores
 from foretrace.plotting._pages._axis import Axis
 from foretrace.plotting._pages._layout import band, layout, line, numbers, text
-from foretrace.plotting._pages._page import Cell, Figure, Page, Table, View
+from foretrace.plotting._pages._page import Entry, Figure, Page, Table, View
 from foretrace.plotting._pages._thin import thinned
 from foretrace.plotting._style import PALETTE, styles_of
 from foretrace.runs import checkpoint
@@ -20,11 +20,12 @@ _SURPRISES = 200  # that are listed
 _FORECAST, _SURPRISE, _OBSERVED = PALETTE[0], PALETTE[1], PALETTE[-1]
 
 
-def forecast_page(run: Path) -> Page:
+def forecast_page(run: Path, rows: Predictions | None = None) -> Page:
     """The page of a run of `foretrace forecast`, which may still go on.
 
     Args:
         run: its folder.
+        rows: those of its predictions.csv, which is read unless they are given.
 
     Returns:
         The page: forecasts with intervals and what came, errors and coverage over time beside the simple
@@ -38,7 +39,7 @@ def forecast_page(run: Path) -> Page:
         raise UserError(
             f"run must be a folder of foretrace forecast; got {str(run)!r}; see foretrace forecast --help."
         )
-    rows = read_predictions(run / "predictions.csv")
+    rows = rows or read_predictions(run / "predictions.csv")
     record = (checkpoint.newest_info(run / "checkpoints") or {}).get("record", {})
     keeper = ScoreKeeper(**record["scores"]) if "scores" in record else None
     period = keeper.period if keeper else int(config.get("period") or 0)
@@ -53,7 +54,8 @@ def forecast_page(run: Path) -> Page:
             columns[f"{name} {h}"] = numbers(values[shown])
         parts = [
             _forecasts(rows, h, axis, config, surprising, len(shown)),
-            *_scores.figures(rows, h, period, blocks, axis, config["coverage"]),
+            _scores.errors_over_time(rows, h, period, blocks, axis),
+            _scores.coverage_over_time(rows, h, config["coverage"], blocks, axis),
         ]
         views.append(View(_rows_ahead(h), parts))
     return Page(
@@ -61,7 +63,11 @@ def forecast_page(run: Path) -> Page:
         lead=_lead(rows, config),
         above=[_scores.table(keeper, config["coverage"])] if keeper and keeper.scores() else [],
         views=views,
-        below=[_surprises(rows, surprising, axis), *_experts(record.get("weights"), rows, axis), *_notes(record)],
+        below=[
+            _surprises(rows, surprising, axis),
+            *_experts(record.get("weights"), rows, axis),
+            *_notes(record),
+        ],
         columns=columns,
     )
 
@@ -73,7 +79,11 @@ def _lead(rows: Predictions, config: dict[str, Any]) -> list[str]:
     lead = [f"{older}{len(rows.times):,} rows to {last}; {config['cell']}, {config['hidden']} units"]
     if rows.ahead_times:
         value, low, high = (float(column[0]) for column in rows.ahead)
-        interval = f"{config['coverage']:.0%} interval {low:.12g} to {high:.12g}" if low == low else "no interval yet"
+        interval = (
+            f"{config['coverage']:.0%} interval {low:.12g} to {high:.12g}"
+            if low == low
+            else "no interval yet"
+        )
         lead.append(f"Next, {rows.ahead_times[0]}: {value:.12g}, {interval}.")
     return lead
 
@@ -108,7 +118,7 @@ def _forecasts(
         traces += [line("forecast to come", when, ahead[0], _FORECAST, dash="4px,2px", **few, **seen)]
         traces[-2]["showlegend"] = False
     newest = _newest(np.r_[rows.when, rows.ahead_when], len(rows.ahead_when), axis)
-    note = "Drag to zoom, double-click to go back; a tap shows the numbers."
+    note = "Drag over a time or use the buttons to zoom, double-click to go back; a tap shows the numbers."
     if shown < len(rows.times):
         note += (
             f" Of {len(rows.times):,} rows {shown:,} are drawn: all of the newest, and of those before the "
@@ -136,11 +146,11 @@ def _surprising(rows: Predictions) -> np.ndarray:
     """Which values are anomalies, (n,): outside their interval, with an error that is rare."""
     _, lower, upper = rows.of[1]
     outside = (rows.actual < lower) | (rows.actual > upper)
-    return outside & (rows.anomaly > _rare(rows))
+    return outside & (rows.anomaly >= _rare(rows))
 
 
 def _rare(rows: Predictions) -> float:
-    # Among fewer rows no score is that high: it is a share of at most 1,000 errors before.
+    # A score is a share of at most 1,000 errors before: among few rows none is that high.
     return 0.999 if len(rows.times) > 2000 else 0.99
 
 
@@ -149,8 +159,8 @@ def _surprises(rows: Predictions, surprising: np.ndarray, axis: Axis) -> Table:
     forecast, lower, upper = rows.of[1]
     places = np.flatnonzero(surprising)[::-1]
     note = (
-        f"Values outside their interval whose error one row ahead was larger than {_rare(rows):.1%} of up to "
-        "1,000 errors before it"
+        f"Values outside their interval whose error one row ahead was larger than {_rare(rows):.1%} of the "
+        "errors before it, of which 1,000 count"
     )
     listed = places[:_SURPRISES]
     if not len(places):
@@ -161,10 +171,10 @@ def _surprises(rows: Predictions, surprising: np.ndarray, axis: Axis) -> Table:
         note += f": {len(places):,}. A click on a row shows it in the figure above."
     cells = [
         [
-            Cell(rows.times[i], float(rows.when[i])),
-            *(Cell(f"{float(value[i]):.12g}", float(value[i])) for value in (rows.actual, forecast)),
-            Cell(f"{lower[i]:.12g} to {upper[i]:.12g}", float(lower[i])),
-            Cell(f"{rows.actual[i] - forecast[i]:+.4g}", float(abs(rows.actual[i] - forecast[i]))),
+            Entry(rows.times[i], float(rows.when[i])),
+            *(Entry(f"{float(value[i]):.12g}", float(value[i])) for value in (rows.actual, forecast)),
+            Entry(f"{lower[i]:.12g} to {upper[i]:.12g}", float(lower[i])),
+            Entry(f"{rows.actual[i] - forecast[i]:+.4g}", float(abs(rows.actual[i] - forecast[i]))),
         ]
         for i in listed
     ]
@@ -181,7 +191,9 @@ def _experts(weights: dict[str, Any] | None, rows: Predictions, axis: Axis) -> l
     when = [when_of[weights["times"][i]] for i in known]
     mode = {"mode": "lines+markers"} if len(when) == 1 else {}
     traces = [
-        line(name, when, [weights["weights"][i][place] for i in known], style.color, stackgroup="all", **mode)
+        line(
+            name, when, [weights["weights"][i][place] for i in known], style.color, stackgroup="all", **mode
+        )
         | {"line": {"width": 0.5, "color": style.color}}
         for place, (name, style) in enumerate(styles_of(weights["names"]).items())
     ]

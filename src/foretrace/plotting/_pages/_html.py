@@ -1,4 +1,4 @@
-"""A page as HTML: its text to be read without a script, its figures as data for plotly.js, all in one file."""
+"""A page as HTML, all in one file: text that needs no script, and figures as data for plotly.js."""
 
 import base64
 import functools
@@ -12,7 +12,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-from foretrace.plotting._pages._page import Cell, Figure, Page, Table
+from foretrace.plotting._pages._page import Entry, Figure, Page, Table
 from foretrace.runs.checkpoint import replace_file
 
 _SHELL = """\
@@ -37,6 +37,15 @@ _SHELL = """\
 </body>
 </html>
 """
+# Name, sign, and how many times its width and how much wider the range of time becomes.
+_STEPS = "".join(
+    f'<button type="button" aria-label="{name}" title="{name}" data-move="{move}" data-widen="{widen}">'
+    f"{sign}</button>"
+    for name, sign, move, widen in (
+        ("earlier", "&#9664;", -0.8, 1), ("later", "&#9654;", 0.8, 1),
+        ("closer", "+", 0, 0.5), ("wider", "&minus;", 0, 2),
+    )
+)  # fmt: skip
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -82,7 +91,7 @@ def content_of(page: Page) -> dict[str, Any]:
         }
         for figure in figures
     ]
-    return {"body": body, "figures": {"figures": drawn, "columns": page.columns}}
+    return {"body": body, "figures": {"figures": drawn, "columns": dict(page.columns)}}
 
 
 def _body(page: Page, figures: list[Figure]) -> Iterator[str]:
@@ -92,7 +101,8 @@ def _body(page: Page, figures: list[Figure]) -> Iterator[str]:
     yield from _parts(page.above, figures)
     if len(page.views) > 1:
         buttons = (
-            f'<button type="button" role="tab" data-view="{index}" aria-selected="{str(not index).lower()}">'
+            f'<button type="button" role="tab" data-view="{index}"'
+            f' aria-selected="{"false" if index else "true"}">'
             f"{html.escape(view.label)}</button>"
             for index, view in enumerate(page.views)
         )
@@ -121,25 +131,23 @@ def _figure(figure: Figure, place: int) -> str:
         f'<button type="button" data-from="{first!r}" data-to="{last!r}">{html.escape(label)}</button>'
         for label, first, last in figure.newest
     )
-    steps = '<button type="button" data-step="-1">earlier</button>'
-    steps += '<button type="button" data-step="1">later</button>'
-    buttons = f'<div class="ranges">{ranges}{steps}</div>\n' if ranges else ""
+    buttons = f'<div class="ranges">{ranges}{_STEPS}</div>\n' if ranges else ""
     return f'{buttons}<div class="figure" data-figure="{place}" style="height:{figure.height}px"></div>\n'
 
 
 def _table(table: Table) -> Iterator[str]:
-    names = (f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in table.heading)
+    names = (f"<th><button type='button'>{html.escape(name)}</button></th>" for name in table.heading)
     yield f'<div class="wide"><table>\n<thead><tr>{"".join(names)}</tr></thead>\n<tbody>\n'
     for index, row in enumerate(table.rows):
         place = f' data-place="{table.places[index]!r}" tabindex="0"' if len(table.places) else ""
-        yield f"<tr{place}>{''.join(map(_cell, row))}</tr>\n"
+        yield f"<tr{place}>{''.join(map(_entry, row))}</tr>\n"
     yield "</tbody></table></div>\n"
 
 
-def _cell(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return f"<td>{html.escape(cell)}</td>"
-    return f'<td class="number" data-order="{cell.order!r}">{html.escape(cell.text)}</td>'
+def _entry(entry: str | Entry) -> str:
+    if isinstance(entry, str):
+        return f"<td>{html.escape(entry)}</td>"
+    return f'<td data-order="{entry.order!r}">{html.escape(entry.text)}</td>'
 
 
 @functools.cache

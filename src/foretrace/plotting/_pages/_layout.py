@@ -46,11 +46,10 @@ def band(name: str, x: Any, low: Any, high: Any, color: str) -> list[dict[str, A
     """The area between two lines; two traces, which the legend names once."""
     fill = faint(color)
     edge = {"width": 0, "color": fill}
-    return [
-        line("", x, high, color, hoverinfo="skip", showlegend=False, legendgroup=name) | {"line": edge},
-        line(name, x, low, color, hoverinfo="skip", legendgroup=name, fill="tonexty", fillcolor=fill)
-        | {"line": edge},
-    ]
+    upper = line(name, x, high, color, hovertemplate="upper: %{y}<extra></extra>", legendgroup=name)
+    lower = line(name, x, low, color, hovertemplate="lower: %{y}<extra></extra>", legendgroup=name)
+    filled = {"line": edge, "fill": "tonexty", "fillcolor": fill}
+    return [upper | {"line": edge, "showlegend": False}, lower | filled]
 
 
 def faint(color: str) -> str:

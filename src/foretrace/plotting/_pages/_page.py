@@ -1,11 +1,12 @@
 """A page as data: what it says, its tables and its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
-class Cell(NamedTuple):
-    """A cell of a table: its text, and the number by which the column is sorted."""
+class Entry(NamedTuple):
+    """An entry of a table: its text, and the number by which its column is sorted."""
 
     text: str
     order: float
@@ -18,7 +19,7 @@ class Table(NamedTuple):
         title: above it.
         note: how to read it.
         heading: names of the columns.
-        rows: cells, as many as the heading has.
+        rows: entries, as many as the heading has.
         places: for each row a place on the time axis, which a click on the row shows in the figures; empty
             where rows have none.
     """
@@ -26,7 +27,7 @@ class Table(NamedTuple):
     title: str
     note: str
     heading: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
+    rows: Sequence[Sequence[str | Entry]]
     places: Sequence[float] = ()
 
 
@@ -84,4 +85,4 @@ class Page(NamedTuple):
     above: Sequence[Table | Figure] = ()
     views: Sequence[View] = ()
     below: Sequence[Table | Figure] = ()
-    columns: dict[str, list[Any]] = {}
+    columns: Mapping[str, list[Any]] = MappingProxyType({})

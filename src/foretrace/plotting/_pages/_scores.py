@@ -1,13 +1,14 @@
 """Errors and coverage of a forecast beside those of simple rules: in a table, and over time."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from foretrace.forecast import Predictions, RuleScore, ScoreKeeper
 from foretrace.plotting._pages._axis import Axis
 from foretrace.plotting._pages._layout import layout, line, numbers
-from foretrace.plotting._pages._page import Cell, Figure, Table
+from foretrace.plotting._pages._page import Entry, Figure, Table
 from foretrace.plotting._style import GREY, PALETTE
 
 _BLOCKS = 100  # points of a line
@@ -17,12 +18,20 @@ _PERSISTENCE, _SEASONAL = "persistence", "seasonal naive"
 
 
 class Blocks:
-    """Rows in about a hundred blocks of equal length, of whole seasons where there is one."""
+    """Rows in about a hundred blocks of equal length, of whole seasons where there is one.
+
+    Attributes:
+        size: rows of a block.
+        starts: where the blocks begin.
+        note: the same in words.
+    """
 
     def __init__(self, rows: int, period: int):
         unit = period if 1 < period <= rows / _LEAST else 10
         self.size = unit * math.ceil(max(_LEAST, rows / _BLOCKS) / unit)
-        self.starts = np.arange(0, max(rows, 1), self.size)
+        # The last block has up to one and a half times as many: a mean over few rows would jump.
+        self.starts = np.arange(0, max(rows - self.size // 2, 1), self.size)
+        self.note = f"Each point is a mean over {self.size:,} rows."
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The mean of the known values of each block, NaN where there is none."""
@@ -36,65 +45,70 @@ def table(keeper: ScoreKeeper, coverage: float) -> Table:
     """The mean errors at the nearest and the farthest horizon beside those of the rules."""
     scores = [score for score in keeper.scores() if score.horizon in (1, keeper.horizon)]
     rules = list(dict.fromkeys(rule for score in scores for rule in score.rules))
-    heading = ["rows ahead", "mean absolute error", *rules, f"inside the {coverage:.0%} interval"]
     rows = []
     for score in scores:
         ours = next(iter(score.rules.values())).ours
-        cells = [Cell(f"{score.horizon}", score.horizon), Cell(f"{ours:.4g}", ours)]
-        cells += [_beside(score.rules[rule]) if rule in score.rules else Cell("", math.inf) for rule in rules]
-        share = Cell("no interval yet", -1.0) if math.isnan(score.coverage) else None
-        rows.append([*cells, share or Cell(f"{score.coverage:.1%}", score.coverage)])
+        beside = [_beside(score.rules[rule]) if rule in score.rules else "" for rule in rules]
+        share = "no interval yet" if math.isnan(score.coverage) else _share(score.coverage)
+        rows.append([Entry(f"{score.horizon}", score.horizon), Entry(f"{ours:.4g}", ours), *beside, share])
     season = f" and the last one of the same place in a season of {keeper.period} rows (seasonal naive)"
     note = (
-        "Every value was forecast before it was learned. The rules beside: the last value again (persistence)"
-        f"{season if keeper.period else ''}."
+        "Every value was forecast before it was learned. The rules beside: the last value again "
+        f"(persistence){season if keeper.period else ''}."
     )
+    heading = ["rows ahead", "mean absolute error", *rules, f"inside the {coverage:.0%} interval"]
     return Table("Errors", note, heading, rows)
 
 
-def _beside(score: RuleScore) -> Cell:
+def _share(value: float) -> Entry:
+    return Entry(f"{value:.1%}", value)
+
+
+def _beside(score: RuleScore) -> Entry:
     """A rule's error, and how much better or worse ours is over the same values."""
     change = score.ours / max(score.error, 1e-30) - 1
-    return Cell(f"{score.error:.4g} (ours {abs(change):.0%} {'above' if change > 0 else 'below'})", score.error)
+    side = "above" if change > 0 else "below"
+    return Entry(f"{score.error:.4g} (ours {abs(change):.0%} {side})", score.error)
 
 
-def figures(
-    rows: Predictions, horizon: int, period: int, blocks: Blocks, axis: Axis, coverage: float
-) -> list[Figure]:
-    """Errors over time beside those of the rules, and coverage over time, at one horizon."""
-    forecast, lower, upper = rows.of[horizon]
-    errors = {"foretrace": abs(forecast - rows.actual)} | _rules(rows, horizon, period)
-    inside = np.where(np.isfinite(lower), (lower <= rows.actual) & (rows.actual <= upper), np.nan)
-    inside = np.where(np.isfinite(rows.actual), inside, np.nan)
-    # A mean stands where its block ends.
-    ends = np.append(blocks.starts[1:], len(rows.when)) - 1
-    when = axis.of(rows.when[ends])
-    mode = {"mode": "lines+markers"} if len(when) < _FEW else {}
-    colors = {"foretrace": (PALETTE[0], "solid"), _PERSISTENCE: (GREY, "dash"), _SEASONAL: (PALETTE[2], "dot")}
+def errors_over_time(rows: Predictions, horizon: int, period: int, blocks: Blocks, axis: Axis) -> Figure:
+    """Mean errors of the forecasts at one horizon, beside those of the rules."""
+    looks = {_PERSISTENCE: (GREY, "dash"), _SEASONAL: (PALETTE[2], "dot")}
+    errors = {"foretrace": abs(rows.of[horizon].forecast - rows.actual)} | _rules(rows, horizon, period)
+    lines = []
+    for name, error in errors.items():
+        color, dash = looks.get(name, (PALETTE[0], "solid"))
+        if np.isfinite(error).any():
+            lines.append(_over_time(name, blocks.mean(error), rows, blocks, axis, color, dash))
+    look = layout(axis.words(), {"hoverformat": ",.4~g", "rangemode": "tozero"})
+    return Figure("Mean absolute error over time", blocks.note, lines, look, follows=True)
+
+
+def coverage_over_time(
+    rows: Predictions, horizon: int, wanted: float, blocks: Blocks, axis: Axis
+) -> Figure:
+    """How often values were inside the interval at one horizon."""
+    _, lower, upper = rows.of[horizon]
+    known = np.isfinite(lower) & np.isfinite(rows.actual)
+    shares = blocks.mean(np.where(known, (lower <= rows.actual) & (rows.actual <= upper), np.nan))
+    floor = math.floor(10 * min([wanted, *shares[np.isfinite(shares)]]) - 0.5) / 10
+    goal = np.full_like(shares, wanted)
     lines = [
-        line(name, when, numbers(blocks.mean(error)), color, dash=dash, **mode)
-        for name, error in errors.items()
-        for color, dash in [colors[name]]
-        if np.isfinite(error).any()
+        _over_time("share inside", shares, rows, blocks, axis, PALETTE[0], "solid"),
+        _over_time(f"wanted: {wanted:.0%}", goal, rows, blocks, axis, GREY, "dash"),
     ]
-    shares = line("share inside", when, numbers(blocks.mean(inside)), PALETTE[0], **mode)
-    goal = line(f"wanted: {coverage:.0%}", [when[0], when[-1]], [coverage] * 2, GREY, dash="dash")
-    each = f"Each point is a mean over {blocks.size:,} rows."
-    y = {"hoverformat": ",.4~g", "rangemode": "tozero"}
-    share = {"tickformat": ".0%", "hoverformat": ".1%", "range": [_floor(blocks.mean(inside), coverage), 1.005]}
-    return [
-        Figure("Mean absolute error over time", each, lines, layout(axis.words(), y), follows=True),
-        Figure(
-            "How often the value was inside the interval", each, [shares, goal],
-            layout(axis.words(), share), height=220, follows=True,
-        ),
-    ]  # fmt: skip
+    y = {"tickformat": ".0%", "hoverformat": ".1%", "range": [max(0.0, floor), 1.005]}
+    title, look = "How often the value was inside the interval", layout(axis.words(), y)
+    return Figure(title, blocks.note, lines, look, height=220, follows=True)
 
 
-def _floor(shares: np.ndarray, coverage: float) -> float:
-    """The least share that is shown, a multiple of a tenth."""
-    least = min([coverage, *shares[np.isfinite(shares)]])
-    return max(0.0, math.floor(10 * least - 0.5) / 10)
+def _over_time(
+    name: str, means: np.ndarray, rows: Predictions, blocks: Blocks, axis: Axis, color: str, dash: str
+) -> dict[str, Any]:
+    """A line whose points stand where their blocks end."""
+    ends = np.append(blocks.starts[1:], len(rows.when)) - 1
+    mode = {"mode": "lines+markers"} if len(ends) < _FEW else {}
+    return line(name, axis.of(rows.when[ends]), numbers(means), color, dash=dash, **mode)
 
 
 def _rules(rows: Predictions, horizon: int, period: int) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Fewer rows of a long stream, such that a drawing of them looks like one of all."""
 
+import itertools
+
 import numpy as np
 
 MOST = 20_000  # rows that a page has, which a browser draws within a second
@@ -24,7 +26,7 @@ def thinned(columns: list[np.ndarray], keep: np.ndarray, most: int = MOST) -> np
     chosen = [np.arange(newest, count), np.flatnonzero(keep), [0]]
     for column in columns:
         low, high = np.nan_to_num(column, nan=np.inf), np.nan_to_num(column, nan=-np.inf)
-        buckets = list(zip(edges[:-1], edges[1:], strict=True))
+        buckets = list(itertools.pairwise(edges))
         chosen.append([first + int(low[first:last].argmin()) for first, last in buckets])
         chosen.append([first + int(high[first:last].argmax()) for first, last in buckets])
     return np.unique(np.concatenate(chosen)).astype(int)
