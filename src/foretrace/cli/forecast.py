@@ -143,7 +143,8 @@ def _draw(out: Path, forecasts: forecast.Forecasts) -> None:
     """Draws the picture and the page, if there was a row."""
     if not forecasts.ahead():
         return
-    rows = forecast.read_predictions(out / "predictions.csv")
+    ahead = [f"{forecasts.line_of(ahead)},,\n" for ahead in forecasts.ahead()]
+    rows = forecast.read_predictions(out / "predictions.csv", ahead)
     with checked_path("out", out, "a folder that can be written", "all is saved; give it room"):
         plotting.plot_forecast(rows, forecasts.target, out / "forecast.png")
         plotting.write_page(plotting.forecast_page(out, rows), out / "report.html")

@@ -1,6 +1,7 @@
 """`foretrace watch`: a run in a browser, while it goes on or after."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,9 @@ def _compared(run: Path, words: list[str]) -> Callable[[], plotting.Page]:
             records.setdefault(record["learner"], []).append(record)
         curves = compare.curves_of(problem, options.seeds, records)
         chart = plotting.comparison_chart(curves, problem.main)
-        return plotting.charts_page([chart], compare.title_of(task, problem, options.seeds))
+        ends = run / "results.json"  # at its end
+        tables = [compare.table_of(problem, json.loads(ends.read_text()))] if ends.exists() else []
+        return plotting.charts_page([chart], compare.title_of(task, problem, options.seeds), tables=tables)
 
     return draw
 

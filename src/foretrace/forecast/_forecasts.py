@@ -288,7 +288,7 @@ class Forecasts(Iterator[RowForecast]):
             "replay": dataclasses.asdict(self._replay),
             # What a page tells beside the lines of predictions.csv.
             "weights": dataclasses.asdict(self._weights),
-            "ahead": [list(ahead) for ahead in self.ahead()],
+            "ahead": [self._line_ahead(ahead) for ahead in self.ahead()],
             "irregularities": self.irregularities(),
             "bad": self._bad_before + self._reader.bad,
             "rows_sha256": None if self._source.is_live else self._hash.hexdigest(),
@@ -299,4 +299,8 @@ class Forecasts(Iterator[RowForecast]):
         """Appends the forecasts of rows to come, which a resumed run takes away again."""
         if self._folder:
             with self._folder.metrics.open("a") as file:
-                file.writelines(f"{self.line_of(ahead)},,\n" for ahead in self.ahead())
+                file.writelines(map(self._line_ahead, self.ahead()))
+
+    def _line_ahead(self, ahead: Ahead) -> str:
+        """A line of predictions.csv whose value is still to come."""
+        return f"{self.line_of(ahead)},,\n"

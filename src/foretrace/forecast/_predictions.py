@@ -52,9 +52,21 @@ class Predictions(NamedTuple):
     ahead: Bounds
     partial: bool
 
+    def without_past(self) -> "Predictions":
+        """The same without forecasts of rows that have come since."""
+        later = self.ahead_when > max(self.when[-1:], default=-np.inf)
+        times = [time for time, is_later in zip(self.ahead_times, later, strict=True) if is_later]
+        ahead = Bounds(*(column[later] for column in self.ahead))
+        return self._replace(ahead_times=times, ahead_when=self.ahead_when[later], ahead=ahead)
 
-def read_predictions(path: Path) -> Predictions:
+
+def read_predictions(path: Path, ahead: Sequence[str] = ()) -> Predictions:
     """Reads the newest rows of the file that a forecast writes; half a line at its end is left out.
+
+    Args:
+        path: the file.
+        ahead: lines with forecasts of rows to come, which count while the file has none itself and as far
+            as their time is later than that of its last row.
 
     Raises:
         UserError: there is no such file, or not one forecast in it.
@@ -64,11 +76,18 @@ def read_predictions(path: Path) -> Predictions:
     try:
         last = [line for line in csv.reader(lines[-_HORIZONS:]) if len(line) == 7]
         farthest = max((int(line[1]) for line in last), default=0)
-        to_come = _to_come(last, farthest)
+        own = _to_come(last, farthest)
         wanted = {"1", str(farthest)}
-        came = csv.reader(lines[: len(lines) - len(to_come)])
+        came = csv.reader(lines[: len(lines) - len(own)])
         cells = [line for line in came if len(line) == 7 and line[1] in wanted]
-        return _arrays(cells, to_come, farthest, partial)
+        if not cells and not own:
+            raise UserError(
+                "run must have forecasts; got one whose predictions.csv has none; wait for its second row."
+            )
+        rows = _arrays(cells, own or list(csv.reader(ahead)), farthest, partial)
+        return rows if own else rows.without_past()
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(
             f"predictions.csv must be as foretrace forecast wrote it; got a line in {str(path.parent)!r} "
@@ -91,20 +110,17 @@ def _newest_lines(path: Path) -> tuple[list[str], bool]:
 
 def _to_come(lines: list[list[str]], farthest: int) -> list[list[str]]:
     """Of the last lines those of rows to come: one for each horizon, without a value."""
-    last = lines[-farthest:] if farthest else []
-    in_order = [int(line[1]) for line in last] == [*range(1, farthest + 1)]
-    # Of one row that has no value all lines have the same time.
-    apart = farthest == 1 or (in_order and (last[0][0] != last[-1][0] or not last[0][0]))
-    return last if in_order and apart and not any(line[5] for line in last) else []
+    last = lines[-farthest:]
+    if [int(line[1]) for line in last] != [*range(1, farthest + 1)] or any(line[5] for line in last):
+        return []
+    # Of one row that has no value all lines have the same time; times to come may be unknown.
+    is_one_row = farthest > 1 and last[0][0] == last[-1][0] != ""
+    return [] if is_one_row else last
 
 
 def _arrays(lines: list[list[str]], to_come: list[list[str]], farthest: int, partial: bool) -> Predictions:
     horizons = tuple(sorted({1, farthest}))
     rows = [line for line in lines if line[1] == "1"]
-    if not rows and not to_come:
-        raise UserError(
-            "run must have forecasts; got one whose predictions.csv has none yet; wait for its second row."
-        )
     places = {h: list(_places(lines, str(h))) for h in horizons}
     of = {h: Bounds(*np.full((3, len(rows)), np.nan)) for h in horizons}
     for h, pairs in places.items():

@@ -48,8 +48,9 @@ def _draw_last(axes: Axes, rows: Predictions, target: str) -> list[Curve]:
     for x, low, high in ((when, lower, upper), (ahead_when, rows.ahead.lower, rows.ahead.upper)):
         axes.fill_between(x, low, high, color=PALETTE[0], alpha=0.18, linewidth=0)
     line: dict[str, Any] = {"linewidth": 1.6}
+    dashed: dict[str, Any] = line | {"linestyle": (0, (3, 1))}
     dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 3}
-    axes.plot(ahead_when, rows.ahead.forecast, color=PALETTE[0], **line | {"linestyle": (0, (3, 1))})
+    axes.plot(ahead_when, rows.ahead.forecast, color=PALETTE[0], **dashed)
     for label, values, color, style in (
         (f"forecast, {horizon} ahead", forecast, PALETTE[0], line),
         ("observed", actual, PALETTE[-1], dots),

@@ -39,8 +39,8 @@ def forecast_page(run: Path, rows: Predictions | None = None) -> Page:
         raise UserError(
             f"run must be a folder of foretrace forecast; got {str(run)!r}; see foretrace forecast --help."
         )
-    rows = rows or read_predictions(run / "predictions.csv")
     record = (checkpoint.newest_info(run / "checkpoints") or {}).get("record", {})
+    rows = rows or read_predictions(run / "predictions.csv", record.get("ahead", ()))
     keeper = ScoreKeeper(**record["scores"]) if "scores" in record else None
     period = keeper.period if keeper else int(config.get("period") or 0)
     axis = Axis(rows)
@@ -52,11 +52,10 @@ def forecast_page(run: Path, rows: Predictions | None = None) -> Page:
     for h in reversed(rows.horizons):
         for name, values in zip(("forecast", "lower", "upper"), rows.of[h], strict=True):
             columns[f"{name} {h}"] = numbers(values[shown])
-        parts = [
-            _forecasts(rows, h, axis, config, surprising, len(shown)),
-            _scores.errors_over_time(rows, h, period, blocks, axis),
-            _scores.coverage_over_time(rows, h, config["coverage"], blocks, axis),
-        ]
+        parts = [_forecasts(rows, h, axis, config, surprising, len(shown))]
+        if rows.times:
+            parts.append(_scores.errors_over_time(rows, h, period, blocks, axis))
+            parts.append(_scores.coverage_over_time(rows, h, config["coverage"], blocks, axis))
         views.append(View(_rows_ahead(h), parts))
     return Page(
         title=f"{config['target']}, {_rows_ahead(rows.horizons[-1])}",
@@ -76,7 +75,8 @@ def _lead(rows: Predictions, config: dict[str, Any]) -> list[str]:
     """How many rows of what, and the next forecast."""
     older = "the newest " if rows.partial else ""
     last = rows.times[-1] if rows.times else ""
-    lead = [f"{older}{len(rows.times):,} rows to {last}; {config['cell']}, {config['hidden']} units"]
+    model = f"{config['cell']}, {config['hidden']} units"
+    lead = [f"{older}{len(rows.times):,} rows, each forecast before it came, to {last}; {model}."]
     if rows.ahead_times:
         value, low, high = (float(column[0]) for column in rows.ahead)
         interval = (
@@ -84,7 +84,7 @@ def _lead(rows: Predictions, config: dict[str, Any]) -> list[str]:
             if low == low
             else "no interval yet"
         )
-        lead.append(f"Next, {rows.ahead_times[0]}: {value:.12g}, {interval}.")
+        lead.append(f"Forecast for {rows.ahead_times[0]}: {value:.12g}, {interval}.")
     return lead
 
 
@@ -131,15 +131,11 @@ def _forecasts(
     return Figure("Forecast and what came", note, traces, look, 400, newest, follows=True, fits=True)
 
 
-def _newest(when: np.ndarray, ahead: int, axis: Axis) -> list[tuple[str, float, float]]:
+def _newest(when: np.ndarray, ahead: int, axis: Axis) -> list[tuple[str, Any, Any]]:
     """The ranges of time that have the newest rows."""
     times, came = axis.of(when), len(when) - ahead
-    ranges = [
-        (f"newest {count:,} rows", times[came - count], times[-1])
-        for count in (200, 1000, 5000)
-        if count < came
-    ]
-    return [*ranges, ("all rows" if ranges else "all", times[0], times[-1])]
+    ranges = [(f"{count:,}", times[came - count], times[-1]) for count in (200, 1000, 5000) if count < came]
+    return [*ranges, ("all", times[0], times[-1])]
 
 
 def _surprising(rows: Predictions) -> np.ndarray:

@@ -131,7 +131,7 @@ def _figure(figure: Figure, place: int) -> str:
         f'<button type="button" data-from="{first!r}" data-to="{last!r}">{html.escape(label)}</button>'
         for label, first, last in figure.newest
     )
-    buttons = f'<div class="ranges">{ranges}{_STEPS}</div>\n' if ranges else ""
+    buttons = f'<div class="ranges">newest rows: {ranges}{_STEPS}</div>\n' if ranges else ""
     return f'{buttons}<div class="figure" data-figure="{place}" style="height:{figure.height}px"></div>\n'
 
 
@@ -145,9 +145,10 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _entry(entry: str | Entry) -> str:
-    if isinstance(entry, str):
-        return f"<td>{html.escape(entry)}</td>"
-    return f'<td data-order="{entry.order!r}">{html.escape(entry.text)}</td>'
+    """A cell, which is broken between words alone, and not at the hyphens of a date."""
+    words, order = (entry, "") if isinstance(entry, str) else (entry.text, f' data-order="{entry.order!r}"')
+    spans = " ".join(f"<span>{html.escape(word)}</span>" for word in words.split(" "))
+    return f"<td{order}>{spans}</td>"
 
 
 @functools.cache

@@ -23,7 +23,7 @@ def layout(x: dict[str, Any], y: dict[str, Any], **others: Any) -> dict[str, Any
     axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "linecolor": GREY, "ticks": ""}
     return {
         "font": {"family": _FONT, "size": 13, "color": "#222222"},
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "margin": {"l": 8, "r": 20, "t": 8, "b": 8},
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "hovermode": "x unified",

@@ -11,14 +11,14 @@ from foretrace.plotting._pages._layout import layout, line, numbers
 from foretrace.plotting._pages._page import Entry, Figure, Table
 from foretrace.plotting._style import GREY, PALETTE
 
-_BLOCKS = 100  # points of a line
-_LEAST = 20  # rows that a mean is of
+_BLOCKS = 60  # points of a line, about
+_LEAST = 50  # rows that a mean is of: of fewer, coverage is mostly chance
 _FEW = 9  # points; so many are marked
 _PERSISTENCE, _SEASONAL = "persistence", "seasonal naive"
 
 
 class Blocks:
-    """Rows in about a hundred blocks of equal length, of whole seasons where there is one.
+    """Rows in about sixty blocks of equal length, of whole seasons where there is one.
 
     Attributes:
         size: rows of a block.
@@ -27,7 +27,7 @@ class Blocks:
     """
 
     def __init__(self, rows: int, period: int):
-        unit = period if 1 < period <= rows / _LEAST else 10
+        unit = period if 1 < period <= rows / 20 else 10
         self.size = unit * math.ceil(max(_LEAST, rows / _BLOCKS) / unit)
         # The last block has up to one and a half times as many: a mean over few rows would jump.
         self.starts = np.arange(0, max(rows - self.size // 2, 1), self.size)
