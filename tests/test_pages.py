@@ -106,11 +106,11 @@ def test_long_streams_keep_their_newest_rows_extremes_and_anomalies():
     assert thinned([actual], keep, 100_000).tolist() == list(range(100_000))
 
 
-def test_a_page_of_a_hundred_thousand_rows_is_small_and_says_what_it_leaves_out(tmp_path):
+def test_the_page_of_a_long_stream_is_small_and_says_what_it_leaves_out(tmp_path):
     run = run_of(tmp_path, wave(60))
-    values = np.random.default_rng(0).normal(size=100_000).round(2)
+    values = np.random.default_rng(0).normal(size=30_000).round(2)
     begin = np.datetime64("2020-01-01T00:00:00")
-    stamps = (begin + 3600 * np.arange(100_000)).astype("datetime64[s]").astype(str)
+    stamps = (begin + 3600 * np.arange(30_000)).astype("datetime64[s]").astype(str)
     lines = [
         f"{time},1,{y + 0.1:.7g},{y - 1:.7g},{y + 1:.7g},{y},0.5000\n"
         for time, y in zip(stamps, values, strict=True)
@@ -118,8 +118,8 @@ def test_a_page_of_a_hundred_thousand_rows_is_small_and_says_what_it_leaves_out(
     (run / "predictions.csv").write_text(forecast._scores.HEADING + "".join(lines))
     page = plotting.forecast_page(run)
     plotting.write_page(page, run / "report.html")
-    assert (run / "report.html").stat().st_size < 4_000_000
-    assert "Of 100,000 rows 15,001 are drawn" in page.views[0].parts[0].note
+    assert (run / "report.html").stat().st_size < 3_000_000
+    assert re.search(r"Of 30,000 rows 1\d,\d{3} are drawn", page.views[0].parts[0].note)
     # Rows to come were noted before these came.
     assert not forecast.read_predictions(run / "predictions.csv").ahead_times
 

@@ -25,7 +25,7 @@ const rangeButtons = place => all("[data-from]", place.closest("section"));
 const rangeBehind = button => [Number(button.dataset.from), Number(button.dataset.to)];
 const setRange = (place, range) => Plotly.relayout(place, {"xaxis.range": [...range]});
 
-// Figures
+// Figures; of an axis, plotly.js tells what a date is in numbers only by its full layout.
 
 function draw() {
   for (const place of visible()) {
