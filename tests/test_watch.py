@@ -71,6 +71,10 @@ def test_news_are_told_once_and_again_when_the_run_went_on(tmp_path):
         news = json.loads(answer[1])
         assert "40 rows" in news["body"] and "39 rows" in first["body"]
         assert news["figures"]["columns"]["actual"][-1] == 9.5
+        path.unlink()  # the last page stays
+        time.sleep(0.5)
+        assert ask(f"/content?seen={news['version']}") == (204, "")
+        assert "40 rows" in ask("/")[1]
 
 
 def test_new_pages_take_a_small_share_of_the_time():

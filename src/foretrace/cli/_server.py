@@ -1,5 +1,6 @@
 """A server of one page on this machine: the page, and what is new about it."""
 
+import contextlib
 import functools
 import json
 import sys
@@ -39,15 +40,16 @@ class Pages:
             mark = self._mark_of()
             if mark != self._mark and time.monotonic() >= self._not_before:
                 self._mark = mark
-                self._draw()
+                # A run that is resumed, moved or removed has no page for a moment, or none any more.
+                with contextlib.suppress(UserError):
+                    self._draw()
             return self._page, self._version
 
     def _draw(self) -> None:
         start = time.monotonic()
-        self._version = f"{start:.6f}"
         self._page = self._page_of()
         end = time.monotonic()
-        self._not_before = end + (_SHARE - 1) * (end - start)
+        self._version, self._not_before = f"{end:.6f}", end + (_SHARE - 1) * (end - start)
 
 
 class _Handler(BaseHTTPRequestHandler):

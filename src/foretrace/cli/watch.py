@@ -1,5 +1,6 @@
 """`foretrace watch`: a run in a browser, while it goes on or after."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import tyro
 
 from foretrace import plotting
 from foretrace._checks import UserError, checked_path
-from foretrace.cli import _format, compare, train
+from foretrace.cli import _format, _job, compare, train
 from foretrace.cli._parse import parse
 from foretrace.cli._server import Pages, server_of
 from foretrace.cli._tasks import options_for, problem_of
@@ -31,7 +32,7 @@ class Watch:
 
     run: tyro.conf.Positional[Path]
     """The folder of a run of foretrace forecast, train or compare."""
-    port: int | None = None
+    port: _job.OptionalInt = None
     """Port on 127.0.0.1; 8471 unless given, or a free one where that is taken."""
 
 
@@ -41,9 +42,8 @@ def run(words: Sequence[str]) -> int:
     draw = _drawer(options.run)
     pages = Pages(lambda: _page_or_reason(draw, options.run), lambda: _mark(options.run))
     with server_of(pages, options.port) as server:
-        print(
-            f"http://{server.server_address[0]}:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True
-        )
+        host, port = server.server_address[:2]
+        print(f"http://{host}:{port}/  (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
@@ -81,9 +81,12 @@ def _page_or_reason(draw: Callable[[], plotting.Page], run: Path) -> plotting.Pa
 
 def _mark(run: Path) -> str:
     """What changes when a run goes on: sizes and times of the files that its page is drawn from."""
-    names = ("predictions.csv", "metrics.jsonl", "results.json", "checkpoints")
-    status = [path.stat() for name in names if (path := run / name).exists()]
-    return " ".join(f"{each.st_size}-{each.st_mtime_ns}" for each in status)
+    marks = []
+    for name in ("predictions.csv", "metrics.jsonl", "results.json", "checkpoints"):
+        with contextlib.suppress(OSError):
+            status = (run / name).stat()
+            marks.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+    return ", ".join(marks)
 
 
 def _trained(run: Path, words: list[str]) -> Callable[[], plotting.Page]:
