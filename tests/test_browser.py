@@ -255,7 +255,9 @@ def test_pages_of_train_and_compare_draw(browser, tmp_path, width):
 
 def start(*words, **pipes):
     """Starts the command in a process of its own."""
-    code = "import sys; from foretrace.cli import main; sys.exit(main())"
+    # A shell starts processes in the background with SIGINT ignored.
+    listen = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{listen}from foretrace.cli import main; sys.exit(main())"
     return subprocess.Popen([sys.executable, "-c", code, *words], text=True, **pipes)
 
 
