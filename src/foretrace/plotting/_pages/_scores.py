@@ -118,5 +118,5 @@ def _rules(rows: Predictions, horizon: int, period: int) -> dict[str, np.ndarray
     errors = {}
     for name, lag in lags.items():
         errors[name] = np.full(len(values), np.nan)
-        errors[name][lag:] = abs(rows.actual[lag:] - values[: len(values) - lag])
+        errors[name][lag:] = abs(rows.actual[lag:] - values[: max(0, len(values) - lag)])
     return errors
