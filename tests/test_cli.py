@@ -60,7 +60,7 @@ def test_train_says_what_it_does_and_leaves_a_run_folder(tmp_path):
     assert "ok:2, 40 steps: T = 1, " in shown.stdout
     folder = tmp_path / "runs" / "one"
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "curve.png", "checkpoints",
+        "config.json", "metrics.jsonl", "curve.png", "report.html", "checkpoints",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert (config["learner"], config["hidden"], config["update_every"]) == ("ok:2", 4, 1)

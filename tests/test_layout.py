@@ -90,7 +90,7 @@ def test_import_changes_no_global_state_and_loads_nothing_of_the_command_line():
     code = (
         "import jax; before = dict(jax.config.values); import foretrace, sys;"
         "assert dict(jax.config.values) == before;"
-        "extra = {'matplotlib', 'rich', 'tyro', 'foretrace.runs._folder', 'foretrace.cli'};"
+        "extra = {'matplotlib', 'plotly', 'rich', 'tyro', 'foretrace.runs._folder', 'foretrace.cli'};"
         "assert not extra & set(sys.modules), extra & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -89,6 +89,7 @@ def test_the_command_measures_a_run(tmp_path, capsys):
     assert "highway, 6 units, parameters of step 40, 2 lanes" in said
     assert "low_rank:2/4" in said and "tbptt:5" in said and "beside exact RTRL" in said
     assert (tmp_path / "run" / "noise.png").read_bytes().startswith(b"\x89PNG")
+    assert "<span>tbptt:5</span>" in (tmp_path / "run" / "noise.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foretrace import tasks
+from foretrace.forecast import read_predictions
 from foretrace.plotting import Chart, Line, draw_charts, plot_comparison, plot_forecast, plot_run
 from foretrace.plotting import _charts as charts_module
 from foretrace.plotting._labels import spread_labels
@@ -127,7 +128,7 @@ def pictures(folder):
         "run": lambda path: plot_run(records, tasks.copy(), "copy", path),
         "loss": lambda path: plot_run([{"step": 1, "squared_error": 1.0}], tasks.adding(), "adding", path),
         "comparison": lambda path: plot_comparison(curves, tasks.anbn().loss_metric, "anbn", path),
-        "forecast": lambda path: plot_forecast(folder / "rows.csv", "load", path),
+        "forecast": lambda path: plot_forecast(read_predictions(folder / "rows.csv"), "load", path),
         "charts": lambda path: draw_charts([chart] * 4, "title", path),
     }
     for name, draw in draws.items():

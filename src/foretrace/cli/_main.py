@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "show a cell's structure, and which learners fit it",
     "noise": "measure learners on a run's own network: noise, bias and price",
     "forecast": "forecast a column of a table, or lines as they arrive",
+    "watch": "show a run in a browser while it goes on",
     "data": "fetch and verify a text that the papers learn from",
     "bench": "time every learner's step beside the matrix product it stands on",
     "reproduce": "measure a claim of the papers and show it beside their figures",
@@ -27,11 +28,12 @@ COMMANDS = {
 # Commands that only print: nothing is left to do for them once nobody reads.
 _LISTS = ("learners", "explain")
 # Packages that come with the extra foretrace[cli].
-_EXTRA = ("filelock", "matplotlib", "rich", "tyro")
+_EXTRA = ("filelock", "matplotlib", "plotly", "rich", "tyro")
 _HELP = """\
 usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace resume RUN
+       foretrace watch RUN [--port PORT]
        foretrace data ptb --dir DIR
        foretrace learners
        foretrace noise RUN [--learners NAME,NAME ..]

@@ -20,10 +20,12 @@ from foretrace.runs._folder import RunFolder, open_run, to_bytes
 from foretrace.runs._progress import Reporter
 from foretrace.tasks import Metric
 
+_MEANS = "mean and standard deviation over seeds"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Writes config.json, metrics.jsonl, results.json and comparison.png to the folder."""
+    """Writes config.json, metrics.jsonl, results.json, comparison.png and report.html to the folder."""
 
     learner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window. Repeat it.
@@ -61,11 +63,15 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
         curves = _train(console, options, problem, entrants, folder)
         results = {run.label: _results(problem, run, options.seeds, curves[run.label]) for run in entrants}
         (folder.path / "results.json").write_bytes(to_bytes(results))
-        title = f"{task.capitalize()}: {problem.network}, {options.seeds} seeds"
-        lines = {label: _curve(problem, options.seeds, records) for label, records in curves.items()}
+        title = title_of(task, problem, options.seeds)
+        lines = curves_of(problem, options.seeds, curves)
         plotting.plot_comparison(lines, problem.main, title, folder.path / "comparison.png")
+        chart, ends = plotting.comparison_chart(lines, problem.main), table_of(problem, results)
+        page = plotting.charts_page([chart], title, tables=[ends])
+        plotting.write_page(page, folder.path / "report.html")
     console.print(_table(problem, results))
-    _format.say(console, f"{options.out}: config.json, metrics.jsonl, results.json, comparison.png")
+    files = "config.json, metrics.jsonl, results.json, comparison.png, report.html"
+    _format.say(console, f"{options.out}: {files}")
 
 
 def _train(
@@ -105,31 +111,59 @@ def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str
     }
 
 
-def _curve(problem: Problem, seeds: int, records: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
-    """Steps, and the main metric of every seed at them."""
+def title_of(task: str, problem: Problem, seeds: int) -> str:
+    """The comparison in words, above its picture and its page."""
+    return f"{task.capitalize()}: {problem.network}, {seeds} seeds"
+
+
+def curves_of(
+    problem: Problem, seeds: int, records: dict[str, list[dict[str, Any]]]
+) -> dict[str, tuple[Any, np.ndarray]]:
+    """For each learner with a record steps, and the main metric of every seed at them."""
     name, start = problem.main.name, problem.main.start
-    points = [(record["step"], record[name]) for record in records if name in record]
-    if start is not None:
-        points.insert(0, (0, [start] * seeds))
-    steps, values = zip(*points, strict=True)
-    return steps, np.transpose(values)
+    curves = {}
+    for label, own in records.items():
+        points = [(record["step"], record[name]) for record in own if name in record]
+        if points:
+            first = [] if start is None else [(0, [start] * seeds)]
+            steps, values = zip(*first, *points, strict=True)
+            curves[label] = (steps, np.transpose(values))
+    return curves
 
 
 def _table(problem: Problem, results: dict[str, Any]) -> Table:
-    """Mean and spread over seeds of every learner."""
-    metrics = {m.name: m for m in (problem.main, *problem.task.shown, problem.task.loss_metric)}.values()
-    table = Table("learner", title="mean and standard deviation over seeds", title_justify="left")
-    for column in (*(metric.label for metric in metrics), "steps/s, all seeds", "memory", "per step"):
-        table.add_column(column, justify="right")
-    for label, ends in results.items():
-        table.add_row(
-            label,
-            *(_spread(metric, ends[metric.name]) for metric in metrics),
-            f"{ends['steps_per_second']:,}",
-            f"{_format.amount(ends['bytes'])}B",
-            _format.flop(ends["operations"]),
-        )
+    """Mean and spread over seeds of every learner, for a terminal."""
+    heading, rows = _entries(problem, results)
+    table = Table(heading[0], title=_MEANS, title_justify="left")
+    for name in heading[1:]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(entry if isinstance(entry, str) else entry.text for entry in row))
     return table
+
+
+def table_of(problem: Problem, results: dict[str, Any]) -> plotting.Table:
+    """The same for a page."""
+    return plotting.Table("Where they arrived", _MEANS.capitalize() + ".", *_entries(problem, results))
+
+
+def _entries(
+    problem: Problem, results: dict[str, Any]
+) -> tuple[list[str], list[list[str | plotting.Entry]]]:
+    """The heading, and a row for every learner."""
+    metrics = {m.name: m for m in (problem.main, *problem.task.shown, problem.task.loss_metric)}.values()
+    heading = ["learner", *(metric.label for metric in metrics), "steps/s, all seeds", "memory", "per step"]
+    rows: list[list[str | plotting.Entry]] = [
+        [
+            label,
+            *(plotting.Entry(_spread(m, ends[m.name]), float(np.mean(ends[m.name]))) for m in metrics),
+            plotting.Entry(f"{ends['steps_per_second']:,}", ends["steps_per_second"]),
+            plotting.Entry(f"{_format.amount(ends['bytes'])}B", ends["bytes"]),
+            plotting.Entry(_format.flop(ends["operations"]), ends["operations"]),
+        ]
+        for label, ends in results.items()
+    ]
+    return heading, rows
 
 
 def _spread(metric: Metric, values: Any) -> str:

@@ -1,10 +1,11 @@
 """`foretrace forecast`: forecasts of a table or of lines as they arrive, learned at every row."""
 
+import contextlib
 import csv
 import dataclasses
 import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ _TYPED = (
 class Forecast:
     """Forecast a column of a table; learn from every row, from its whole past.
 
-    Writes predictions.csv, forecast.png, config.json and checkpoints to the run folder. With - for the
-    data, lines are read from standard input as they arrive, and forecasts are printed after each.
+    Writes predictions.csv, report.html (a page to open in a browser), forecast.png, config.json and
+    checkpoints to the run folder. With - for the data, lines are read from standard input as they arrive,
+    and forecasts are printed after each; foretrace watch shows them meanwhile.
 
     Examples:
       foretrace forecast sensor.csv --target value --time timestamp --horizon 12 --out runs/sensor
@@ -85,7 +87,7 @@ def run(words: Sequence[str]) -> int:
     with _format.warnings_in_one_line(), StopSignal(interrupt_waits=True) as stop:
         forecasts = forecast.forecast_file(source, stop=stop, config=config, **arguments)
         console = Console(stderr=forecasts.is_live)
-        with forecasts:
+        with _drawn_if_refused(options.out, forecasts), forecasts:
             _format.say(console, f"{forecasts.title}; run folder {options.out}")
             if forecasts.learned:
                 _format.say(console, f"goes on after row {forecasts.learned:,}")
@@ -127,15 +129,36 @@ def command_of(config: Mapping[str, Any]) -> list[str]:
     return ["forecast", str(config["source"]), *options]
 
 
-def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
-    """Draws the picture and prints the scores and the next forecast."""
+@contextlib.contextmanager
+def _drawn_if_refused(out: Path, forecasts: forecast.Forecasts) -> Iterator[None]:
+    """Draws what came before a row that is refused; the refusal is what the user has to know."""
+    try:
+        yield
+    except UserError:
+        with contextlib.suppress(UserError):
+            _draw(out, forecasts)
+        raise
+
+
+def _draw(out: Path, forecasts: forecast.Forecasts) -> None:
+    """Draws the picture and the page, if there was a row."""
+    if not forecasts.ahead():
+        return
+    ahead = [f"{forecasts.line_of(ahead)},,\n" for ahead in forecasts.ahead()]
+    rows = forecast.read_predictions(out / "predictions.csv", ahead)
     with checked_path("out", out, "a folder that can be written", "all is saved; give it room"):
-        plotting.plot_forecast(out / "predictions.csv", forecasts.target, out / "forecast.png")
+        plotting.plot_forecast(rows, forecasts.target, out / "forecast.png")
+        plotting.write_page(plotting.forecast_page(out, rows), out / "report.html")
+
+
+def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
+    """Draws, and prints the scores and the next forecast."""
+    _draw(out, forecasts)
     time, _, value, lower, upper = next(csv.reader([forecasts.line_of(forecasts.ahead()[0])]))
     interval = f"{forecasts.coverage:.0%} interval {lower} to {upper}" if lower else "no interval yet"
     _format.say(
         console,
         *forecasts.summary(),
         f"next, {time}: {value}, {interval}",
-        f"{out}: predictions.csv, forecast.png, config.json, checkpoints",
+        f"{out}: predictions.csv, report.html, forecast.png, config.json, checkpoints",
     )

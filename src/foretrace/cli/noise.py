@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import tyro
 
+from foretrace import plotting
 from foretrace._checks import UserError, check_positive_int, checked_path
 from foretrace.cli import _job, train
 from foretrace.cli._format import split_task
@@ -23,7 +24,8 @@ class Options:
     """Measure learners on the network that a run has trained, along the streams that it reads.
 
     Its parameters are frozen. Each gradient is compared with the exact one: relative variance, bias and
-    cosine, beside microseconds per step and bytes. Writes noise.png to the run folder.
+    cosine, beside microseconds per step and bytes. Writes noise.png, and noise.html for a browser, to the
+    run folder.
 
     Examples:
       foretrace noise runs/ok
@@ -62,10 +64,12 @@ def run(words: Sequence[str]) -> None:
         lanes=lanes,
     )
     print(f"{problem.network}, parameters of step {step:,}, {lanes} lanes", "", table, sep="\n")
-    path = options.run / "noise.png"
-    with checked_path("run", path, "a folder that can be written", "give it room and permission"):
-        table.draw(path, f"Noise and price: {problem.network}, step {step:,}")
-    print(path)
+    picture, page = options.run / "noise.png", options.run / "noise.html"
+    title = f"Noise and price: {problem.network}, step {step:,}"
+    with checked_path("run", options.run, "a folder that can be written", "give it room and permission"):
+        table.draw(picture, title)
+        plotting.write_page(table.page(title), page)
+    print(picture, page, sep="\n")
 
 
 def _trained(options: Options) -> tuple[Any, Any, int, int]:

@@ -25,7 +25,10 @@ from foretrace.runs._writers import TensorBoard, scalars
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Writes config.json, metrics.jsonl (a line per chunk), curve.png and checkpoints to the run folder."""
+    """Writes config.json, metrics.jsonl, curve.png, report.html and checkpoints to the run folder.
+
+    metrics.jsonl has a line per chunk, report.html is the curve as a page for a browser.
+    """
 
     learner: str = "ok"
     """One of those that `foretrace learners` lists; ok:16 and tbptt:5 set rank and window."""
@@ -118,18 +121,25 @@ def named(options: Any) -> str:
     return options.learner if options.rank is options.window is None else str(choice)
 
 
+def title_of(task: str, problem: Problem, label: str) -> str:
+    """The run in words, above its picture and its page."""
+    return f"{task.capitalize()}: {label} trains {problem.network}"
+
+
 def _finish(console: Console, task: str, problem: Problem, run: _job.Run, folder: RunFolder) -> None:
     """Draws the curve, and says where the run arrived."""
     records = folder.records()
-    title = f"{task.capitalize()}: {run.label} trains {problem.network}"
+    title = title_of(task, problem, run.label)
     plotting.plot_run(records, problem.task, title, folder.path / "curve.png")
+    page = plotting.charts_page(plotting.run_charts(records, problem.task), title)
+    plotting.write_page(page, folder.path / "report.html")
     last = records[-1]
     speed = run.steps / max(last["seconds"], 1e-9)
     _format.say(
         console,
         f"{run.label}, {run.steps:,} steps: {_format.summary(problem, records)}, {speed:,.0f} steps/s, "
         f"{last['seconds']:.0f} s",
-        f"{folder.path}: config.json, metrics.jsonl, curve.png, checkpoints",
+        f"{folder.path}: config.json, metrics.jsonl, curve.png, report.html, checkpoints",
     )
     skipped = sum(record.get("skipped", 0) for record in records)
     if skipped:

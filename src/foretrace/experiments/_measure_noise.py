@@ -16,11 +16,13 @@ from foretrace._xla import jit_fast_compile
 from foretrace.experiments._gradient_error import flat
 from foretrace.experiments._timing import learning_loop, spread, take_turns
 from foretrace.learners import Choice, analyse, low_rank, parse, rtrl
-from foretrace.plotting import Chart, Line, draw_charts
+from foretrace.plotting import Chart, Entry, Line, Page, Table, charts_page, draw_charts
 
 # Of the estimate that stands in for a gradient that is too dear.
 _REFERENCE_RANK = 64
 _REFERENCE_BLOCK = 32
+_HEADING = ("learner", "relative squared error", "bias", "cosine", "us/step", "MB")
+_TITLE = "What a gradient is worth, and what it costs"
 
 
 class Noise(NamedTuple):
@@ -63,36 +65,50 @@ class NoiseTable(NamedTuple):
     reference_error: float
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [
-            ("learner", "relative squared error", "bias", "cosine", "us/step", "MB")
-        ]
-        rows += [
-            (
-                row.learner,
-                f"{row.error:.2g} ± {row.spread:.1g}",
-                f"{row.bias:+.1e} ± {row.bias_error:.0e}",
-                f"{row.cosine:.4f}",
-                f"{row.microseconds:,.0f}",
-                f"{row.state_bytes / 1e6:,.2f}",
-            )
-            for row in self.rows
-        ]
-        beside = f"beside {self.reference}"
-        if self.reference_error:
-            beside += f", whose own relative squared error is {self.reference_error:.1g}"
-        return "\n".join([*columns(rows, right=range(1, 6), rule=True), beside])
+        rows = [_HEADING, *(tuple(entry.text for entry in row) for row in self._entries())]
+        return "\n".join([*columns(rows, right=range(1, 6), rule=True), self._beside()])
 
-    def draw(self, path: Path, title: str = "What a gradient is worth, and what it costs") -> None:
+    def _entries(self) -> list[list[Entry]]:
+        """The texts of each row, and the numbers behind them."""
+        return [
+            [
+                Entry(row.learner, place),
+                Entry(f"{row.error:.2g} ± {row.spread:.1g}", row.error),
+                Entry(f"{row.bias:+.1e} ± {row.bias_error:.0e}", abs(row.bias)),
+                Entry(f"{row.cosine:.4f}", row.cosine),
+                Entry(f"{row.microseconds:,.0f}", row.microseconds),
+                Entry(f"{row.state_bytes / 1e6:,.2f}", row.state_bytes),
+            ]
+            for place, row in enumerate(self.rows)
+        ]
+
+    def _beside(self) -> str:
+        """What the gradients were compared with."""
+        own = (
+            f", whose own relative squared error is {self.reference_error:.1g}"
+            if self.reference_error
+            else ""
+        )
+        return f"beside {self.reference}{own}"
+
+    def page(self, title: str = _TITLE) -> Page:
+        """The table and the picture as a page for a browser."""
+        table = Table("Gradients", f"Measured {self._beside()}.", _HEADING, self._entries())
+        return charts_page([self._chart()], title, tables=[table])
+
+    def draw(self, path: Path, title: str = _TITLE) -> None:
         """Draws the error against time per step, one point per learner.
 
         Args:
             path: PNG file to write.
             title: of the picture.
         """
+        draw_charts([self._chart()], title, path)
+
+    def _chart(self) -> Chart:
         lines = [Line(row.learner, [row.microseconds], [[row.error]]) for row in self.rows]
         floor = min((row.error for row in self.rows if row.error > 0), default=1) / 10
-        chart = Chart("Relative squared error", "us per step", lines, floor=floor, points=True)
-        draw_charts([chart], title, path)
+        return Chart("Relative squared error", "us per step", lines, floor=floor, points=True)
 
 
 def measure_noise(

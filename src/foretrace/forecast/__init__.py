@@ -10,6 +10,7 @@ from foretrace.forecast._clock import Clock
 from foretrace.forecast._columns import Columns
 from foretrace.forecast._forecast_file import forecast_file
 from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
+from foretrace.forecast._predictions import Bounds, Predictions, read_predictions
 from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (
@@ -24,6 +25,7 @@ from foretrace.forecast._spacing import Stamp, stamp_of
 
 __all__ = [
     "Ahead",
+    "Bounds",
     "Calendar",
     "Clock",
     "Columns",
@@ -31,6 +33,7 @@ __all__ = [
     "Forecasts",
     "JsonLinesSource",
     "ParquetSource",
+    "Predictions",
     "Row",
     "RowForecast",
     "RuleScore",
@@ -40,6 +43,7 @@ __all__ = [
     "Stamp",
     "forecast_file",
     "open_source",
+    "read_predictions",
     "read_rows",
     "season_of",
     "stamp_of",

@@ -20,6 +20,7 @@ from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, s
 from foretrace.forecast._settings import Settings
 from foretrace.forecast._sources import Source
 from foretrace.forecast._spacing import Stamp
+from foretrace.forecast._weights import WeightHistory
 from foretrace.runs import checkpoint
 from foretrace.runs._folder import RunFolder
 from foretrace.runs._signals import StopSignal
@@ -81,6 +82,7 @@ class Forecasts(Iterator[RowForecast]):
     ):
         self._settings, self._source, self._folder, self._stop = settings, source, folder, stop
         self._reader, self._replay, self._bad_before = reader, Replay(), 0
+        self._weights = WeightHistory()
         self.target, self.coverage = str(settings.target), settings.coverage
         self.is_live = source.is_live
         model = f"{settings.cell}, {settings.hidden} units"
@@ -142,7 +144,7 @@ class Forecasts(Iterator[RowForecast]):
 
     def summary(self) -> list[str]:
         """The scores, the experts and the irregularities of the data, in sentences."""
-        keeper, clock = self._keeper, self._clock
+        keeper = self._keeper
         scores = []
         if keeper:
             weights = ", ".join(f"{name} {weight:.0%}" for name, weight in self.experts().items())
@@ -152,6 +154,11 @@ class Forecasts(Iterator[RowForecast]):
                 f"one step ahead, what each expert counts for: {weights}",
                 f"seasons in rows: {seasons}",
             ]
+        return [f"{keeper.rows if keeper else 0:,} rows", *scores, *self.irregularities()]
+
+    def irregularities(self) -> list[str]:
+        """What was unusual about the data, in sentences."""
+        keeper, clock = self._keeper, self._clock
         counts = {
             "values were unknown; the forecast stood in for them": keeper.unknown if keeper else 0,
             "of these times were missing in the data": clock.filled,
@@ -161,8 +168,6 @@ class Forecasts(Iterator[RowForecast]):
             "times the clock changed by an hour, which is no gap": clock.changes,
         }
         return [
-            f"{keeper.rows if keeper else 0:,} rows",
-            *scores,
             *(f"{count:,} {words}" for words, count in counts.items() if count),
             *self._reader.notes,
         ]
@@ -184,6 +189,7 @@ class Forecasts(Iterator[RowForecast]):
         self._clock = Clock(**record["clock"] | {"gaps": self._settings.gaps})
         self._keeper = ScoreKeeper(**record["scores"])
         self._replay = Replay(**record["replay"] | {"skipped": 0})
+        self._weights = WeightHistory(**record.get("weights", {}))
         self._reader.form = self._clock.form
         self.learned, self._hash_at_start = record["step"], record["rows_sha256"]
         # A file is read again from its first row, bad ones included.
@@ -273,6 +279,7 @@ class Forecasts(Iterator[RowForecast]):
             self._keeper = ScoreKeeper(self._settings.horizon, self._season(rows))
         results = [stream.ForecastResult.unpack(output) for output in outputs]
         lines = [self._keeper.add(row.time, row.y, each) for row, each in zip(rows, results, strict=True)]
+        self._weights.take(self._keeper.rows, rows[-1].time, self.experts)
         if self._folder:
             self._folder.write("".join(lines))
         for (row, is_of_source), each in zip(batch, results, strict=True):
@@ -298,6 +305,10 @@ class Forecasts(Iterator[RowForecast]):
             "clock": dataclasses.asdict(self._clock),
             "scores": dataclasses.asdict(self._keeper),
             "replay": dataclasses.asdict(self._replay),
+            # What a page tells beside the lines of predictions.csv.
+            "weights": dataclasses.asdict(self._weights),
+            "ahead": [self._line_ahead(ahead) for ahead in self.ahead()],
+            "irregularities": self.irregularities(),
             "bad": self._bad_before + self._reader.bad,
             "rows_sha256": None if self._source.is_live else self._hash.hexdigest(),
         }
@@ -307,4 +318,8 @@ class Forecasts(Iterator[RowForecast]):
         """Appends the forecasts of rows to come, which a resumed run takes away again."""
         if self._folder:
             with self._folder.metrics.open("a") as file:
-                file.writelines(f"{self.line_of(ahead)},,\n" for ahead in self.ahead())
+                file.writelines(map(self._line_ahead, self.ahead()))
+
+    def _line_ahead(self, ahead: Ahead) -> str:
+        """A line of predictions.csv whose value is still to come."""
+        return f"{self.line_of(ahead)},,\n"

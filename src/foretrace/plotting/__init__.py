@@ -1,7 +1,38 @@
-"""How does it look? Pictures of runs, comparisons, forecasts and experiments, in one palette."""
+"""How does it look? Pictures and pages of runs, comparisons, forecasts and experiments, in one palette."""
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
 from foretrace.plotting._forecasts import plot_forecast
-from foretrace.plotting._runs import plot_comparison, plot_run
+from foretrace.plotting._pages import (
+    Entry,
+    Figure,
+    Page,
+    Table,
+    View,
+    charts_page,
+    content_of,
+    forecast_page,
+    html_of,
+    write_page,
+)
+from foretrace.plotting._runs import comparison_chart, plot_comparison, plot_run, run_charts
 
-__all__ = ["Chart", "Line", "draw_charts", "plot_comparison", "plot_forecast", "plot_run"]
+__all__ = [
+    "Chart",
+    "Entry",
+    "Figure",
+    "Line",
+    "Page",
+    "Table",
+    "View",
+    "charts_page",
+    "comparison_chart",
+    "content_of",
+    "draw_charts",
+    "forecast_page",
+    "html_of",
+    "plot_comparison",
+    "plot_forecast",
+    "plot_run",
+    "run_charts",
+    "write_page",
+]

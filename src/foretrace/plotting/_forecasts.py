@@ -1,11 +1,13 @@
 """The picture of a forecast: its last intervals, and its error beside that of persistence."""
 
-import csv
-import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+from foretrace.forecast import Predictions
 from foretrace.plotting._charts import Chart, Line, draw_chart
 from foretrace.plotting._labels import Curve, label_curves
 from foretrace.plotting._style import PALETTE, frame, new_figure, save, styles_of
@@ -13,43 +15,18 @@ from foretrace.plotting._style import PALETTE, frame, new_figure, save, styles_o
 _SHOWN = 200  # forecasts
 
 
-def plot_forecast(predictions: Path, target: str, path: Path) -> None:
+def plot_forecast(rows: Predictions, target: str, path: Path) -> None:
     """Draws the last forecasts beside what came, and the errors so far beside those of persistence.
 
     Args:
-        predictions: the file that `foretrace forecast` writes.
+        rows: those of a run, as `foretrace.forecast.read_predictions` gives them.
         target: what is forecast.
         path: PNG file to write.
     """
-    # Columns: horizon, forecast, low, high, value.
-    with predictions.open(newline="") as file:
-        lines = itertools.islice(csv.reader(file), 1, None)
-        rows = np.array([[float(cell or "nan") for cell in line[1:6]] for line in lines]).reshape(-1, 5)
-    horizons = sorted({1, int(rows[:, 0].max(initial=1))})
     figure = new_figure(6.4, 5.8)
     above, below = figure.subplots(2, 1)
-    last = rows[rows[:, 0] == horizons[-1]][-_SHOWN:]
-    steps = np.arange(len(last)) - np.isfinite(last[:, 4]).sum() + 1
-    if len(last) and not np.isfinite(last[-1, 4]):
-        steps[-1] = horizons[-1]  # the newest forecast: those between it and the last row are not kept
-    curves = []
-    above.fill_between(steps, last[:, 2], last[:, 3], color=PALETTE[0], alpha=0.18, linewidth=0)
-    for label, column, color, style in (
-        (f"forecast, {horizons[-1]} ahead", 1, PALETTE[0], {"linewidth": 1.6}),
-        ("observed", 4, PALETTE[-1], {"linestyle": "", "marker": ".", "markersize": 3}),
-    ):
-        known = np.isfinite(last[:, column])
-        above.plot(steps, last[:, column], color=color, **style)
-        if known.any():
-            curves.append(Curve(label, color, steps[known], last[known, column]))
-    # A single wild interval of the first rows must not flatten everything else.
-    low, high = np.nanpercentile(np.r_[last[:, 1], last[:, 4]], [0, 100])
-    margin = 0.4 * max(high - low, 1e-9)
-    above.set_ylim(low - margin, high + margin)
-    above.margins(x=0)
-    frame(above, f"{target}: the last {len(last)} forecasts, with intervals", "rows before the end")
-    lines = [line for h in horizons for line in _error_lines(rows, h)]
-    panels = [(above, curves)]
+    panels = [(above, _draw_last(above, rows, target))]
+    lines = [line for h in rows.horizons for line in _error_lines(rows, h)]
     if lines:
         chart = Chart("mean absolute error so far", "rows", lines, ("x",))
         styles = styles_of(line.label for line in lines if not line.theory)
@@ -60,15 +37,53 @@ def plot_forecast(predictions: Path, target: str, path: Path) -> None:
     save(figure, path)
 
 
-def _error_lines(rows: np.ndarray, horizon: int) -> list[Line]:
+def _draw_last(axes: Axes, rows: Predictions, target: str) -> list[Curve]:
+    """The last forecasts at the farthest horizon with what came, and those of rows to come."""
+    horizon = rows.horizons[-1]
+    last = slice(-_SHOWN, None)
+    when, ahead_when = _axis(rows.when[last], rows), _axis(rows.ahead_when, rows)
+    forecast, lower, upper = (column[last] for column in rows.of[horizon])
+    actual = rows.actual[last]
+    curves = []
+    for x, low, high in ((when, lower, upper), (ahead_when, rows.ahead.lower, rows.ahead.upper)):
+        axes.fill_between(x, low, high, color=PALETTE[0], alpha=0.18, linewidth=0)
+    line: dict[str, Any] = {"linewidth": 1.6}
+    dashed: dict[str, Any] = line | {"linestyle": (0, (3, 1))}
+    dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markersize": 3}
+    axes.plot(ahead_when, rows.ahead.forecast, color=PALETTE[0], **dashed)
+    for label, values, color, style in (
+        (f"forecast, {horizon} ahead", forecast, PALETTE[0], line),
+        ("observed", actual, PALETTE[-1], dots),
+    ):
+        known = np.isfinite(values)
+        axes.plot(when, values, color=color, **style)
+        if known.any():
+            curves.append(Curve(label, color, axes.convert_xunits(when[known]), values[known]))
+    # A single wild interval of the first rows must not flatten everything else.
+    low, high = np.nanpercentile(np.r_[forecast, actual, rows.ahead.forecast], [0, 100])
+    margin = 0.4 * max(high - low, 1e-9)
+    axes.set_ylim(low - margin, high + margin)
+    axes.margins(x=0)
+    if rows.dated:
+        locator = AutoDateLocator(minticks=3, maxticks=7)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.get_offset_text().set_fontsize(8)
+    frame(axes, f"{target}: the last {len(when):,} forecasts, with intervals", "" if rows.dated else "time")
+    return curves
+
+
+def _axis(when: np.ndarray, rows: Predictions) -> np.ndarray:
+    """Times as matplotlib takes them."""
+    return (1e6 * when).round().astype("datetime64[us]") if rows.dated else when
+
+
+def _error_lines(rows: Predictions, horizon: int) -> list[Line]:
     """Mean errors up to every row, of the forecasts at one horizon and of persistence; none if unknown."""
-    own = rows[rows[:, 0] == horizon]
-    values = rows[rows[:, 0] == 1][:, 4]
-    values = values[len(values) - len(own) :] if len(values) >= len(own) else values
-    errors, persistence = abs(own[:, 1] - own[:, 4]), np.full(len(own), np.nan)
+    actual = rows.actual
+    errors, persistence = abs(rows.of[horizon].forecast - actual), np.full(len(actual), np.nan)
     # The forecast for value t was made when value t - horizon was the last.
-    if len(values) > horizon:
-        persistence[horizon:] = abs(values[horizon:] - values[:-horizon])
+    persistence[horizon:] = abs(actual[horizon:] - actual[:-horizon])
     known = np.isfinite(errors) & np.isfinite(persistence)
     places, count = 1 + np.flatnonzero(known), np.arange(1, known.sum() + 1)
     return [

@@ -18,9 +18,13 @@ def plot_run(records: list[dict[str, Any]], task: Task, title: str, path: Path) 
         title: of the picture.
         path: PNG file to write.
     """
+    draw_charts(run_charts(records, task), title, path, columns=1)
+
+
+def run_charts(records: list[dict[str, Any]], task: Task) -> list[Chart]:
+    """The curves of one run as charts, the loss last; arguments as of `plot_run`."""
     others = [metric for metric in task.shown if not metric.is_loss]
-    charts = [*(_metric_chart(records, metric) for metric in others), _loss_chart(records, task)]
-    draw_charts(charts, title, path, columns=1)
+    return [*(_metric_chart(records, metric) for metric in others), _loss_chart(records, task)]
 
 
 def plot_comparison(curves: dict[str, tuple[Any, Any]], shown: Metric, title: str, path: Path) -> None:
@@ -32,6 +36,11 @@ def plot_comparison(curves: dict[str, tuple[Any, Any]], shown: Metric, title: st
         title: of the picture.
         path: PNG file to write.
     """
+    draw_charts([comparison_chart(curves, shown)], title, path)
+
+
+def comparison_chart(curves: dict[str, tuple[Any, Any]], shown: Metric) -> Chart:
+    """Several learners' curves as a chart; arguments as of `plot_comparison`."""
     lines = [Line(label, steps, _bounded(values)) for label, (steps, values) in curves.items()]
     values = np.concatenate([line.y.ravel() for line in lines])
     if shown.start is not None:
@@ -41,7 +50,7 @@ def plot_comparison(curves: dict[str, tuple[Any, Any]], shown: Metric, title: st
         low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
     lines += _goal(shown, 0, max(line.x[-1] for line in lines))
     x = "time steps  (line: mean over seeds, band: their range)"
-    draw_charts([Chart(shown.label, x, lines, (), low, high)], title, path)
+    return Chart(shown.label, x, lines, (), low, high)
 
 
 def _metric_chart(records: list[dict[str, Any]], metric: Metric) -> Chart:

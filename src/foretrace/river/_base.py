@@ -189,11 +189,17 @@ def check(cell: str, hidden: int, learning_rate: float, seed: int) -> None:
         raise UserError(f"seed must be an int from 0 to 2**32 - 1; got {seed}; 0 is the default.")
 
 
-def check_target(lags: int, target: str, period: int, coverage: float) -> None:
+def check_target(
+    lags: int, target: str, period: int | str, coverage: float, *, finds_seasons: bool = False
+) -> None:
     """Raises ValueError or TypeError for arguments of regressors and forecasters that make no sense."""
     check_positive_int("lags", lags, "24 is the default")
-    if not (isinstance(period, int) and 0 <= period <= 100_000):
-        raise UserError(f"period must be an int from 0 to 100,000; got {period}; 0 is for no season.")
+    is_found = finds_seasons and period == "auto"
+    if not is_found and not (isinstance(period, int) and 0 <= period <= 100_000):
+        words = ' or "auto"' * finds_seasons
+        raise UserError(
+            f"period must be an int from 0 to 100,000{words}; got {period!r}; 0 is for no season."
+        )
     if target not in ("auto", "change", "level"):
         raise UserError(f"target must be auto, change or level; got {target!r}; auto is the default.")
     if not 0 < coverage < 1:

@@ -72,7 +72,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         seed: int = 0,
     ):
         check(cell, hidden, learning_rate, seed)
-        check_target(lags, target, 0 if period == "auto" else period, coverage)
+        check_target(lags, target, period, coverage, finds_seasons=True)
         check_positive_int("horizon", horizon, "1 is the next value")
         self.horizon, self.cell, self.hidden, self.learning_rate = horizon, cell, hidden, learning_rate
         self.lags, self.target, self.period, self.coverage = lags, target, period, coverage

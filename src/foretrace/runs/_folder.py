@@ -102,9 +102,8 @@ class RunFolder:
         self._hash.update(data)
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole lines of the metrics: a process that was killed may have left half of one."""
-        whole, _, _ = self.metrics.read_text().rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        """All whole lines of the metrics."""
+        return read_records(self.metrics)
 
     def rewrite(self, records: Sequence[dict[str, Any]]) -> None:
         """Replaces all lines of the metrics."""
@@ -264,6 +263,12 @@ def read_config(path: Path) -> dict[str, Any] | None:
     except ValueError:
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def read_records(metrics: Path) -> list[dict[str, Any]]:
+    """All whole lines of a file of metrics: a process that was killed may have left half of one."""
+    whole, _, _ = metrics.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Experts of a forecast: readouts of one vector for all times ahead, simple rules, a regression on them.
 
 The value at each time ahead is regressed as a change from several baselines: the last value, the value one
-season before and the mean there. All these readouts share one vector of inputs, and so one covariance.
+season before and the mean there. All these readouts share one vector of inputs, and so one covariance. A
+plain one knows nothing of seasons: it learns from fewer rows, and where there are none it is not worse.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,7 @@ class Moment(NamedTuple):
 
     Attributes:
         output: (n,), of the cell.
-        common: (n,), inputs that are the same for every time ahead.
+        common: (n,), inputs that are the same for every time ahead, those of the plain readouts first.
         ahead: (H, n), inputs of the network's readouts that differ.
         last: the last value.
         baselines: (H, m), of each time ahead; the last value first.
@@ -39,11 +40,13 @@ class Readouts(NamedTuple):
     """Least-squares readouts.
 
     Attributes:
-        changes: from the baselines, (H m, inputs), with one covariance.
+        plain: changes from the last value, (H, inputs), without seasons.
+        changes: from the baselines, (H m, inputs), with one covariance; none without seasons.
         stack: of the experts' own forecasts, (H, experts).
         anew: whether a season has changed since the last fit: then all readouts are unsure.
     """
 
+    plain: _least_squares.LeastSquares
     changes: _least_squares.LeastSquares
     stack: _least_squares.LeastSquares
     anew: jax.Array
@@ -51,26 +54,28 @@ class Readouts(NamedTuple):
 
 def count(config: Config) -> int:
     """Number of baselines, m."""
-    return _BASELINES if config.period else 1
+    return _BASELINES if config.period else 0
 
 
 def expert_names(config: Config) -> list[str]:
     """The experts' names, in their order; some share one."""
-    names = ["persistence"] + ["least squares"] * count(config)
+    names = ["persistence"] + ["least squares"] * (1 + count(config))
     names += [name for name in ("change", "level") if config.target in ("auto", name)]
-    return names + ["season"] * (count(config) - 1) + ["stack"]
+    return names + ["season"] * max(count(config) - 1, 0) + ["stack"]
 
 
-def init(config: Config, inputs: int) -> Readouts:
+def init(config: Config, plain: int, inputs: int) -> Readouts:
     """Readouts that predict no change.
 
     Args:
         config: the configuration.
+        plain: number of inputs of the plain readouts.
         inputs: length of the output and the common inputs of a moment.
     """
     rows, experts = config.horizon * count(config), len(expert_names(config))
     return Readouts(
-        _least_squares.init(rows, inputs, shared=True, prior=_PRIOR),
+        _least_squares.init(config.horizon, plain, shared=True),
+        _least_squares.init(rows, inputs if rows else 0, shared=True, prior=_PRIOR),
         _least_squares.init(config.horizon, experts - 1 + config.features, shared=False, prior=_PRIOR),
         jnp.zeros((), bool),
     )
@@ -80,7 +85,12 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment, x:
     """The values ahead by every expert, (H, experts); x are standardised features, (H, n), ahead."""
     unit, mean, spread = _model.units(state)
     inputs, last = network_inputs(moment, moment.output), moment.last
-    linear = _least_squares.predict(readouts.changes, _common(moment)).reshape(moment.baselines.shape)
+    linear = _least_squares.predict(readouts.plain, _plain(readouts, moment))[:, None]
+    baselines = jnp.full_like(linear, last)
+    if config.period:
+        changes = _least_squares.predict(readouts.changes, _common(moment))
+        linear = jnp.concatenate([linear, changes.reshape(moment.baselines.shape)], axis=1)
+        baselines = jnp.concatenate([baselines, moment.baselines], axis=1)
     weights = state.network.params
     by_name = {
         "change": unit * jnp.sum(weights["change"] * inputs, axis=1),
@@ -88,9 +98,9 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment, x:
     }
     changes = [
         jnp.zeros_like(unit)[:, None],
-        moment.baselines - last + unit[:, None] * jnp.clip(linear, -MOST, MOST),
+        baselines - last + unit[:, None] * jnp.clip(linear, -MOST, MOST),
         *(by_name[name][:, None] for name in ("change", "level") if config.target in ("auto", name)),
-        moment.baselines[:, 1:] - last,
+        baselines[:, 2:] - last,
     ]
     # A readout that diverges predicts no more than the largest change that is ever learned.
     most = MOST * jnp.maximum(unit, spread)[:, None]
@@ -103,14 +113,26 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment, x:
 
 def fit(state: State, readouts: Readouts, moment: Moment, truth: jax.Array, weight: jax.Array) -> Readouts:
     """Fits the readouts to the values (H,) after a moment; not at all with weight 0."""
-    targets = (truth[:, None] - moment.baselines) / state.change[:, None]
-    weight = jnp.where(jnp.all(jnp.isfinite(targets)), weight, 0)
-    targets = jnp.where(weight > 0, jnp.clip(targets, -MOST, MOST), 0)
-    anew = readouts.anew
+    weight = jnp.where(jnp.all(jnp.isfinite(truth)), weight, 0)
+
+    def targets(baselines):
+        changes = (truth[:, None] - baselines) / state.change[:, None]
+        return jnp.where(weight > 0, jnp.clip(changes, -MOST, MOST), 0).ravel()
+
+    last = jnp.full_like(truth, moment.last)[:, None]
+    plain = _least_squares.fit(readouts.plain, _plain(readouts, moment), targets(last), weight)
+    readouts = readouts._replace(plain=plain)
+    if not len(readouts.changes.weights):
+        return readouts
     changes = _least_squares.fit(
-        readouts.changes, _common(moment), targets.ravel(), weight, prior=_PRIOR, anew=anew
+        readouts.changes,
+        _common(moment),
+        targets(moment.baselines),
+        weight,
+        prior=_PRIOR,
+        anew=readouts.anew,
     )
-    return readouts._replace(changes=changes, anew=jnp.zeros_like(anew))
+    return readouts._replace(changes=changes, anew=jnp.zeros_like(readouts.anew))
 
 
 def fit_stack(
@@ -155,6 +177,10 @@ def network_inputs(moment: Moment, output: jax.Array) -> jax.Array:
 def deviations(state: State, values: jax.Array) -> jax.Array:
     """Distances of values in units of order 1."""
     return jnp.clip(values / (_UNIT * state.change[0]), -MOST, MOST)
+
+
+def _plain(readouts: Readouts, moment: Moment) -> jax.Array:
+    return _common(moment)[:, : readouts.plain.weights.shape[1]]
 
 
 def _common(moment: Moment) -> jax.Array:

@@ -97,8 +97,9 @@ def init(config: Config, key: Any) -> ForecastState:
     horizon, parts = config.horizon, network_parts(config)
     experts = len(_ahead.expert_names(config))
     predictions = jnp.zeros((horizon, horizon, experts))
-    units, baselines = _network.output_size(parts), _ahead.count(config)
-    common = _BASIS + config.lags + config.features
+    units, seasons = _network.output_size(parts), max(_ahead.count(config) - 1, 0)
+    plain = units + _BASIS + config.lags + config.features
+    common = plain
     if config.period:
         common += _calendar.count(has_calendar=config.has_calendar) + _seasons.DEVIATIONS
     return ForecastState(
@@ -106,8 +107,8 @@ def init(config: Config, key: Any) -> ForecastState:
             config,
             parts,
             key,
-            inputs=units + _inputs(config) + baselines - 1,
-            linear=_ahead.init(config, units + common),
+            inputs=units + _inputs(config) + seasons,
+            linear=_ahead.init(config, plain, common),
             experts=experts,
             rows=horizon + config.lags + 1,
         ),

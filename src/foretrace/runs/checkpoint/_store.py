@@ -159,6 +159,19 @@ def steps(path: str | os.PathLike) -> dict[int, Path]:
     return {int(name[5:]): path / name for name in names if re.fullmatch(r"step-[0-9]{12}", name)}
 
 
+def newest_info(path: str | os.PathLike) -> dict[str, Any] | None:
+    """What was saved beside the newest checkpoint, without its arrays; None if there is no whole one.
+
+    The run may go on meanwhile: a checkpoint that is removed while it is read is left out.
+    """
+    for _, folder in sorted(steps(path).items(), reverse=True):
+        try:
+            return read_manifest(folder)["info"]
+        except (CheckpointError, UserError):
+            continue
+    return None
+
+
 def _read(step: int, folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
     """The info of a checkpoint and its leaves; raises as `read_step` does."""
     manifest, leaves = read_step(folder)
