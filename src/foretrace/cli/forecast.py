@@ -21,7 +21,7 @@ from foretrace.runs._signals import StopSignal
 
 # Entries of config.json that are options by the same name.
 _TYPED = (
-    *("target", "time", "horizon", "period", "calendar", "gaps", "on_bad", "cell", "hidden"),
+    *("target", "time", "series", "horizon", "period", "calendar", "gaps", "on_bad", "cell", "hidden"),
     *("learning_rate", "coverage", "seed", "checkpoint_every"),
 )
 
@@ -45,6 +45,8 @@ class Forecast:
     """Column to be forecast."""
     time: str | None = None
     """Column with dates or numbers at equal steps; rows are counted unless given."""
+    series: str | None = None
+    """Column with the name of the series of each row, as a meter's: each has a model of its own."""
     features: str | None = None
     """Columns that help, with commas between them; a name may have commas itself."""
     horizon: int = 1
@@ -141,8 +143,12 @@ def _drawn_if_refused(out: Path, forecasts: forecast.Forecasts) -> Iterator[None
 
 
 def _draw(out: Path, forecasts: forecast.Forecasts) -> None:
-    """Draws the picture and the page, if there was a row."""
+    """Draws the picture and the page, if there was a row; of many series a page with their table."""
     if not forecasts.ahead():
+        return
+    if isinstance(forecasts, forecast.FleetForecasts):
+        with checked_path("out", out, "a folder that can be written", "all is saved; give it room"):
+            plotting.write_page(plotting.fleet_page(out), out / "report.html")
         return
     ahead = [f"{forecasts.line_of(ahead)},,\n" for ahead in forecasts.ahead()]
     rows = forecast.read_predictions(out / "predictions.csv", ahead)
@@ -154,6 +160,10 @@ def _draw(out: Path, forecasts: forecast.Forecasts) -> None:
 def _finish(out: Path, forecasts: forecast.Forecasts, console: Console) -> None:
     """Draws, and prints the scores and the next forecast."""
     _draw(out, forecasts)
+    if isinstance(forecasts, forecast.FleetForecasts):
+        files = "predictions.csv, report.html, config.json, checkpoints"
+        _format.say(console, *forecasts.summary(), f"{out}: {files}")
+        return
     time, _, value, lower, upper = next(csv.reader([forecasts.line_of(forecasts.ahead()[0])]))
     interval = f"{forecasts.coverage:.0%} interval {lower} to {upper}" if lower else "no interval yet"
     _format.say(

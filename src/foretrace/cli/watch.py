@@ -59,7 +59,8 @@ def _drawer(run: Path) -> Callable[[], plotting.Page]:
             f"run must be a folder with a run; got {str(run)!r}; see foretrace forecast --help."
         )
     if config.get("kind") == "forecast":
-        return lambda: plotting.forecast_page(run)
+        page = plotting.fleet_page if config.get("series") else plotting.forecast_page
+        return lambda: page(run)
     first, *words = [str(word) for word in config.get("command") or [""]]
     if first in ("train", "compare"):
         return (_trained if first == "train" else _compared)(run, words)

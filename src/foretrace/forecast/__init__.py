@@ -8,8 +8,10 @@ repetitions in their times, the model of `foretrace.stream` learns and forecasts
 from foretrace.forecast._calendar import Calendar
 from foretrace.forecast._clock import Clock
 from foretrace.forecast._columns import Columns
+from foretrace.forecast._fleet import FleetForecasts
 from foretrace.forecast._forecast_file import forecast_file
 from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
+from foretrace.forecast._members import Member, SeriesScore, score_of
 from foretrace.forecast._predictions import Bounds, Predictions, read_predictions
 from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
@@ -30,8 +32,10 @@ __all__ = [
     "Clock",
     "Columns",
     "CsvSource",
+    "FleetForecasts",
     "Forecasts",
     "JsonLinesSource",
+    "Member",
     "ParquetSource",
     "Predictions",
     "Row",
@@ -39,12 +43,14 @@ __all__ = [
     "RuleScore",
     "Score",
     "ScoreKeeper",
+    "SeriesScore",
     "Source",
     "Stamp",
     "forecast_file",
     "open_source",
     "read_predictions",
     "read_rows",
+    "score_of",
     "season_of",
     "stamp_of",
     "standard_input",

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from typing import Any
 
 from foretrace._checks import UserError
 from foretrace.forecast._calendar import Calendar
@@ -44,9 +45,12 @@ class Clock:
     changes: int = 0
     calendar: Calendar = dataclasses.field(default_factory=Calendar)
 
+    @classmethod
+    def of(cls, record: dict[str, Any], gaps: str) -> "Clock":
+        """Inverse of `dataclasses.asdict`, with a choice about gaps that may be another."""
+        return cls(**record | {"gaps": gaps, "calendar": Calendar(**record["calendar"])})
+
     def __post_init__(self):
-        if isinstance(self.calendar, dict):
-            self.calendar = Calendar(**self.calendar)
         self._read_again()
 
     def look_ahead(self, rows: Sequence[Row]) -> None:

@@ -18,16 +18,19 @@ class Columns(NamedTuple):
         target: what is forecast.
         time: column of the time stamps; with None rows are counted.
         features: columns that help, as names or in a line with commas between them.
+        series: column of the series that a row belongs to; None where there is only one.
     """
 
     target: str
     time: str | None
     features: tuple[str, ...] | str
+    series: str | None = None
 
     @property
     def names(self) -> list[str]:
         """All of them."""
-        return [self.target, *([self.time] if self.time else []), *self.features]
+        others = [name for name in (self.time, self.series) if name]
+        return [self.target, *others, *self.features]
 
     def among(self, heading: Sequence[str]) -> "Columns":
         """The same, with the names as the heading has them."""
@@ -37,13 +40,15 @@ class Columns(NamedTuple):
 
         features = self.features
         names = split_names(features, heading) if isinstance(features, str) else map(known, features)
-        return Columns(known(self.target), known(self.time) if self.time else None, tuple(names))
+        time, series = (known(name) if name else None for name in (self.time, self.series))
+        return Columns(known(self.target), time, tuple(names), series)
 
     def check(self, heading: Sequence[str]) -> None:
         """Raises UserError unless each of them is one column of the heading."""
         for option, names in (
             ("target", [self.target]),
             ("time", [self.time]),
+            ("series", [self.series]),
             ("features", self.features),
         ):
             for name in names:

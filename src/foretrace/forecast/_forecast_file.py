@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from foretrace._checks import UserError
 from foretrace.forecast._columns import Columns
+from foretrace.forecast._fleet import FleetForecasts
 from foretrace.forecast._forecasts import Forecasts
 from foretrace.forecast._rows import RowReader
 from foretrace.forecast._settings import Settings
@@ -22,6 +23,7 @@ def forecast_file(
     *,
     target: str | None = None,
     time: str | None = None,
+    series: str | None = None,
     features: Sequence[str] | str | None = None,
     horizon: int = 1,
     period: int | Literal["auto"] = "auto",
@@ -46,6 +48,7 @@ def forecast_file(
         source: a CSV, JSON or Parquet (.parquet) file, lines of CSV, or any `Source`.
         target: the column to forecast; may be left out with `from_checkpoint`.
         time: column with dates or numbers at equal steps; without it rows are counted.
+        series: column with the name of the series that a row belongs to: each has a model of its own.
         features: columns that help, as names or in a line with commas between them.
         horizon: rows ahead, H.
         period: rows in a season, 0 for none. With "auto" up to two seasons are found, such as a day and a
@@ -68,7 +71,8 @@ def forecast_file(
         config: further entries of config.json.
 
     Returns:
-        An iterator over one `RowForecast` a row; rows are read and learned as it advances.
+        An iterator over one `RowForecast` a row; rows are read and learned as it advances. With `series`
+        it is a `FleetForecasts`.
 
     Raises:
         UserError: for arguments, a heading or a run folder that cannot be used. While iterating, for a row
@@ -90,6 +94,7 @@ def forecast_file(
     """
     settings = Settings(
         target=target,
+        series=series,
         time=time,
         features=features if features is None or isinstance(features, str) else tuple(features),
         horizon=horizon,
@@ -112,7 +117,7 @@ def forecast_file(
     with contextlib.ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
-        columns = Columns(str(settings.target), settings.time, settings.features or ())
+        columns = Columns(str(settings.target), settings.time, settings.features or (), settings.series)
         reader = RowReader(opened, columns, on_bad=on_bad, heading=old.get("heading", ()))
         settings = dataclasses.replace(settings, features=reader.columns.features)
         folder = None
@@ -132,4 +137,5 @@ def forecast_file(
             folder = stack.enter_context(
                 open_run(Path(out), written, interval, resume=resume, lines="predictions.csv")
             )
-        return Forecasts(settings, opened, reader, folder, stop, stack)
+        kind = Forecasts if settings.series is None else FleetForecasts
+        return kind(settings, opened, reader, folder, stop, stack)

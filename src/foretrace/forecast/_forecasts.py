@@ -38,6 +38,7 @@ class RowForecast(NamedTuple):
         lower: (H,), their lower bounds, infinite while unknown.
         upper: (H,), their upper bounds.
         anomaly: share of past errors one row ahead that were smaller than that of `actual`; NaN if unknown.
+        series: name of its series; empty where there is only one.
     """
 
     time: str
@@ -46,6 +47,7 @@ class RowForecast(NamedTuple):
     lower: np.ndarray
     upper: np.ndarray
     anomaly: float
+    series: str = ""
 
 
 class Ahead(NamedTuple):
@@ -71,6 +73,8 @@ class Forecasts(Iterator[RowForecast]):
         title: the forecast in words.
     """
 
+    _rows_at_once = _CHUNK
+
     def __init__(
         self,
         settings: Settings,
@@ -89,12 +93,10 @@ class Forecasts(Iterator[RowForecast]):
         self.title = f"{self.target}, {settings.horizon} ahead: {model}"
         self._config = settings.model()
         self._compiled = stream.forecasting(self._config)
-        self._state = self._compiled.init(jax.random.key(settings.seed))
-        self._clock = Clock(settings.gaps)
-        self._keeper: ScoreKeeper | None = None
         self._hash = hashlib.sha256()
         self._hash_at_start: str | None = None
         self.learned = 0
+        self._begin()
         self._restore()
         self._iterator = self._run(self._unlearned(reader))
         self._resources = resources.pop_all()
@@ -172,6 +174,12 @@ class Forecasts(Iterator[RowForecast]):
             *self._reader.notes,
         ]
 
+    def _begin(self) -> None:
+        """A new model, and nothing known of the data."""
+        self._state = self._compiled.init(jax.random.key(self._settings.seed))
+        self._clock = Clock(self._settings.gaps)
+        self._keeper: ScoreKeeper | None = None
+
     def _restore(self) -> None:
         """Takes up the model that is to go on, if there is one."""
         like = jax.eval_shape(self._compiled.unpack, self._state)
@@ -186,7 +194,7 @@ class Forecasts(Iterator[RowForecast]):
             return
         tree, record = restored
         self._state = self._compiled.pack(tree)
-        self._clock = Clock(**record["clock"] | {"gaps": self._settings.gaps})
+        self._clock = Clock.of(record["clock"], self._settings.gaps)
         self._keeper = ScoreKeeper(**record["scores"])
         self._replay = Replay(**record["replay"] | {"skipped": 0})
         self._weights = WeightHistory(**record.get("weights", {}))
@@ -252,7 +260,7 @@ class Forecasts(Iterator[RowForecast]):
         """The next rows of the source, and the error that came after them."""
         read: list[Row] = []
         try:
-            while len(read) < (1 if self._source.is_live else _CHUNK):
+            while len(read) < (1 if self._source.is_live else self._rows_at_once):
                 with self._stop.wait() if self._stop else contextlib.nullcontext():
                     row = next(rows, None)
                 if row is None:
@@ -273,10 +281,10 @@ class Forecasts(Iterator[RowForecast]):
         y = stream.pairs([row.y for row in rows])
         columns = [x, y]
         if self._config.has_calendar:
-            columns.append(stream.float_array([self._calendar(row) for row in rows]))
+            columns.append(stream.float_array([calendar_of(self._clock, row) for row in rows]))
         self._state, outputs = stream.run_rows(self._compiled, self._state, *columns)
         if self._keeper is None:
-            self._keeper = ScoreKeeper(self._settings.horizon, self._season(rows))
+            self._keeper = ScoreKeeper(self._settings.horizon, season_for(self._settings, rows))
         results = [stream.ForecastResult.unpack(output) for output in outputs]
         lines = [self._keeper.add(row.time, row.y, each) for row, each in zip(rows, results, strict=True)]
         self._weights.take(self._keeper.rows, rows[-1].time, self.experts)
@@ -284,18 +292,7 @@ class Forecasts(Iterator[RowForecast]):
             self._folder.write("".join(lines))
         for (row, is_of_source), each in zip(batch, results, strict=True):
             if is_of_source:
-                anomaly = math.nan if math.isnan(row.y) else 1 - float(each.tail)
-                yield RowForecast(row.time, row.y, each.forecast, each.lower, each.upper, anomaly)
-
-    def _calendar(self, row: Row) -> Sequence[float]:
-        if not row.dated:
-            return stream.unknown_calendar(1)[0]
-        return self._clock.calendar.add(Stamp(row.when, row.offset))
-
-    def _season(self, rows: list[Row]) -> int:
-        if self._settings.period != "auto":
-            return self._settings.period
-        return season_of([float(row.when) for row in rows]) if rows[0].dated else 0
+                yield row_forecast(row, each)
 
     def _save(self) -> None:
         if self._keeper is None or self._folder is None:
@@ -323,3 +320,23 @@ class Forecasts(Iterator[RowForecast]):
     def _line_ahead(self, ahead: Ahead) -> str:
         """A line of predictions.csv whose value is still to come."""
         return f"{self.line_of(ahead)},,\n"
+
+
+def row_forecast(row: Row, result: stream.ForecastResult) -> RowForecast:
+    """A row with the forecasts made after it."""
+    anomaly = math.nan if math.isnan(row.y) else 1 - float(result.tail)
+    return RowForecast(row.time, row.y, result.forecast, result.lower, result.upper, anomaly, row.series)
+
+
+def calendar_of(clock: Clock, row: Row) -> Sequence[float]:
+    """What the stamp of the next row of a clock says, (5,)."""
+    if not row.dated:
+        return stream.unknown_calendar(1)[0].tolist()
+    return clock.calendar.add(Stamp(row.when, row.offset))
+
+
+def season_for(settings: Settings, rows: Sequence[Row]) -> int:
+    """Rows of the season of the simple rule beside the model, 0 for none."""
+    if settings.period != "auto":
+        return settings.period
+    return season_of([float(row.when) for row in rows]) if rows[0].dated else 0

@@ -30,6 +30,7 @@ class Row(NamedTuple):
         skipped: rows just before it that could not be read.
         mark: of a live source, a number that rises with its rows, if it has one.
         key: of a live source, the same for rows with the same cells.
+        series: name of its series; empty where there is only one.
     """
 
     time: str
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     skipped: int = 0
     mark: Decimal | None = None
     key: str = ""
+    series: str = ""
 
     @property
     def dated(self) -> bool:
@@ -199,6 +201,8 @@ class RowReader(Iterator[Row]):
                 garbled = True
         self.bad += garbled
         row = Row(text, stamp.when, numbers[0], tuple(numbers[1:]), self.form, stamp.offset)
+        if columns.series is not None:
+            row = row._replace(series=_text(cells.get(columns.series)))
         if self._source.is_live:
             key = hashlib.sha256(repr(sorted(cells.items())).encode("utf-8", "replace")).hexdigest()[:16]
             row = row._replace(mark=self._mark(row, cells), key=key)

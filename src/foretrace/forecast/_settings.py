@@ -17,6 +17,7 @@ class Settings:
     """Arguments of `forecast_file` that say what is forecast, and by which model."""
 
     target: str | None
+    series: str | None
     time: str | None
     features: tuple[str, ...] | str | None
     horizon: int
@@ -35,6 +36,10 @@ class Settings:
         """The same, with the model of `from_checkpoint` and the columns that it was fitted to."""
         if self.from_checkpoint is None:
             return self
+        if self.series is not None:
+            raise UserError(
+                "from_checkpoint must be left out with series; got both; go on with a fleet by --resume."
+            )
         config = read_config(self.from_checkpoint)
         if not config or config.get("kind") != "forecast":
             raise UserError(

@@ -23,7 +23,8 @@ class Moment(NamedTuple):
 
     Attributes:
         output: (n,), of the cell.
-        common: (n,), inputs that are the same for every time ahead, those of the plain readouts first.
+        common: (n,), inputs that are the same for every time ahead, those without seasons first.
+        x: (H, features), standardised features of the times ahead.
         ahead: (H, n), inputs of the network's readouts that differ.
         last: the last value.
         baselines: (H, m), of each time ahead; the last value first.
@@ -31,6 +32,7 @@ class Moment(NamedTuple):
 
     output: jax.Array
     common: jax.Array
+    x: jax.Array
     ahead: jax.Array
     last: jax.Array
     baselines: jax.Array
@@ -74,15 +76,15 @@ def init(config: Config, plain: int, inputs: int) -> Readouts:
     """
     rows, experts = config.horizon * count(config), len(expert_names(config))
     return Readouts(
-        _least_squares.init(config.horizon, plain, shared=True),
+        _least_squares.init(config.horizon, plain, shared=not config.features or config.horizon == 1),
         _least_squares.init(rows, inputs if rows else 0, shared=True, prior=_PRIOR),
         _least_squares.init(config.horizon, experts - 1 + config.features, shared=False, prior=_PRIOR),
         jnp.zeros((), bool),
     )
 
 
-def predict(config: Config, state: State, readouts: Readouts, moment: Moment, x: jax.Array) -> jax.Array:
-    """The values ahead by every expert, (H, experts); x are standardised features, (H, n), ahead."""
+def predict(config: Config, state: State, readouts: Readouts, moment: Moment) -> jax.Array:
+    """The values ahead by every expert, (H, experts)."""
     unit, mean, spread = _model.units(state)
     inputs, last = network_inputs(moment, moment.output), moment.last
     linear = _least_squares.predict(readouts.plain, _plain(readouts, moment))[:, None]
@@ -106,7 +108,7 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment, x:
     most = MOST * jnp.maximum(unit, spread)[:, None]
     changes = jnp.concatenate(changes, axis=1)
     changes = jnp.clip(jnp.where(jnp.isfinite(changes), changes, 0), -most, most)
-    stacked = unit * _least_squares.predict(readouts.stack, _stack_inputs(changes[:, 1:], unit, x))
+    stacked = unit * _least_squares.predict(readouts.stack, _stack_inputs(changes[:, 1:], unit, moment.x))
     stacked = jnp.clip(jnp.where(jnp.isfinite(stacked), stacked, 0)[:, None], -most, most)
     return last + jnp.concatenate([changes, stacked], axis=1)
 
@@ -180,7 +182,12 @@ def deviations(state: State, values: jax.Array) -> jax.Array:
 
 
 def _plain(readouts: Readouts, moment: Moment) -> jax.Array:
-    return _common(moment)[:, : readouts.plain.weights.shape[1]]
+    """Inputs of the plain readouts, (1 or H, n), with the features of each time ahead."""
+    horizon, features = moment.x.shape
+    inputs = _common(moment)[:, : readouts.plain.weights.shape[1] - features]
+    if not features:
+        return inputs
+    return jnp.concatenate([jnp.tile(inputs, (horizon, 1)), moment.x], axis=1)
 
 
 def _common(moment: Moment) -> jax.Array:

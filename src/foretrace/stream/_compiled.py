@@ -41,6 +41,8 @@ class Compiled(NamedTuple):
             row is `x, y`, and the weight of the sample, of a forecast its calendar.
         learn_late: `learn` for a delayed label; the last argument is the context saved with the prediction.
         learn_chunk: `learn` for rows in order, in one scan.
+        learn_series: `(states, counts, *rows) -> states, predictions` for many series side by side: states
+            (series, ..), rows (n, series, ..), of which each series learns its first `counts`, (series,).
         pack: `(tree) -> state`.
         unpack: `(state) -> tree`.
     """
@@ -52,6 +54,7 @@ class Compiled(NamedTuple):
     learn: Callable
     learn_late: Callable
     learn_chunk: Callable
+    learn_series: Callable
     pack: Callable
     unpack: Callable
 
@@ -155,6 +158,23 @@ def _compiled(
     def learn_chunk(state, *columns):
         return jax.lax.scan(lambda tree, row: learn(tree, *row), state, columns)
 
+    def learn_series(states, counts, *columns):
+        def step(number, carry):
+            trees, outputs = carry
+            new, output = jax.vmap(learn)(trees, *(column[number] for column in columns))
+            is_wanted = number < counts
+
+            def choose(after, before):
+                return jnp.where(is_wanted.reshape(-1, *[1] * (after.ndim - 1)), after, before)
+
+            return jax.tree.map(choose, new, trees), outputs.at[number].set(output)
+
+        trees = jax.vmap(unpack)(states)
+        output = jax.eval_shape(jax.vmap(learn), trees, *(column[0] for column in columns))[1]
+        outputs = jnp.zeros((len(columns[0]), *output.shape), output.dtype)
+        trees, outputs = jax.lax.fori_loop(0, jnp.max(counts), step, (trees, outputs))
+        return jax.vmap(pack)(trees), outputs
+
     return Compiled(
         init=jit_unoptimised(lambda key: pack(init(key))),
         predict=jax.jit(reads(predict)),
@@ -163,6 +183,7 @@ def _compiled(
         learn=jax.jit(writes(learn), donate_argnums=0),
         learn_late=jax.jit(writes(learn_late), donate_argnums=0),
         learn_chunk=jax.jit(writes(learn_chunk), donate_argnums=0),
+        learn_series=jax.jit(learn_series, donate_argnums=0),
         pack=jax.jit(pack),
         unpack=jax.jit(unpack),
     )

@@ -228,7 +228,7 @@ def _predict(
     hidden, _ = jax.lax.scan(advance, state.network.learner.hidden, stream.pending[::-1])
     x = _standard(state, xs)
     moment = _moment(config, stream, hidden, x, 0)
-    predictions = _ahead.predict(config, state, state.linear, moment, x)
+    predictions = _ahead.predict(config, state, state.linear, moment)
     combined, weights = _model.combine(state, predictions)
     return predictions, weights, combined
 
@@ -263,7 +263,7 @@ def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, la
     state, horizon = stream.state, config.horizon
     recent = state.recent[late:]
     basis, last = _model.basis(state, recent), recent[0]
-    common = [basis, _model.lags(config, state, recent), x[0]]
+    common = [basis, _model.lags(config, state, recent)]
     ahead = [jnp.tile(_input(config, stream, late)[: _inputs(config) - config.features], (horizon, 1)), x]
     baselines = jnp.full((horizon, 1), last)
     if config.period:
@@ -273,4 +273,6 @@ def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, la
         common.append(_ahead.deviations(state, seasonal.deviations))
         common.append(_calendar.waves(_phases(config, stream, late), has_calendar=config.has_calendar))
     output = network_parts(config).cell.output(hidden)
-    return Moment(output, jnp.concatenate(common), jnp.concatenate(ahead, axis=1), last, baselines)
+    return Moment(
+        output, jnp.concatenate([*common, x[0]]), x, jnp.concatenate(ahead, axis=1), last, baselines
+    )

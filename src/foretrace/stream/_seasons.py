@@ -4,7 +4,7 @@ There is room for a short and a long season, such as a day and a week. The calen
 found: a season is a distance over which values change less than over shorter ones.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
         distances = jnp.where(lags <= time, sizes, 0)
         named = jnp.where(named > len(distances), 0, named).astype(int)
         is_due = ((time & (time + 1)) == 0) | (time % _OFTEN == 0) | jnp.any(time == named)
-        periods = jax.lax.cond(is_due, _choose, lambda *_: periods, distances, time, named)
+        periods = _choose_if_due(is_due, periods, distances, time, named)
     has_changed = periods != seasons.periods
     # A season that is new has no means yet: the values stand in for them.
     means = jnp.where(has_changed[:, None], seasons.values, seasons.means)
@@ -134,6 +134,27 @@ def phases(seasons: Seasons, time: jax.Array) -> jax.Array:
 def shift(seasons: Seasons, distance: jax.Array) -> Seasons:
     """Subtracts a distance by which the origin moved."""
     return seasons._replace(values=seasons.values - distance, means=seasons.means - distance)
+
+
+@jax.custom_batching.custom_vmap
+def _choose_if_due(
+    is_due: jax.Array, periods: jax.Array, distances: jax.Array, time: jax.Array, named: jax.Array
+) -> jax.Array:
+    return jax.lax.cond(is_due, _choose, lambda *_: periods, distances, time, named)
+
+
+@_choose_if_due.def_vmap
+def _choose_where_due(size: int, in_batched: Any, *arguments: jax.Array) -> tuple[jax.Array, bool]:
+    """For many streams: `vmap` alone would choose at every step, due or not."""
+    is_due, periods, *rest = (
+        each if batched else jnp.broadcast_to(each, (size, *each.shape))
+        for each, batched in zip(arguments, in_batched, strict=True)
+    )
+
+    def choose():
+        return jnp.where(is_due[:, None], jax.vmap(_choose)(*rest), periods)
+
+    return jax.lax.cond(jnp.any(is_due), choose, lambda: periods), True
 
 
 def _choose(distances: jax.Array, time: jax.Array, named: jax.Array) -> jax.Array:

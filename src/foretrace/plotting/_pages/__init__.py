@@ -5,6 +5,7 @@ everything inside, `content_of` the JSON by which a page that is open renews its
 """
 
 from foretrace.plotting._pages._charts_page import charts_page
+from foretrace.plotting._pages._fleet_page import fleet_page
 from foretrace.plotting._pages._forecast_page import forecast_page
 from foretrace.plotting._pages._html import content_of, html_of, write_page
 from foretrace.plotting._pages._page import Entry, Figure, Page, Table, View
@@ -17,6 +18,7 @@ __all__ = [
     "View",
     "charts_page",
     "content_of",
+    "fleet_page",
     "forecast_page",
     "html_of",
     "write_page",
