@@ -2,8 +2,9 @@
 
 Public are the names in `__all__` of this package and of its packages `cells`, `learners`,
 `learners.contrib`, `tasks`, `training`, `rl`, `rl.environments`, `runs.checkpoint`, `stream`, `forecast`,
-`river`, `plotting`, `testing` and `experiments`; everything else may change in any release. From 0.2 on a public name is not
-removed before one release has warned of it with a `DeprecationWarning` that names its successor.
+`river`, `plotting`, `testing` and `experiments`; everything else may change in any release. From 0.2 on a
+public name is not removed before one release has warned of it with a `DeprecationWarning` that names its
+successor.
 """
 
 from foretrace import cells, learners

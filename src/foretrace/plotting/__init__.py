@@ -2,6 +2,6 @@
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
 from foretrace.plotting._forecasts import plot_forecast
-from foretrace.plotting._runs import plot_comparison, plot_run
+from foretrace.plotting._runs import plot_comparison, plot_life, plot_run
 
-__all__ = ["Chart", "Line", "draw_charts", "plot_comparison", "plot_forecast", "plot_run"]
+__all__ = ["Chart", "Line", "draw_charts", "plot_comparison", "plot_forecast", "plot_life", "plot_run"]
