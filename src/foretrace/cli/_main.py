@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 import foretrace
 from foretrace._checks import UserError, missing_extra
 from foretrace.cli._output import output_may_end
+from foretrace.rl.environments import ENVIRONMENTS
 from foretrace.tasks import TASKS
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
     "train": "train one network with one learner",
+    "rl": "let an agent with a memory learn at every step of a live world",
     "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
     "learners": "list all learners and what they claim",
@@ -30,6 +32,7 @@ _LISTS = ("learners", "explain")
 _EXTRA = ("filelock", "matplotlib", "rich", "tyro")
 _HELP = """\
 usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
+       foretrace rl {{{worlds},gym:NAME}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace resume RUN
        foretrace data ptb --dir DIR
@@ -49,6 +52,7 @@ examples:
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
   foretrace train text --file book.txt --valid other.txt --out runs/book
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
+  foretrace rl t_maze --length 20 --learner low_rank --cell gru --out runs/maze
   foretrace bench highway-128 --out highway.json
   foretrace reproduce noise-size
 
@@ -64,7 +68,10 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         lines = (f"  {name:10}  {purpose}" for name, purpose in COMMANDS.items())
-        print(_HELP.format(tasks=",".join(TASKS), commands="\n".join(lines)), end="")
+        print(
+            _HELP.format(tasks=",".join(TASKS), worlds=",".join(ENVIRONMENTS), commands="\n".join(lines)),
+            end="",
+        )
         return 0
     if words[0] == "--version":
         print(f"foretrace {foretrace.__version__}")

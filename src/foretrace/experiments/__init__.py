@@ -3,13 +3,18 @@
 from foretrace.experiments import (
     _balance,
     _block,
+    _conditioning,
     _curriculum,
+    _encoder,
     _low_rank,
     _memory,
+    _memory_chain,
     _noise,
     _overview,
     _ptb,
+    _repeat,
     _strings,
+    _t_maze,
     _variance,
 )
 from foretrace.experiments._bench import (
@@ -45,6 +50,11 @@ EXPERIMENTS = {
         _block.BLOCK,
         _memory.MEMORY,
         _overview.LEARNERS,
+        _t_maze.T_MAZE,
+        _memory_chain.MEMORY_CHAIN,
+        _conditioning.TRACE_CONDITIONING,
+        _repeat.REPEAT,
+        _encoder.ENCODER,
     )
 }
 

@@ -136,8 +136,8 @@ def _observed(space: Any) -> tuple[int, Callable[[Any, Any], Any]]:
     if getattr(space, "shape", None) is not None and not hasattr(space, "nvec"):
         return int(np.prod(space.shape)), lambda xp, box: xp.asarray(box).ravel()
     raise UserError(
-        f"observation_space must be a box or discrete; got {space}; wrap the environment so that it gives a "
-        "vector."
+        f"observation_space must be a box or discrete; got {space}; wrap the environment so that it "
+        "gives a vector."
     )
 
 
@@ -151,6 +151,6 @@ def _acted(space: Any) -> tuple[Discrete | Continuous, Callable[[Any, Any], Any]
             action, xp.asarray(space.low), xp.asarray(space.high)
         )
     raise UserError(
-        f"action_space must be discrete, or a box of one axis; got {space}; wrap the environment so that it "
-        "takes one."
+        f"action_space must be discrete, or a box of one axis; got {space}; wrap the environment so that "
+        "it takes one."
     )

@@ -134,7 +134,8 @@ def assemble(parts: Parts, sense: Senses) -> Agent:
         extra, none = jax.tree.map(jnp.asarray, (parts.extra, parts.none))
         learned = Learned(params, traces, rules, extra)
         zero = jnp.zeros((), dtype)
-        return AgentState(learned, memory, sense.init(dtype), none, zero, jnp.zeros((), int), own)
+        state = AgentState(learned, memory, sense.init(dtype), none, zero, jnp.zeros((), int), own)
+        return jax.tree.map(jnp.copy, state)  # a loop may give its memory away, each array once
 
     def act(state, observation, reward, terminated, truncated, first):
         observation, reward = jnp.asarray(observation, dtype), jnp.asarray(reward, dtype)

@@ -99,7 +99,8 @@ def living(
 
     def init(key):
         agent_key, world_key, key = jax.random.split(key, 3)
-        return Life(agent.init(agent_key), *begin(world_key), zero, key)
+        life = Life(agent.init(agent_key), *begin(world_key), zero, key)
+        return jax.tree.map(jnp.copy, life)  # a loop may give its memory away, each array once
 
     def step(running, _):
         life, tally = running

@@ -23,7 +23,9 @@ _RULES = {"obgd": 1.0, "adaptive_obgd": 1.0, "intentional": 0.5, "adam": 3e-4, "
 # Linear in the past: without a nonlinearity a head would see a linear filter of the inputs.
 _LINEAR = ("diagonal", "rtu", "gtu")
 if TYPE_CHECKING:
-    AgentName = CellName = RuleName = str
+    AgentName = str
+    CellName = str
+    RuleName = str
 else:
     AgentName = Literal[tuple(_AGENTS)]
     CellName = Literal[tuple(cells.CELLS)]
@@ -105,8 +107,9 @@ def build(setting: Setting, world: World, discount: float) -> Agent:
         rate = {} if setting.rate is None else {"rate": setting.rate}
         return qrc(world, body, **rate, **common, **explored, **scaled)
     policy = rule_of(setting, discount, for_policy=True)
-    rules = {"value_rule": value, "policy_rule": policy}
-    return stream_ac(world, body, **rules, entropy=setting.entropy, **common, **scaled)
+    return stream_ac(
+        world, body, value_rule=value, policy_rule=policy, entropy=setting.entropy, **common, **scaled
+    )
 
 
 def body_of(setting: Setting) -> Body:
