@@ -253,6 +253,18 @@ def test_the_command_has_every_agent_layers_and_an_encoder(agent, tmp_path, caps
     assert "3 features inside 2 layers of mingru" in capsys.readouterr().out
 
 
+def test_learners_are_compared_as_the_memory_of_agents_and_finished_lives_stay(tmp_path, capsys):
+    words = ["compare", "t_maze", "--length", "2", *SMALL, "--seeds", "2", "--out", str(tmp_path)]
+    words += ["--learner", "rtrl", "--learner", "immediate"]
+    assert main(words) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results) == ["rtrl", "immediate"] and len(results["rtrl"]["values"]) == 2
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    assert main([*words, "--resume"]) == 0
+    assert (tmp_path / "metrics.jsonl").read_text() == lines and (tmp_path / "comparison.png").exists()
+    assert "success" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

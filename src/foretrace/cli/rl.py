@@ -24,17 +24,25 @@ from foretrace.runs._progress import Reporter
 from foretrace.runs._signals import StopSignal
 from foretrace.tasks._task import Measured
 
-_GYM = "gym:"
+GYM = "gym:"  # before the name of a world of Gymnasium
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rl(rl.Setting):
-    """Writes config.json, metrics.jsonl (a line per chunk), curve.png and checkpoints to the run folder."""
+class Life(rl.Setting):
+    """Options of every life."""
 
     steps: int = 1_000_000
     """Calls of the agent, rounded up to whole chunks; an episode of n steps takes n + 1."""
     chunk: int = 10_000
     """About how many of them lie between two lines of metrics."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """At numbers that are not finite: stop with everything saved, or begin another episode."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rl(Life):
+    """Writes config.json, metrics.jsonl (a line per chunk), curve.png and checkpoints to the run folder."""
+
     seed: int = 0
     """Seed of everything random."""
     out: Path | None = None
@@ -43,8 +51,6 @@ class Rl(rl.Setting):
     """How often all that continues is saved: every so many steps, as 100000, or minutes, as 10m."""
     resume: bool = False
     """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    """At numbers that are not finite: stop with everything saved, or begin another episode."""
 
 
 class Scene(NamedTuple):
@@ -70,29 +76,29 @@ class Scene(NamedTuple):
 def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     name, rest = _split(words)
-    options = parse(options_for(name), rest, f"foretrace rl {name}")
+    purpose = "Let an agent with a memory learn at every step in"
+    options = parse(options_for(name, Rl, purpose), rest, f"foretrace rl {name}")
     return _live(name, options, words)
 
 
-def options_for(name: str) -> Any:
-    """The options of a world, as one dataclass whose docstring is the help text."""
-    fields, defaults, purpose, examples = [], {}, f"{name} of Gymnasium.", ("",)
-    if not name.startswith(_GYM):
+def options_for(name: str, command: type, purpose: str) -> Any:
+    """The options of a command in a world, as one dataclass whose docstring is the help text."""
+    fields, defaults, what, examples = [], {}, f"{name} of Gymnasium.", ("",)
+    if not name.startswith(GYM):
         spec = ENVIRONMENTS[name]
-        defaults, purpose, examples = spec.defaults, spec.purpose, spec.examples
+        defaults, what, examples = spec.defaults, spec.purpose, spec.examples
         texts = {p.arg_name: p.description for p in docstring_parser.parse(spec.make.__doc__ or "").params}
         for option in inspect.signature(spec.make).parameters.values():
             text = texts.get(option.name) or ""
             hint = Annotated[option.annotation, tyro.conf.arg(help=text[:1].upper() + text[1:])]
             fields.append((option.name, hint, option.default))
-    hints = {field.name: field.type for field in dataclasses.fields(Rl)}
+    hints = {field.name: field.type for field in dataclasses.fields(command)}
     fields += [(option, hints[option], value) for option, value in defaults.items()]
-    shown = "\n".join(f"  foretrace rl {name} {words}".rstrip() for words in examples)
-    text = "\n\n".join(
-        (f"Let an agent with a memory learn in {purpose}", Rl.__doc__ or "", f"Examples:\n{shown}\n")
-    )
+    typed = f"  foretrace {command.__name__.lower()} {name} "
+    shown = "\n".join((typed + words).rstrip() for words in examples)
+    text = "\n\n".join((f"{purpose} {what}", command.__doc__ or "", f"Examples:\n{shown}\n"))
     return dataclasses.make_dataclass(
-        "Rl", fields, bases=(Rl,), namespace={"__doc__": text}, frozen=True, kw_only=True
+        command.__name__, fields, bases=(command,), namespace={"__doc__": text}, frozen=True, kw_only=True
     )
 
 
@@ -100,9 +106,9 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     """The world that was typed, and the words after it; `--help` alone shows the options of the T-maze."""
     if words[:1] in (["--help"], ["-h"]):
         return "t_maze", ["--help"]
-    if not words or not (words[0] in ENVIRONMENTS or words[0].startswith(_GYM)):
+    if not words or not (words[0] in ENVIRONMENTS or words[0].startswith(GYM)):
         raise UserError(
-            f"environment must be one of {', '.join(ENVIRONMENTS)}, or {_GYM}NAME for one of Gymnasium; "
+            f"environment must be one of {', '.join(ENVIRONMENTS)}, or {GYM}NAME for one of Gymnasium; "
             f"got {' '.join(words[:1]) or 'none'!r}; write foretrace rl t_maze, say."
         )
     return words[0], list(words[1:])
@@ -110,15 +116,13 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def _live(name: str, options: Any, words: Sequence[str]) -> int:
     """Lets an agent live and leaves a run folder; the exit code says whether a signal stopped it."""
-    for option in ("steps", "chunk", "hidden"):
-        check_positive_int(option, getattr(options, option), "leave it out for the default")
     if not 0 <= options.seed < 2**31:
         raise UserError(f"seed must be an int from 0 to 2**31 - 1; got {options.seed}; use 0.")
     if options.out is None:
-        folder = re.sub(r"[^\w.]", "-", f"{name.removeprefix(_GYM)}-{options.learner}")
+        folder = re.sub(r"[^\w.]", "-", f"{name.removeprefix(GYM)}-{options.learner}")
         options = dataclasses.replace(options, out=Path("runs", folder))
     interval = SaveInterval.parse(options.checkpoint_every)
-    scene = (_gymnasium if name.startswith(_GYM) else _pure)(name, options)
+    scene = scene_of(name, options, options.seed)
     config = _format.config(options, environment=name, steps=scene.steps, command=["rl", *words])
     console = Console()
     with (
@@ -126,7 +130,7 @@ def _live(name: str, options: Any, words: Sequence[str]) -> int:
         open_run(options.out, config, interval, resume=options.resume) as folder,
         StopSignal() as stop,
     ):
-        _format.say(console, *_plan(name, options, scene), f"seed {options.seed}, run folder {options.out}")
+        _format.say(console, *plan(name, options, scene), f"seed {options.seed}, run folder {options.out}")
         start = folder.restore(scene.state)
         if start:
             _format.say(console, f"goes on from step {start[1]['step']:,}")
@@ -144,7 +148,18 @@ def _live(name: str, options: Any, words: Sequence[str]) -> int:
 _LOSS = "squared_error"  # of predictions; an agent that acts has no loss by which a checkpoint is the best
 
 
-def _pure(name: str, options: Any) -> Scene:
+def scene_of(name: str, options: Any, seed: int) -> Scene:
+    """World and agent of these options.
+
+    Raises:
+        UserError: an option is out of range.
+    """
+    for option in ("steps", "chunk", "hidden"):
+        check_positive_int(option, getattr(options, option), "leave it out for the default")
+    return (_gymnasium if name.startswith(GYM) else _pure)(name, options, seed)
+
+
+def _pure(name: str, options: Any, seed: int) -> Scene:
     """One of our own environments: many steps in one dispatch."""
     make = ENVIRONMENTS[name].make
     world: Environment = make(**{o: getattr(options, o) for o in inspect.signature(make).parameters})
@@ -154,7 +169,7 @@ def _pure(name: str, options: Any) -> Scene:
     discount = world.discount if options.discount is None else options.discount
     skip = options.on_nonfinite == "skip"
     living = rl.living(agent, world, steps=size, discount=discount, skip=skip)
-    key = jax.random.key(options.seed)
+    key = jax.random.key(seed)
 
     def lives(start: Any) -> Iterator[Any]:
         return rl.live(living, key, chunks, start=start)
@@ -162,11 +177,11 @@ def _pure(name: str, options: Any) -> Scene:
     return Scene(world, agent, chunks * size, living, jax.eval_shape(living.init, key), lives)
 
 
-def _gymnasium(name: str, options: Any) -> Scene:
+def _gymnasium(name: str, options: Any, seed: int) -> Scene:
     """A world of Gymnasium: one call per step."""
     gymnasium = import_extra("gymnasium", "rl")
     try:
-        env = gymnasium.make(name.removeprefix(_GYM))
+        env = gymnasium.make(name.removeprefix(GYM))
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(
             f"environment must be one that Gymnasium has; got {name!r}: {error}; see "
@@ -178,13 +193,13 @@ def _gymnasium(name: str, options: Any) -> Scene:
 
     def lives(start: Any) -> Iterator[Any]:
         numbers = {"steps": options.steps, "chunk": options.chunk, "skip": skip}
-        return play(agent, env, world, options.seed, start=start, **numbers)
+        return play(agent, env, world, seed, start=start, **numbers)
 
     state = jax.eval_shape(agent.init, jax.random.key(0))
     return Scene(world, agent, options.steps, Playing(), state, lives)
 
 
-def _plan(name: str, options: Any, scene: Scene) -> list[str]:
+def plan(name: str, options: Any, scene: Scene) -> list[str]:
     """World, networks, learner and step rule, in lines."""
     state = scene.state.agent if isinstance(scene.state, rl.Life) else scene.state
     networks = state.learned.params

@@ -59,17 +59,18 @@ def _charts(result: dict[str, Any]) -> list[Chart]:
     ]
 
 
-_MINGRU = {"minGRU, rtrl": {"hidden": 64}}
-_IMMEDIATE = {"minGRU, immediate": {"hidden": 64, "learner": "immediate"}}
-_COMMON = {"entropy": 0.03, "trace_decay": 0.95}
+_MINGRU = {"minGRU, rtrl": {}}
+_IMMEDIATE = {"minGRU, immediate": {"learner": "immediate"}}
+_DENSE = {"GRU of 16, rtrl": {"cell": "gru", "hidden": 16, "learner": "rtrl/8"}}
+_COMMON = {"rule": "adaptive_obgd", "entropy": 0.05, "trace_decay": 0.95, "hidden": 32}
 
 T_MAZE = Experiment(
     name="t-maze",
     claim="An agent that updates at every step learns to remember a sign to the end of a corridor, if its"
     " credit reaches through the whole past; credit through one step does not suffice.",
-    protocol="T-maze with rewards 4, -0.4 and -0.1 and a limit of 2 N steps; stream AC(lambda) with ObGD,"
-    " one stream, separate networks for policy and value. Success is the mean over the episodes "
-    "that end in the last tenth of the steps.",
+    protocol="T-maze with rewards 4, -0.4 and -0.1 and a limit of 2 N steps; stream AC(lambda) with "
+    "AdaptiveObGD, one stream, separate networks for policy and value. Success is the mean over "
+    "the episodes that end in the last tenth of the steps.",
     source="Yi & Wang, 2026 (rewards, lengths); Farr et al., arXiv 2605.24709 (the agent).",
     reported=(
         Reported("N = 10, exact, tanh RNN", ".998", "Yi & Wang, logs of three seeds", True),
@@ -92,18 +93,18 @@ T_MAZE = Experiment(
             "seeds": 3,
             "common": _COMMON,
             "lengths": {
-                "10": (300_000, _MINGRU | _IMMEDIATE),
-                "20": (1_000_000, _MINGRU),
-                "40": (2_000_000, _MINGRU),
+                "10": (300_000, _MINGRU | _DENSE | _IMMEDIATE),
+                "20": (500_000, _MINGRU | _DENSE | _IMMEDIATE),
+                "40": (1_000_000, _MINGRU),
             },
         },
         "full": {
             "seeds": 3,
             "common": _COMMON,
             "lengths": {
-                "10": (1_000_000, _MINGRU | _IMMEDIATE),
-                "20": (1_600_000, _MINGRU | _IMMEDIATE),
-                "40": (4_000_000, _MINGRU | _IMMEDIATE),
+                "10": (1_000_000, _MINGRU | _DENSE | _IMMEDIATE),
+                "20": (1_600_000, _MINGRU | _DENSE | _IMMEDIATE),
+                "40": (4_000_000, _MINGRU | _DENSE | _IMMEDIATE),
             },
         },
     },
