@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace import rl
+from foretrace import experiments, rl
 from foretrace._checks import UserError
 from foretrace.cli import main
 from foretrace.rl import environments
@@ -286,6 +286,15 @@ def test_the_command_refuses_in_one_sentence(words, message, tmp_path, monkeypat
     assert main(words) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_agents_are_timed_beside_the_same_one_with_the_present_step_alone(monkeypatch, capsys):
+    monkeypatch.setattr(experiments._timing, "_TARGET", 0.001)
+    setting = experiments.AgentSetting(2, 2, rl.Setting(hidden=4), ("rtrl",))
+    monkeypatch.setitem(experiments.AGENT_SETTINGS, "tiny", setting)
+    assert main(["bench", "tiny", "--repeats", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "steps/s" in said and "1.00 times tbptt:1" in said
 
 
 def test_without_gymnasium_its_worlds_are_refused_with_the_remedy(monkeypatch, capsys):

@@ -27,6 +27,7 @@ from foretrace.experiments._bench import (
     read_bench,
     table_of,
 )
+from foretrace.experiments._bench_agents import AGENT_SETTINGS, AgentSetting, measure_agents
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import streams_of
 from foretrace.experiments._measure_noise import Noise, NoiseTable, measure_noise
@@ -59,9 +60,11 @@ EXPERIMENTS = {
 }
 
 __all__ = [
+    "AGENT_SETTINGS",
     "EXPERIMENTS",
     "SCALES",
     "SETTINGS",
+    "AgentSetting",
     "Experiment",
     "Finding",
     "Noise",
@@ -73,6 +76,7 @@ __all__ = [
     "draw_record",
     "environment",
     "load",
+    "measure_agents",
     "measure_noise",
     "measure_setting",
     "page",
