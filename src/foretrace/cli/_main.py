@@ -15,9 +15,9 @@ from foretrace.tasks import TASKS
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
 COMMANDS = {
     "train": "train one network with one learner",
-    "rl": "let an agent with a memory learn at every step of a live world",
     "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
+    "rl": "let an agent with a memory learn at every step of a live world",
     "learners": "list all learners and what they claim",
     "explain": "show a cell's structure, and which learners fit it",
     "noise": "measure learners on a run's own network: noise, bias and price",

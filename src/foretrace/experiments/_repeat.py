@@ -55,7 +55,7 @@ _AGENTS = {
     "minGRU, rtrl": {},
     "minGRU, immediate": {"learner": "immediate"},
 }
-_COMMON = {"encoder": 0, "hidden": 64, "trace_decay": 0.8, "entropy": 0.03}
+_COMMON = {"rule": "adaptive_obgd", "hidden": 64, "trace_decay": 0.8, "entropy": 0.05}
 
 REPEAT = Experiment(
     name="repeat",
@@ -69,7 +69,7 @@ REPEAT = Experiment(
         Reported("RepeatPrevious, streaming / recurrent PPO", ".99 / .81", "Farr et al., 10M frames", True),
         Reported("RepeatFirst, streaming / recurrent PPO", ".48 / .31", "Farr et al., 10M frames", True),
     ),
-    deviations=("64 units and no encoder; an entropy weight of .03 instead of .095.",),
+    deviations=("64 units and no encoder; an entropy weight of .05 instead of .095.",),
     scales={
         "quick": {
             "seeds": 1,

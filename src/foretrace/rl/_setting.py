@@ -57,7 +57,7 @@ class Setting:
     rule: RuleName = "obgd"
     """Step rule of every network."""
     rate: float | None = None
-    """Step size of values; the rule's usual one unless given."""
+    """Step size of values; the usual one of rule and agent unless given."""
     policy_rate: float | None = None
     """Step size of the policy; a tenth of the usual one for intentional, else as for values."""
     kappa: float = 2.0
@@ -131,7 +131,9 @@ def body_of(setting: Setting) -> Body:
 
 def rule_of(setting: Setting, discount: float, *, for_policy: bool = False) -> StepRule:
     """The step rule of the value, or of the policy."""
-    usual = _RULES[setting.rule]
+    # Of values of actions only the chosen one moves by a step, and the greatest of all is bootstrapped from.
+    careful = setting.rule == "intentional" and setting.agent == "stream_q"
+    usual = 0.25 if careful else _RULES[setting.rule]
     rate = usual if setting.rate is None else setting.rate
     if for_policy:
         reduced = 0.1 * usual if setting.rule == "intentional" else rate
