@@ -131,7 +131,7 @@ def body_of(setting: Setting) -> Body:
 
 def rule_of(setting: Setting, discount: float, *, for_policy: bool = False) -> StepRule:
     """The step rule of the value, or of the policy."""
-    # Of values of actions only the chosen one moves by a step, and the greatest of all is bootstrapped from.
+    # A step moves the value of one action, and the bootstrap takes the greatest of all.
     careful = setting.rule == "intentional" and setting.agent == "stream_q"
     usual = 0.25 if careful else _RULES[setting.rule]
     rate = usual if setting.rate is None else setting.rate
