@@ -59,11 +59,11 @@ def from_gymnax(env: Any, params: Any = None, *, discount: float = 0.99) -> Envi
                 "gymnax's, or write an Environment."
             )
     params = getattr(env, "default_params", None) if params is None else params
-    observations, seen = _observed(env.observation_space(params))
-    actions, acted = _acted(env.action_space(params))
+    observations, to_vector = _observation_of(env.observation_space(params))
+    actions, to_action = _action_of(env.action_space(params))
 
     def vector(observation):
-        return seen(jnp, observation).astype(jnp.float32)
+        return to_vector(jnp, observation).astype(jnp.float32)
 
     def reset(key):
         own, key = jax.random.split(key)
@@ -72,7 +72,9 @@ def from_gymnax(env: Any, params: Any = None, *, discount: float = 0.99) -> Envi
 
     def step(state, action):
         own, key = jax.random.split(state.key)
-        observation, inner, reward, *ends, _ = env.step_env(own, state.inner, acted(jnp, action), params)
+        observation, inner, reward, *ends, _ = env.step_env(
+            own, state.inner, to_action(jnp, action), params
+        )
         terminated, truncated = ends if len(ends) == 2 else (ends[0], False)
         outcome = Outcome(
             vector(observation),
@@ -116,19 +118,22 @@ def from_gymnasium(env: Any) -> Played:
             raise UserTypeError(
                 f"env must have {name}; got {type(env).__name__} without it; make one by gymnasium.make."
             )
-    observations, seen = _observed(env.observation_space)
-    actions, acted = _acted(env.action_space)
+    observations, to_vector = _observation_of(env.observation_space)
+    actions, to_action = _action_of(env.action_space)
 
     def act(action):
-        taken = acted(np, np.asarray(action))
+        taken = to_action(np, np.asarray(action))
         return int(taken) if isinstance(actions, Discrete) else taken
 
     return Played(
-        observations, actions, lambda observation: seen(np, observation).astype(np.float32, copy=False), act
+        observations,
+        actions,
+        lambda observation: to_vector(np, observation).astype(np.float32, copy=False),
+        act,
     )
 
 
-def _observed(space: Any) -> tuple[int, Callable[[Any, Any], Any]]:
+def _observation_of(space: Any) -> tuple[int, Callable[[Any, Any], Any]]:
     """Length of an observation, and `(numpy or jax.numpy, observation) -> vector`."""
     if hasattr(space, "n"):
         first = getattr(space, "start", 0)
@@ -141,7 +146,7 @@ def _observed(space: Any) -> tuple[int, Callable[[Any, Any], Any]]:
     )
 
 
-def _acted(space: Any) -> tuple[Discrete | Continuous, Callable[[Any, Any], Any]]:
+def _action_of(space: Any) -> tuple[Discrete | Continuous, Callable[[Any, Any], Any]]:
     """The space of actions, and `(numpy or jax.numpy, action) -> action` as they take it."""
     if hasattr(space, "n") and np.ndim(space.n) == 0:
         first = getattr(space, "start", 0)

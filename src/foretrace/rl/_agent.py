@@ -144,11 +144,11 @@ def assemble(parts: Parts, sense: Senses) -> Agent:
                 f"observation must have shape {(sense.observations,)} at every step; got "
                 f"{observation.shape}; flatten it, and build the agent for that many numbers."
             )
-        statistics, seen, reward = sense.perceive(state.senses, observation, reward, first)
-        x = seen
+        statistics, percept, reward = sense.perceive(state.senses, observation, reward, first)
+        x = percept
         if parts.vector:
             action = jnp.where(first, 0, parts.vector(state.action))
-            x = jnp.concatenate([seen, action, reward[None]])
+            x = jnp.concatenate([percept, action, reward[None]])
         learned, error = parts.learn(state, x, reward, jnp.asarray(terminated, bool))
         anew = state.learned._replace(
             traces=jax.tree.map(jnp.zeros_like, learned.traces),
@@ -183,7 +183,7 @@ def fade(trace: Any, gradient: Any, fading: float) -> Any:
     return jax.tree.map(lambda z, g: fading * z + g, trace, gradient)
 
 
-def prepared(
+def senses_of(
     world: World, discount: float, trace_decay: float, scale_observations: bool, scale_rewards: bool
 ) -> Senses:
     """The senses of an agent, its numbers checked.
@@ -203,7 +203,7 @@ def prepared(
     )
 
 
-def acting(body: Body, world: World, policy: Policy, outputs: int) -> Network:
+def network_of(body: Body, world: World, policy: Policy, outputs: int) -> Network:
     """A network that sees observation, last action and reward."""
     check_kind("body", body, Body, "make one with Body(cell, learner)")
     return network(body, world.observations, policy.size + 1, outputs)

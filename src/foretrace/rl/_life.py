@@ -37,14 +37,14 @@ class Life(NamedTuple):
     Attributes:
         agent: the agent's state.
         world: the environment's.
-        seen: what the agent is called with next: observation, reward, terminated, truncated, first.
+        percept: what the agent is called with next: observation, reward, terminated, truncated, first.
         earned: the return of the present episode so far.
         key: for the episodes to come.
     """
 
     agent: Any
     world: Any
-    seen: tuple[Any, ...]
+    percept: tuple[Any, ...]
     earned: jax.Array
     key: Any
 
@@ -104,9 +104,9 @@ def living(
 
     def step(running, _):
         life, tally = running
-        state, action = agent.act(life.agent, *life.seen)
+        state, action = agent.act(life.agent, *life.percept)
         key, next_key, again_key = jax.random.split(life.key, 3)
-        _, reward, terminated, truncated, _ = life.seen
+        _, reward, terminated, truncated, _ = life.percept
 
         def go_on(key):
             world, outcome = environment.step(life.world, action)
@@ -117,20 +117,20 @@ def living(
             return *begin(key), no, ~no
 
         ended = terminated | truncated
-        world, seen, succeeded, fine = jax.lax.cond(ended, begin_anew, go_on, next_key)
+        world, percept, succeeded, fine = jax.lax.cond(ended, begin_anew, go_on, next_key)
         if skip:
-            world, seen = jax.lax.cond(fine, lambda key: (world, seen), begin, again_key)
-        over = fine & (seen[2] | seen[3])
-        earned = jnp.where(seen[4], 0, life.earned + seen[1])
+            world, percept = jax.lax.cond(fine, lambda key: (world, percept), begin, again_key)
+        over = fine & (percept[2] | percept[3])
+        earned = jnp.where(percept[4], 0, life.earned + percept[1])
         change = Tally(over, jnp.where(over, earned, 0), over & succeeded, ~fine)
         tally = jax.tree.map(lambda a, b: a + b.astype(a.dtype), tally, change)
-        told: Any = (action, reward, ended) if predicts else jnp.abs(state.error)
-        return (Life(state, world, seen, earned, key), tally), told
+        numbers: Any = (action, reward, ended) if predicts else jnp.abs(state.error)
+        return (Life(state, world, percept, earned, key), tally), numbers
 
     def chunk(life):
         start = life, Tally(zero, zero, zero, zero)
-        (life, tally), told = jax.lax.scan(step, start, length=steps)
-        loss = _squared_error(told, discount) if predicts else jnp.mean(told)
+        (life, tally), numbers = jax.lax.scan(step, start, length=steps)
+        loss = _squared_error(numbers, discount) if predicts else jnp.mean(numbers)
         return life, loss, tally
 
     if predicts:
@@ -148,14 +148,14 @@ def _is_finite(outcome: Outcome) -> jax.Array:
     return jnp.isfinite(outcome.reward) & jnp.all(jnp.isfinite(outcome.observation))
 
 
-def _squared_error(told: Any, discount: float) -> jax.Array:
+def _squared_error(numbers: Any, discount: float) -> jax.Array:
     """Mean of (v_t - G_t)^2, G_t = r_{t+1} + discount G_{t+1}, without the end of the stream."""
 
     def back(total, now):
         reward, over = now
         return reward + discount * jnp.where(over, 0, total), total
 
-    values, rewards, ended = told
+    values, rewards, ended = numbers
     rewards = rewards.astype(values.dtype)
     _, sums = jax.lax.scan(back, jnp.zeros((), values.dtype), (rewards, ended), reverse=True)
     horizon = math.ceil(math.log(_ENOUGH) / math.log(discount)) if 0 < discount < 1 else 1

@@ -35,7 +35,7 @@ def play(
     """Plays whole episodes.
 
     Episode n starts from `env.reset(seed=seed + n)`, so that a run that goes on from a record sees what it
-    would have seen: with an environment whose randomness is that of its seed, bit for bit.
+    would have met: with an environment whose randomness is that of its seed, bit for bit.
 
     Args:
         agent: built for this world.
@@ -65,8 +65,8 @@ def play(
         observation, _ = env.reset(seed=seed + games)
         call, total, over = (0.0, False, False, True), 0.0, False
         while True:
-            seen = world.observe(observation)
-            if not (np.isfinite(seen).all() and np.isfinite(call[0])):
+            percept = world.observe(observation)
+            if not (np.isfinite(percept).all() and np.isfinite(call[0])):
                 if not skip:
                     raise NonFiniteError(
                         f"rewards and observations must be finite; got one that is not at step {step:,}; "
@@ -74,7 +74,7 @@ def play(
                     )
                 skipped += 1
                 break
-            state, action = act(state, seen, *call)
+            state, action = act(state, percept, *call)
             errors.append(state.error)
             step += 1
             if over:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from foretrace._checks import check_number
 from foretrace._xla import with_new_keys
-from foretrace.rl._agent import Agent, Learned, Parts, World, acting, assemble, fade, prepared
+from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, network_of, senses_of
 from foretrace.rl._network import Body
-from foretrace.rl._stream_q import cut, greedy_or_not, valued
+from foretrace.rl._stream_q import cut, discrete_policy, greedy_or_not
 
 
 def qrc(
@@ -59,19 +59,19 @@ def qrc(
         Elelimy et al., Deep reinforcement learning with gradient eligibility traces, arXiv 2507.09087,
         2025.
     """
-    sense = prepared(world, discount, trace_decay, scale_observations, scale_rewards)
+    sense = senses_of(world, discount, trace_decay, scale_observations, scale_rewards)
     for name, value in {"rate": rate, "correction_rate": correction_rate}.items():
         check_number(name, value, "> 0", "leave it out for the usual one")
     check_number("regularisation", regularisation, ">= 0", "1 is usual")
-    policy = valued(world)
-    nets = {name: acting(body, world, policy, policy.outputs) for name in ("value", "correction")}
+    policy = discrete_policy(world)
+    nets = {name: network_of(body, world, policy, policy.outputs) for name in ("value", "correction")}
     q, h = nets.values()
     stray, fading = greedy_or_not(explore, explore_steps, "value"), discount * trace_decay
 
     def learn(state: Any, x: Any, reward: Any, terminated: Any) -> tuple[Learned, Any]:
         w_q, w_h = (state.learned.params[name] for name in nets)
         memory_q, memory_h = (state.memory[name] for name in nets)
-        strayed, b = state.learned.extra
+        is_stray, b = state.learned.extra
         chosen = policy.vector(state.action, q.dtype)
         ahead = q.step(w_q, with_new_keys(memory_q), x, jnp.zeros((), bool))
         values = q.output(w_q, ahead)
@@ -95,13 +95,13 @@ def qrc(
 
         w_h = jax.tree.map(correct, w_h, z_h, grad_h)
         w_q = jax.tree.map(improve, w_q, z_q, grad_q, grad_ahead)
-        traces = {"value": cut(z_q, strayed), "correction": cut(z_h, strayed)}
+        traces = {"value": cut(z_q, is_stray), "correction": cut(z_h, is_stray)}
         params = {"value": w_q, "correction": w_h}
-        return Learned(params, traces, {}, (strayed, cut(b, strayed))), error
+        return Learned(params, traces, {}, (is_stray, cut(b, is_stray))), error
 
     def choose(key, state, outputs):
-        strayed, action = stray(key, state, outputs)
-        return (strayed, state.learned.extra[1]), action
+        is_stray, action = stray(key, state, outputs)
+        return (is_stray, state.learned.extra[1]), action
 
     start = jnp.zeros((), bool), jnp.zeros((), q.dtype)
     vector = lambda action: policy.vector(action, q.dtype)  # noqa: E731

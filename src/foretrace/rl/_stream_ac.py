@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._checks import check_number
-from foretrace.rl._agent import Agent, Learned, Parts, World, acting, assemble, fade, follow, prepared
+from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, follow, network_of, senses_of
 from foretrace.rl._network import Body
 from foretrace.rl._policy import policy_of
 from foretrace.rl._steps import StepRule, obgd
@@ -56,10 +56,13 @@ def stream_ac(
         Elsayed, Vasan, Mahmood, Streaming deep reinforcement learning finally works, 2024, algorithm 4;
         with a memory: Farr, Reddi, D'Eramo, Peters, arXiv 2605.24709, 2026. Theirs treats a cut as an end.
     """
-    sense = prepared(world, discount, trace_decay, scale_observations, scale_rewards)
+    sense = senses_of(world, discount, trace_decay, scale_observations, scale_rewards)
     check_number("entropy", entropy, ">= 0", "0.01 is usual")
     policy = policy_of(world.actions)
-    nets = {"policy": acting(body, world, policy, policy.outputs), "value": acting(body, world, policy, 1)}
+    nets = {
+        "policy": network_of(body, world, policy, policy.outputs),
+        "value": network_of(body, world, policy, 1),
+    }
     rules = {"policy": policy_rule or obgd(kappa=3.0), "value": value_rule or obgd(kappa=2.0)}
     dtype = nets["value"].dtype
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._checks import UserTypeError, check_number, check_positive_int
-from foretrace.rl._agent import Agent, Learned, Parts, World, acting, assemble, fade, follow, prepared
+from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, follow, network_of, senses_of
 from foretrace.rl._network import Body
 from foretrace.rl._policy import Policy, discrete
 from foretrace.rl._steps import StepRule, obgd
@@ -56,9 +56,9 @@ def stream_q(
     Source:
         Elsayed, Vasan, Mahmood, Streaming deep reinforcement learning finally works, 2024, algorithm 3.
     """
-    sense = prepared(world, discount, trace_decay, scale_observations, scale_rewards)
-    policy = valued(world)
-    net, rule = acting(body, world, policy, policy.outputs), rule or obgd(kappa=2.0)
+    sense = senses_of(world, discount, trace_decay, scale_observations, scale_rewards)
+    policy = discrete_policy(world)
+    net, rule = network_of(body, world, policy, policy.outputs), rule or obgd(kappa=2.0)
     choose = greedy_or_not(explore, explore_steps, "value")
 
     def learn(state: Any, x: Any, reward: Any, terminated: Any) -> tuple[Learned, Any]:
@@ -74,14 +74,20 @@ def stream_q(
         trace = cut(trace, state.learned.extra)  # (4)
         return Learned({"value": params}, {"value": trace}, {"value": slots}, state.learned.extra), error
 
-    none, strayed = policy.none(net.dtype), jnp.zeros((), bool)
+    none, is_stray = policy.none(net.dtype), jnp.zeros((), bool)
     parts = Parts(
-        {"value": net}, {"value": rule}, learn, choose, none, lambda a: policy.vector(a, net.dtype), strayed
+        {"value": net},
+        {"value": rule},
+        learn,
+        choose,
+        none,
+        lambda a: policy.vector(a, net.dtype),
+        is_stray,
     )
     return assemble(parts, sense)
 
 
-def valued(world: World) -> Policy:
+def discrete_policy(world: World) -> Policy:
     """The actions of an agent that values each of them.
 
     Raises:
@@ -113,6 +119,6 @@ def greedy_or_not(explore: float, explore_steps: int, name: str) -> Any:
     return choose
 
 
-def cut(trace: Any, strayed: Any) -> Any:
+def cut(trace: Any, is_stray: Any) -> Any:
     """A trace that ends where an action was not the greedy one."""
-    return jax.tree.map(lambda z: jnp.where(strayed, 0, z), trace)
+    return jax.tree.map(lambda z: jnp.where(is_stray, 0, z), trace)

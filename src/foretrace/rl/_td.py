@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from foretrace._checks import check_kind
-from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, follow, prepared
+from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, follow, senses_of
 from foretrace.rl._network import Body, network
 from foretrace.rl._steps import StepRule, obgd
 
@@ -48,7 +48,7 @@ def td(
     Source:
         Sutton, Machine Learning 3, 1988; as a stream: Elsayed, Vasan, Mahmood, 2024.
     """
-    sense = prepared(world, discount, trace_decay, scale_observations, scale_rewards)
+    sense = senses_of(world, discount, trace_decay, scale_observations, scale_rewards)
     check_kind("body", body, Body, "make one with Body(cell, learner)")
     net, rule = network(body, world.observations, 0, 1), rule or obgd()
 
