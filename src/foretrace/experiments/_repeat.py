@@ -74,7 +74,7 @@ REPEAT = Experiment(
         "quick": {
             "seeds": 1,
             "common": _COMMON | {"hidden": 16},
-            "steps": 60_000,
+            "steps": 200_000,
             "worlds": ("repeat_previous",),
             "agents": {"minGRU, rtrl": {}},
         },
