@@ -66,9 +66,9 @@ def built_in(name):
     return lambda: getattr(ft.cells, name)(hidden=4, inputs=2, dtype=precision())
 
 
-DIAGONAL = {name: built_in(name) for name in ("diagonal", "rtu", "elstm")}
+DIAGONAL = {name: built_in(name) for name in ("diagonal", "rtu", "gtu", "elstm", "mingru")}
 DIAGONAL |= {"gated": gated, "shared": shared, "blocks": blocks}
-WIDTH = {"elstm": 1}  # entries of a unit
+WIDTH = {"elstm": 1, "mingru": 1}  # entries of a unit
 
 
 @pytest.mark.parametrize("block", [1, 3])

@@ -91,6 +91,23 @@ def test_the_page_on_the_gradient_says_what_is_so():
         assert least <= error <= most, f"{name}: {error}"
 
 
+def test_the_agents_of_the_page_on_them_live(capsys):
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rl.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert (
+        names["record"]["step"] == 1000 and names["record"]["episodes"] == 83
+    )  # of five steps and a call more
+
+
+def test_the_example_of_an_agent_goes_on_where_it_stopped(tmp_path):
+    pytest.importorskip("gymnasium")
+    script, folder = ROOT / "examples" / "agent.py", tmp_path / "run"
+    for episodes, shown in (("2", "episode 2: mean return"), ("3", "of the last 1")):
+        words = [sys.executable, str(script), episodes, str(folder)]
+        assert shown in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 # What the page on adding promises, in a copy of the package to which its steps were applied.
 PROMISES = """
 import contextlib, io, sys
@@ -179,6 +196,6 @@ def test_one_version_is_everywhere_and_public_packages_list_their_names():
     assert f"\nversion: {foretrace.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     public = foretrace.__doc__.partition("packages ")[2].partition(";")[0]
     packages = re.findall(r"`([\w.]+)`", public)
-    assert len(packages) == 12
+    assert len(packages) == 14
     for package in packages:
         assert importlib.import_module(f"foretrace.{package}").__all__, package

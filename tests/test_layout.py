@@ -25,6 +25,7 @@ ORDER = [
         "learners",
         "tasks",
         "training",
+        "rl",
         "runs",
     ),
     *("stream", "forecast", "river", "plotting", "testing", "experiments", "cli"),

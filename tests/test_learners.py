@@ -39,6 +39,7 @@ LEARNERS = {
     "rtrl": ft.rtrl,
     "rtrl block 3": lambda cell: ft.rtrl(cell, block=3),
     "tbptt": lambda cell: ft.tbptt(cell, window=3),
+    "rolling_tbptt": lambda cell: ft.rolling_tbptt(cell, window=3),
     "uoro": ft.uoro,
     "uoro block 3": lambda cell: ft.uoro(cell, block=3),
     "kf_rtrl": ft.kf_rtrl,
@@ -63,6 +64,7 @@ EXACT = {
     "rtrl block 3": lambda cell: ft.rtrl(cell, block=3),  # of 3 units: the algorithm of Schmidhuber 1992
     "rtrl block 16": lambda cell: ft.rtrl(cell, block=16),
     "tbptt of a longer window": lambda cell: ft.tbptt(cell, window=STEPS),
+    "rolling_tbptt of a longer window": lambda cell: ft.rolling_tbptt(cell, window=STEPS),
     "ok of full rank": lambda cell: ft.ok(cell, rank=STEPS - 1),
     "ok of full rank, block 3": lambda cell: ft.ok(cell, rank=STEPS - 1, block=3),
     "uoro in its first block": lambda cell: ft.uoro(cell, block=STEPS),
@@ -165,14 +167,19 @@ def test_uoro_with_a_block_is_memory_t_uoro(x64):
         hidden = end
 
 
-def test_tbptt_sees_back_to_its_windows_start_and_no_further(x64):
+@pytest.mark.parametrize(
+    ("make", "start"),
+    [(ft.tbptt, lambda t: 3 * (t // 3)), (ft.rolling_tbptt, lambda t: max(0, t - 2))],
+    ids=["tbptt", "rolling_tbptt"],
+)
+def test_tbptt_sees_back_to_its_windows_start_and_no_further(x64, make, start):
     cell, params, xs, credits, _ = problem("rnn", None, precision())
-    gradients, *_ = run(ft.tbptt(cell, window=3), cell, params, xs, credits)
+    gradients, *_ = run(make(cell, window=3), cell, params, xs, credits)
     hidden = [cell.initial_hidden()]
     for x in xs:
         hidden.append(cell.step(params, hidden[-1], x))
     for t in range(STEPS):
-        begin = 3 * (t // 3)
+        begin = start(t)
         cut = cell._replace(initial_hidden=lambda h=hidden[begin]: h)
         window = exact(cut, params, xs[begin : t + 1], credits[begin : t + 1])
         got, want = (jax.tree.map(lambda a, i=i: a[i], g) for g, i in ((gradients, t), (window, -1)))

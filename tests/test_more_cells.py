@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.cells import diagonal, elstm, gru, leaky, lstm, rnn, rtu, stack
+from foretrace.cells import diagonal, elstm, gru, gtu, leaky, lstm, mingru, rnn, rtu, stack
 from oracles import (
     assert_close,
     assert_unbiased,
@@ -58,17 +58,40 @@ def numpy_elstm(p, c, x):
     return f * c + (1 - f) * z
 
 
+def numpy_mingru(p, h, x):
+    z = x @ p["input"] + p["bias"]
+    g = sigmoid(z[: len(h)])
+    return (1 - g) * h + g * z[len(h) :]
+
+
+def numpy_gtu(p, h, x):
+    g = sigmoid(x @ p["gate"]["input"] + p["gate"]["bias"])
+    rotation = np.exp(g * (-np.exp(p["decay"]) + 1j * np.exp(p["angle"])))
+    return pair_of(
+        rotation * complex_of(h) + np.sqrt(1 - np.abs(rotation) ** 2) * (x @ complex_of(p["input"]))
+    )
+
+
 def numpy_leaky(p, h, x):
     tau = np.array([1.0, 2.0, 8.0])
     return h + (np.tanh(x @ p["input"] + h @ p["recurrent"] + p["bias"]) - h) / tau
 
 
-FACTORIES = {"diagonal": diagonal, "rtu": rtu, "elstm": elstm, "leaky": leaky}
+FACTORIES = {
+    "diagonal": diagonal,
+    "rtu": rtu,
+    "gtu": gtu,
+    "elstm": elstm,
+    "mingru": mingru,
+    "leaky": leaky,
+}
 CELLS = {
     "diagonal": (diagonal, {}, numpy_diagonal),
     "rtu": (rtu, {}, numpy_rtu),
     "rtu with tanh": (rtu, {"activation": jnp.tanh}, lambda p, h, x: np.tanh(numpy_rtu(p, h, x))),
+    "gtu": (gtu, {}, numpy_gtu),
     "elstm": (elstm, {}, numpy_elstm),
+    "mingru": (mingru, {}, numpy_mingru),
     "leaky": (leaky, {"time_constant": (1.0, 2.0, 8.0)}, numpy_leaky),
 }
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -121,7 +144,9 @@ GROUPS = {
     "diagonal": ({"input"}, {"decay", "angle", "scale"}),
     "rtu": ({"input"}, {"decay", "angle"}),
     "rtu with tanh": ({"input"}, {"decay", "angle"}),
+    "gtu": ({"input", "gate.input", "gate.bias"}, {"decay", "angle"}),
     "elstm": ({"input", "bias"}, {"recurrent"}),
+    "mingru": ({"input", "bias"}, set()),
     "leaky": ({"input", "recurrent", "bias"}, set()),
 }
 
@@ -130,11 +155,12 @@ GROUPS = {
 def test_input_weights_are_one_group_and_the_rest_is_tracked_exactly(x64, name):
     cell = make(name)
     structure = ft.structure_of(cell, draw(cell))
-    (group,) = structure.groups
-    assert ({member.path for member in group.members}, {d.path for d in structure.dense}) == GROUPS[name]
+    members = {member.path for group in structure.groups for member in group.members}
+    assert (members, {d.path for d in structure.dense}) == GROUPS[name]
+    assert len(structure.groups) == (2 if name == "gtu" else 1)
 
 
-@pytest.mark.parametrize("name", ["diagonal", "rtu", "rtu with tanh", "elstm"])
+@pytest.mark.parametrize("name", ["diagonal", "rtu", "rtu with tanh", "gtu", "elstm", "mingru"])
 def test_no_unit_sees_another(x64, name):
     cell = make(name)
     hidden, x = noise(cell.initial_hidden(), 2), jnp.ones(2)

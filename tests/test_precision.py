@@ -72,7 +72,18 @@ def built_in(name, dtype):
     [
         *(
             (name, jnp.bfloat16)
-            for name in ("rnn", "gru", "lstm", "leaky", "highway", "elstm", "diagonal", "rtu")
+            for name in (
+                "rnn",
+                "gru",
+                "lstm",
+                "leaky",
+                "highway",
+                "elstm",
+                "diagonal",
+                "rtu",
+                "mingru",
+                "gtu",
+            )
         ),
         ("gru", jnp.float16),
     ],

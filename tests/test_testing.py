@@ -41,6 +41,7 @@ LEARNERS = {
     "low_rank": (lambda cell: ft.low_rank(cell, rank=1, block=2), "gru", {"unbiased": True}),
     "ok": (lambda cell: ft.ok(cell, rank=1, block=2), "highway", {"unbiased": True}),
     "rflo": (ft.rflo, "highway", {}),
+    "rolling_tbptt": (lambda cell: ft.rolling_tbptt(cell, window=2), "rnn", {}),
     "rtrl": (ft.rtrl, "elstm", {"exact": True}),
     "sketch": (lambda cell: ft.sketch(cell, rank=1), "rnn", {}),
     "snap": (lambda cell: ft.snap(cell, order=1), "elstm", {"exact": True}),

@@ -1,9 +1,10 @@
 """Online training of recurrent networks, with gradients that are never truncated.
 
 Public are the names in `__all__` of this package and of its packages `cells`, `learners`,
-`learners.contrib`, `tasks`, `training`, `runs.checkpoint`, `stream`, `forecast`, `river`, `plotting`,
-`testing` and `experiments`; everything else may change in any release. From 0.2 on a public name is not
-removed before one release has warned of it with a `DeprecationWarning` that names its successor.
+`learners.contrib`, `tasks`, `training`, `rl`, `rl.environments`, `runs.checkpoint`, `stream`, `forecast`,
+`river`, `plotting`, `testing` and `experiments`; everything else may change in any release. From 0.2 on a
+public name is not removed before one release has warned of it with a `DeprecationWarning` that names its
+successor.
 """
 
 from foretrace import cells, learners
@@ -25,6 +26,7 @@ from foretrace.learners import (
     random_feedback,
     recommend,
     rflo,
+    rolling_tbptt,
     rtrl,
     run_blocks,
     sketch,
@@ -60,6 +62,7 @@ __all__ = [
     "random_feedback",
     "recommend",
     "rflo",
+    "rolling_tbptt",
     "rtrl",
     "run_blocks",
     "save",

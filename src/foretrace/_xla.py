@@ -96,6 +96,15 @@ def as_numbers(keys: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     return jax.random.key_data(keys), partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
 
 
+def with_new_keys(tree: Any) -> Any:
+    """The same tree with keys that count as not used yet: for what may be run again, or was a trial."""
+
+    def renew(leaf):
+        return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return jax.tree.map(renew, tree)
+
+
 def map_sequentially(draw: Callable[[Any], Any], keys: Any) -> Any:
     """`jax.vmap(draw)(keys)` in a loop, so that decompositions do not run side by side.
 

@@ -7,16 +7,19 @@ from foretrace.cells._cell import cell
 from foretrace.cells._diagonal import diagonal
 from foretrace.cells._elstm import elstm
 from foretrace.cells._gru import gru
+from foretrace.cells._gtu import gtu
 from foretrace.cells._highway import highway
 from foretrace.cells._leaky import leaky
 from foretrace.cells._lstm import LSTMHidden, lstm
+from foretrace.cells._mingru import mingru
 from foretrace.cells._rnn import rnn
 from foretrace.cells._rtu import rtu
 from foretrace.cells._stack import StackHidden, stack
 
 # The cells that a command or an estimator can be asked for by name: (hidden, inputs, ..) -> cell.
 CELLS: dict[str, Callable[..., Cell]] = {
-    factory.__name__: factory for factory in (diagonal, elstm, gru, highway, leaky, lstm, rnn, rtu)
+    factory.__name__: factory
+    for factory in (diagonal, elstm, gru, gtu, highway, leaky, lstm, mingru, rnn, rtu)
 }
 
 __all__ = [
@@ -27,9 +30,11 @@ __all__ = [
     "diagonal",
     "elstm",
     "gru",
+    "gtu",
     "highway",
     "leaky",
     "lstm",
+    "mingru",
     "rnn",
     "rtu",
     "stack",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import foretrace
 from foretrace._checks import UserError, missing_extra
 from foretrace.cli._output import output_may_end
+from foretrace.rl.environments import ENVIRONMENTS
 from foretrace.tasks import TASKS
 
 # A command is a module here with `run(words)`; what it refuses it raises, what it does it prints.
@@ -16,6 +17,7 @@ COMMANDS = {
     "train": "train one network with one learner",
     "resume": "go on with a run that was stopped, as if nothing had happened",
     "compare": "train with several learners and seeds, side by side",
+    "rl": "let an agent with a memory learn at every step of a live world",
     "learners": "list all learners and what they claim",
     "explain": "show a cell's structure, and which learners fit it",
     "noise": "measure learners on a run's own network: noise, bias and price",
@@ -31,6 +33,7 @@ _LISTS = ("learners", "explain")
 _EXTRA = ("filelock", "matplotlib", "plotly", "rich", "tyro")
 _HELP = """\
 usage: foretrace {{train,compare}} {{{tasks}}} [OPTIONS]
+       foretrace rl {{{worlds},gym:NAME}} [OPTIONS]
        foretrace forecast FILE|- --target COLUMN [OPTIONS]
        foretrace resume RUN
        foretrace watch RUN [--port PORT]
@@ -51,6 +54,7 @@ examples:
   foretrace train copy --learner tbptt:5 --cell gru --out runs/gru
   foretrace train text --file book.txt --valid other.txt --out runs/book
   foretrace compare copy --learner ok:8 --learner kf_rtrl --learner tbptt:5 --out runs/cmp
+  foretrace rl t_maze --length 20 --learner low_rank --cell gru --out runs/maze
   foretrace bench highway-128 --out highway.json
   foretrace reproduce noise-size
 
@@ -66,7 +70,10 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         lines = (f"  {name:10}  {purpose}" for name, purpose in COMMANDS.items())
-        print(_HELP.format(tasks=",".join(TASKS), commands="\n".join(lines)), end="")
+        print(
+            _HELP.format(tasks=",".join(TASKS), worlds=",".join(ENVIRONMENTS), commands="\n".join(lines)),
+            end="",
+        )
         return 0
     if words[0] == "--version":
         print(f"foretrace {foretrace.__version__}")

@@ -48,7 +48,7 @@ def bench(options: Bench) -> None:
         return
     if not 1 <= options.repeats <= 1000:
         raise UserError(f"repeats must be an int from 1 to 1000; got {options.repeats}; use 7.")
-    known = experiments.SETTINGS
+    known = (*experiments.SETTINGS, *experiments.AGENT_SETTINGS)
     for name in options.settings:
         if name not in known:
             raise UserError(
@@ -62,8 +62,12 @@ def bench(options: Bench) -> None:
         experiments.choose_device(options.device)
     record: dict[str, Any] = experiments.environment()
     print(", ".join(f"{key} {value}" for key, value in record.items()))
-    names = options.settings or tuple(known)
-    record["settings"] = [experiments.measure_setting(name, options.repeats) for name in names]
+    record["settings"] = [
+        (experiments.measure_agents if name in experiments.AGENT_SETTINGS else experiments.measure_setting)(
+            name, options.repeats
+        )
+        for name in options.settings or known
+    ]
     print("", *columns(experiments.table_of(record), right=range(2, 5), rule=True), sep="\n")
     if options.out:
         with checked_path("out", options.out, "a file that can be written", "give it room and permission"):

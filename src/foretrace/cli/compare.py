@@ -13,9 +13,10 @@ from rich.table import Table
 
 from foretrace import plotting, training
 from foretrace._checks import UserError
-from foretrace.cli import _format, _job
+from foretrace.cli import _format, _job, _lives, rl
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for, problem_of
+from foretrace.rl.environments import ENVIRONMENTS
 from foretrace.runs._folder import RunFolder, open_run, to_bytes
 from foretrace.runs._progress import Reporter
 from foretrace.tasks import Metric
@@ -40,6 +41,8 @@ class Compare:
 
 def run(words: Sequence[str]) -> None:
     """Runs the command with the words typed after it."""
+    if words and (words[0] in ENVIRONMENTS or words[0].startswith(rl.GYM)):
+        return _lives.run(words[0], words[1:])
     task, words = _format.split_task(words, "foretrace compare")
     options = options_for(Compare, task, "Compare learners, with several seeds side by side, on")
     compare(task, parse(options, words, f"foretrace compare {task}"), words)

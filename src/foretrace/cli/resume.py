@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from foretrace._checks import UserError
-from foretrace.cli import compare, forecast, train
+from foretrace.cli import compare, forecast, rl, train
 from foretrace.cli._parse import parse
 from foretrace.runs._folder import read_config
 
@@ -17,7 +17,7 @@ from foretrace.runs._folder import read_config
 class Resume:
     """Go on with a run that was stopped, killed or cut off, bit for bit as if nothing had happened.
 
-    Everything is as it was given to foretrace train, compare or forecast; only the options below may
+    Everything is as it was given to foretrace train, compare, rl or forecast; only the options below may
     differ, each for the commands that have it.
 
     Examples:
@@ -47,12 +47,12 @@ def run(words: Sequence[str]) -> int:
             f"run must be a folder with a run; got {str(options.run)!r}; see foretrace train --help."
         )
     command = forecast.command_of(config) if config.get("kind") == "forecast" else config.get("command")
-    commands = {"train": train.run, "compare": compare.run, "forecast": forecast.run}
+    commands = {"train": train.run, "compare": compare.run, "rl": rl.run, "forecast": forecast.run}
     first, *rest = command if isinstance(command, list) and command else [None]
     if first not in commands or not all(isinstance(word, str) for word in rest):
         raise UserError(
-            f"run must have a config.json that can be read and was written by foretrace train, compare or "
-            f"forecast; got {str(options.run)!r}; give its options to that command again, with --resume."
+            "run must have a config.json that can be read and was written by foretrace train, compare, rl "
+            f"or forecast; got {str(options.run)!r}; give its options to that command again, with --resume."
         )
     changes = {
         f"--{name.replace('_', '-')}": value

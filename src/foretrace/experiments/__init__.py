@@ -3,13 +3,18 @@
 from foretrace.experiments import (
     _balance,
     _block,
+    _conditioning,
     _curriculum,
+    _encoder,
     _low_rank,
     _memory,
+    _memory_chain,
     _noise,
     _overview,
     _ptb,
+    _repeat,
     _strings,
+    _t_maze,
     _variance,
 )
 from foretrace.experiments._bench import (
@@ -22,6 +27,7 @@ from foretrace.experiments._bench import (
     read_bench,
     table_of,
 )
+from foretrace.experiments._bench_agents import AGENT_SETTINGS, AgentSetting, measure_agents
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import streams_of
 from foretrace.experiments._measure_noise import Noise, NoiseTable, measure_noise
@@ -45,13 +51,20 @@ EXPERIMENTS = {
         _block.BLOCK,
         _memory.MEMORY,
         _overview.LEARNERS,
+        _t_maze.T_MAZE,
+        _memory_chain.MEMORY_CHAIN,
+        _conditioning.TRACE_CONDITIONING,
+        _repeat.REPEAT,
+        _encoder.ENCODER,
     )
 }
 
 __all__ = [
+    "AGENT_SETTINGS",
     "EXPERIMENTS",
     "SCALES",
     "SETTINGS",
+    "AgentSetting",
     "Experiment",
     "Finding",
     "Noise",
@@ -63,6 +76,7 @@ __all__ = [
     "draw_record",
     "environment",
     "load",
+    "measure_agents",
     "measure_noise",
     "measure_setting",
     "page",

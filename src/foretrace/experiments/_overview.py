@@ -162,7 +162,7 @@ def _charts(result):
 _FEW = ("rtrl/16", "low_rank:8/16", "ok:8/16", "kf_rtrl", "uoro", "immediate", "frozen")
 _SIZED = (
     *("rtrl/16", "ok:8/16", "ok:8", "kf_rtrl", "ktp:8", "uoro/16", "uoro", "sketch:8", "snap:1"),
-    *("eprop", "rflo", "tbptt:16", "immediate", "frozen"),
+    *("eprop", "rflo", "rolling_tbptt:16", "tbptt:16", "immediate", "frozen"),
 )
 _OTHERS = learners.SPECS.keys() - {learners.parse(label).spec.name for label in _SIZED}
 _LEARNERS = (*_SIZED, *(name for name in learners.SPECS if name in _OTHERS))

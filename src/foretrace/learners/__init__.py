@@ -18,6 +18,7 @@ from foretrace.learners._low_rank import LowRankInfo, low_rank
 from foretrace.learners._ok import OKInfo, ok
 from foretrace.learners._online import average, online, run_blocks
 from foretrace.learners._rflo import rflo
+from foretrace.learners._rolling_tbptt import rolling_tbptt
 from foretrace.learners._rtrl import rtrl
 from foretrace.learners._sketch import SketchInfo, sketch
 from foretrace.learners._snap import snap
@@ -55,6 +56,7 @@ __all__ = [
     "random_feedback",
     "recommend",
     "rflo",
+    "rolling_tbptt",
     "rtrl",
     "run_blocks",
     "sketch",

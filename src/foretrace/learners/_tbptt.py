@@ -87,4 +87,5 @@ SPEC = Spec(
     order=9,
     number=Number("window", 25, recommended=(25,)),
     takes_block=False,
+    one_update=True,
 )

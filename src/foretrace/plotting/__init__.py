@@ -15,7 +15,7 @@ from foretrace.plotting._pages import (
     html_of,
     write_page,
 )
-from foretrace.plotting._runs import comparison_chart, plot_comparison, plot_run, run_charts
+from foretrace.plotting._runs import comparison_chart, plot_comparison, plot_life, plot_run, run_charts
 
 __all__ = [
     "Chart",
@@ -34,6 +34,7 @@ __all__ = [
     "html_of",
     "plot_comparison",
     "plot_forecast",
+    "plot_life",
     "plot_run",
     "run_charts",
     "write_page",

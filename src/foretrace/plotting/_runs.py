@@ -7,6 +7,7 @@ import numpy as np
 
 from foretrace.plotting._charts import Chart, Line, draw_charts
 from foretrace.tasks import Metric, Task, cross_entropy
+from foretrace.tasks._task import Measured
 
 
 def plot_run(records: list[dict[str, Any]], task: Task, title: str, path: Path) -> None:
@@ -25,6 +26,21 @@ def run_charts(records: list[dict[str, Any]], task: Task) -> list[Chart]:
     """The curves of one run as charts, the loss last; arguments as of `plot_run`."""
     others = [metric for metric in task.shown if not metric.is_loss]
     return [*(_metric_chart(records, metric) for metric in others), _loss_chart(records, task)]
+
+
+def plot_life(records: list[dict[str, Any]], life: Measured, title: str, path: Path) -> None:
+    """Draws the curve of an agent's life: what its episodes brought, and below it the error of its values.
+
+    Args:
+        records: those of `rl.live`.
+        life: names its metrics.
+        title: of the picture.
+        path: PNG file to write.
+    """
+    metrics = [metric for metric in life.shown if any(metric.name in record for record in records)]
+    charts = [_metric_chart(records, metric) for metric in metrics]
+    loss = _metric_chart(records, life.loss_metric)._replace(x="steps", log=("y",))
+    draw_charts([*charts, loss], title, path, columns=1)
 
 
 def plot_comparison(curves: dict[str, tuple[Any, Any]], shown: Metric, title: str, path: Path) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foretrace.tasks import Task
+from foretrace.tasks._task import Measured
 
 
 class Reporter:
     """Shows the records of a run while it trains; use it as a context manager."""
 
-    def __init__(self, console: Console, title: str, steps: int, task: Task):
+    def __init__(self, console: Console, title: str, steps: int, task: Measured):
         """Prepares the display.
 
         Args:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -99,6 +99,21 @@ class Task(NamedTuple):
         label = self.loss.label or self.loss.name.replace("_", " ")
         goal = (self.floor, f"floor {self.floor:.3f}") if self.floor else None
         return Metric(self.loss.name, label, goal=goal, is_loss=True)
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """Anything whose runs are shown by a loss and other metrics, as those of a `Task` are."""
+
+    @property
+    def loss_metric(self) -> Metric:
+        """The number that a run's records always have."""
+        ...
+
+    @property
+    def shown(self) -> tuple[Metric, ...]:
+        """The metrics that are shown beside it, the most telling one first."""
+        ...
 
 
 class TaskSpec(NamedTuple):

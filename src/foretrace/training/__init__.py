@@ -2,7 +2,7 @@
 
 from foretrace.training._driver import advance, chunks_for, run
 from foretrace.training._evaluate import evaluation
-from foretrace.training._guard import guarded
+from foretrace.training._guard import all_finite, floats, guarded
 from foretrace.training._loop import Carry, Metrics, Streams, Trainer, period, predict, trainer
 from foretrace.training._watch import CheckedChunk, InfluenceWarning, NonFiniteError
 
@@ -15,8 +15,10 @@ __all__ = [
     "Streams",
     "Trainer",
     "advance",
+    "all_finite",
     "chunks_for",
     "evaluation",
+    "floats",
     "guarded",
     "period",
     "predict",

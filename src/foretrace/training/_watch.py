@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._checks import UserError
+from foretrace._xla import with_new_keys
 from foretrace.training._guard import NEVER, TENSORS, NonFinite, all_finite, floats
 from foretrace.training._loop import Carry, Metrics, Trainer
 
@@ -61,7 +62,7 @@ class CheckedChunk:
 
     def compile(self, carry: Carry) -> None:
         """Compiles the chunk, so that it does not count as time of training."""
-        self._plain = self._plain.lower(_with_new_keys(carry)).compile()
+        self._plain = self._plain.lower(with_new_keys(carry)).compile()
 
     def __call__(self, carry: Carry, first: int, last: dict[str, Any]) -> tuple[Carry, Metrics, dict]:
         """Runs one chunk.
@@ -81,10 +82,10 @@ class CheckedChunk:
         # After a chunk with something to skip another one is expected, and not tried plainly first. That is
         # decided by the record, so that a run that was resumed decides alike.
         new, metrics, fine, largest, nonfinite = (self._guarded if last.get("skipped") else self._plain)(
-            _with_new_keys(carry)
+            with_new_keys(carry)
         )
         if not fine and nonfinite is None:
-            new, metrics, fine, largest, nonfinite = self._guarded(_with_new_keys(carry))
+            new, metrics, fine, largest, nonfinite = self._guarded(with_new_keys(carry))
             fine = fine and self._skip
         if not fine:
             raise NonFiniteError(_complaint(carry, nonfinite, first))
@@ -124,12 +125,3 @@ def _complaint(carry: Carry, nonfinite: NonFinite, first: int) -> str:
         f"{name} must be finite; got a number that is not at step {step:,}; go on from before it and skip "
         f"what is not finite, or begin anew with a lower learning rate or a stronger clip."
     )
-
-
-def _with_new_keys(carry: Carry) -> Carry:
-    """The same carry with keys that count as not used yet: a chunk may be run again."""
-
-    def renew(leaf):
-        return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-    return jax.tree.map(renew, carry)

@@ -54,7 +54,7 @@ class Choice(NamedTuple):
     @property
     def update_every(self) -> int:
         """Steps between two updates, as the learner is always used: the window of TBPTT, 1 for others."""
-        return self.number if self.spec.number and self.spec.number.keyword == "window" else 1
+        return self.number if self.spec.one_update else 1
 
     def __str__(self) -> str:
         number = f":{self.number}" if self.spec.number else ""

@@ -74,6 +74,7 @@ class Spec(NamedTuple):
         number: its size, or None.
         takes_block: whether the factory has the keyword `block`.
         block: the fewest steps that a block should have; it has them where a name leaves it open.
+        one_update: whether it is always used with one update per window.
     """
 
     factory: Callable[..., Learner]
@@ -90,6 +91,7 @@ class Spec(NamedTuple):
     number: Number | None = None
     takes_block: bool = True
     block: int = 1
+    one_update: bool = False
 
     @property
     def name(self) -> str:
