@@ -62,6 +62,7 @@ class SeriesScore(NamedTuple):
 
 
 def score_of(member: Member) -> SeriesScore:
+    """How well a series is forecast so far."""
     keeper = member.keeper
     scores = keeper.scores() if keeper else []
     if not keeper or not scores:

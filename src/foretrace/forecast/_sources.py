@@ -88,20 +88,20 @@ class CsvSource:
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | UserError]]:
         """Yields the place and the cells of each row, as text."""
-        wanted = set(columns)
+        wanted, names = set(columns), self._heading
         with self._errors():
             for cells in self._cells():
                 cells = _stripped(cells)
-                while len(cells) > len(self._heading) and not cells[-1]:
+                while len(cells) > len(names) and not cells[-1]:
                     cells.pop()
-                if wanted and wanted <= set(cells):
-                    self._heading = cells
+                if wanted and not wanted.isdisjoint(cells) and wanted <= set(cells):
+                    names = cells
                     continue
                 if not cells:
                     continue
-                place, width = f"line {self.lines.number} of {self.name}", len(self._heading)
+                place, width = f"line {self.lines.number} of {self.name}", len(names)
                 if len(cells) == width:
-                    yield place, dict(zip(self._heading, cells, strict=True))
+                    yield place, dict(zip(names, cells, strict=True))
                     continue
                 yield (
                     place,

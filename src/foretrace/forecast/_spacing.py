@@ -38,13 +38,15 @@ class Stamp(NamedTuple):
 
 def stamp_of(date: datetime.date) -> Stamp:
     """A date, or a time of one, as a stamp."""
-    seconds = Decimal((date.toordinal() - EPOCH) * DAY)
+    seconds = (date.toordinal() - EPOCH) * DAY
     if not isinstance(date, datetime.datetime):
-        return Stamp(seconds, None)
-    seconds += 3600 * date.hour + 60 * date.minute + date.second + Decimal(date.microsecond).scaleb(-6)
+        return Stamp(Decimal(seconds), None)
+    wall = Decimal(seconds + 3600 * date.hour + 60 * date.minute + date.second)
+    if date.microsecond:
+        wall += Decimal(date.microsecond).scaleb(-6)
     ahead = date.utcoffset()
     offset = None if ahead is None else round(ahead.total_seconds())
-    return Stamp(seconds - (offset or 0), offset)
+    return Stamp(wall - offset if offset else wall, offset)
 
 
 class Spacing(NamedTuple):

@@ -1,12 +1,13 @@
 """Time stamps in every usual form: read exactly, and written as the file writes its own."""
 
+import contextlib
 import datetime
 import itertools
 import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from foretrace.forecast._spacing import DAY, EPOCH, Stamp, spacing_of, split
+from foretrace.forecast._spacing import DAY, EPOCH, Stamp, spacing_of, split, stamp_of
 
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
@@ -86,8 +87,10 @@ class StampReader:
         """The stamp of a text; None if it is none."""
         if len(self._possible) > 1:
             self._possible = [form for form in self._possible if read(text, form)] or self._possible
-        for form in (self.form, *self._possible, *FORMS):
-            if form and (stamp := read(text, form)):
+        if self.form and (stamp := read(text, self.form)):
+            return stamp
+        for form in (*self._possible, *FORMS):
+            if stamp := read(text, form):
                 self.form = form
                 return stamp
         return None
@@ -105,6 +108,12 @@ def is_dated(form: str) -> bool:
 
 def read(text: str, form: str) -> Stamp | None:
     """The stamp of a text that has a form; None if it does not."""
+    if form == "year/month/day" and len(text) in (10, 16, 19) and text[10:11] in ("", " ", "T"):
+        # Nearly always, and four times as fast as the pattern.
+        with contextlib.suppress(ValueError):
+            moment = datetime.datetime.fromisoformat(text)
+            if text[4:8:3] == "--" and moment.tzinfo is None:
+                return stamp_of(moment)
     match = FORMS[form].fullmatch(text)
     if not match:
         return None

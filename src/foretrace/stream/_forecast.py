@@ -41,6 +41,7 @@ class ForecastState(NamedTuple):
         weights: (H, H, experts), the experts' weights at that time.
         offsets: (H, H, 2), of the intervals at that time.
         forecast: (H,), the newest forecast.
+        informed: the experts' weights where the features ahead are known; of none without features.
     """
 
     state: State
@@ -52,6 +53,7 @@ class ForecastState(NamedTuple):
     weights: jax.Array
     offsets: jax.Array
     forecast: jax.Array
+    informed: _experts.ExpertWeights
 
 
 class ForecastResult(NamedTuple):
@@ -120,6 +122,7 @@ def init(config: Config, key: Any) -> ForecastState:
         weights=jnp.zeros_like(predictions),
         offsets=jnp.full((horizon, horizon, 2), jnp.inf),
         forecast=jnp.zeros(horizon),
+        informed=_experts.init(horizon, experts if config.features else 0),
     )
 
 
@@ -173,9 +176,10 @@ def learn(
     )
     # By now all H values after the place of the network that learns are known.
     state = state._replace(network=_network.step(parts, state.network, stream.pending[-1]))
-    if config.learning:
-        state = _fit(config, parts, stream._replace(state=state), y)
     stream = stream._replace(state=state)
+    if config.learning:
+        stream = _fit(config, parts, stream, y)
+    state = stream.state
     stream = stream._replace(
         pending=jnp.concatenate([_input(config, stream, 0)[None], stream.pending[:-1]])
     )
@@ -196,10 +200,15 @@ def learn(
 def forecast(config: Config, stream: ForecastState, xs: jax.Array) -> jax.Array:
     """Forecasts the next H values with features, pairs (H, n, 2), ahead; also the origin, (H + 2,)."""
     differences = jax.vmap(_origin.difference, in_axes=(0, None))(xs, stream.state.input_origin)
-    return jnp.concatenate([_predict(config, stream, differences)[2], *stream.state.origin])
+    predictions, *_, combined = _predict(config, stream, differences)
+    if config.features:
+        combined = jnp.sum(_experts.weights(stream.informed) * predictions, axis=1)
+    return jnp.concatenate([combined, *stream.state.origin])
 
 
-def _fit(config: Config, parts: _network.NetworkParts, stream: ForecastState, y: jax.Array) -> State:
+def _fit(
+    config: Config, parts: _network.NetworkParts, stream: ForecastState, y: jax.Array
+) -> ForecastState:
     """Fits everything at the time of H rows ago, all values after which are known now."""
     state, horizon = stream.state, config.horizon
     x = _standard(state, stream.features[:horizon][::-1])
@@ -207,13 +216,21 @@ def _fit(config: Config, parts: _network.NetworkParts, stream: ForecastState, y:
     truth = state.recent[:horizon][::-1]
     weight = ((state.time > horizon) & jnp.isfinite(y)).astype(y.dtype)
 
+    if config.features:
+        # Other than the forecasts that were made, these have the features that came.
+        predictions = _ahead.predict(config, state, state.linear, moment)
+        used, known = _experts.weights(stream.informed), jnp.where(weight > 0, truth, jnp.nan)
+        informed = _experts.update_weights(stream.informed, predictions, used, known, state.change)
+        stream = stream._replace(informed=informed)
+
     def inputs(output):
         return _ahead.network_inputs(moment, output)
 
-    return state._replace(
+    state = state._replace(
         network=_model.fit_network(config, parts, state, inputs, moment.last, truth, weight),
         linear=_ahead.fit(state, state.linear, moment, truth, weight),
     )
+    return stream._replace(state=state)
 
 
 def _predict(
