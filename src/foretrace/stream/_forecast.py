@@ -266,9 +266,12 @@ def _input(config: Config, stream: ForecastState, late: int) -> jax.Array:
 
 
 def _phases(config: Config, stream: ForecastState, late: int) -> jax.Array:
-    if config.has_calendar:
-        return stream.calendars[late, :3]
-    return _seasons.phases(stream.seasons, stream.state.time - late)
+    """Where a row stands in its cycles, by its date if it has one, else by the seasons that were found."""
+    phases = _seasons.phases(stream.seasons, stream.state.time - late)
+    if not config.has_calendar:
+        return phases
+    named = stream.calendars[late, :3]
+    return jnp.where(jnp.any(jnp.isfinite(named)), named, phases)
 
 
 def _standard(state: State, xs: jax.Array) -> jax.Array:
