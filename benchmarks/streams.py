@@ -241,26 +241,25 @@ class OneStep:
 def rivals(stream):
     """Functions by name; each says what it says of up to `horizon` rows ahead."""
     season = stream.seasons[0]
-    scaled = preprocessing.StandardScaler()
 
     def river(make):
         return lambda horizon: one_by_one(make(), stream, horizon)
 
-    found = {
-        "HoltWinters": river(
+    def holt_winters(alpha, beta, gamma):
+        return river(
             lambda: time_series.HoltWinters(
-                alpha=0.3, beta=0.1, gamma=0.6, seasonality=season, multiplicative=False
+                alpha=alpha, beta=beta, gamma=gamma, seasonality=season, multiplicative=False
             )
-        ),
+        )
+
+    linear = linear_model.LinearRegression(optimizer=optim.SGD(0.003), intercept_lr=0.003)
+    regressor = preprocessing.StandardScaler() | linear
+    found = {
+        "HoltWinters": holt_winters(0.3, 0.1, 0.6),
+        "HoltWinters, steady": holt_winters(0.5, 0.001, 0.3),
         "Holt": river(lambda: time_series.HoltWinters(alpha=0.9, beta=0.01)),
         "SNARIMAX": river(
-            lambda: time_series.SNARIMAX(
-                p=season if season <= 24 else LAGS,
-                d=1,
-                q=3,
-                regressor=scaled.clone()
-                | linear_model.LinearRegression(optimizer=optim.SGD(0.01), intercept_lr=0.3),
-            )
+            lambda: time_series.SNARIMAX(p=LAGS, d=1, q=0, m=season, sp=2, regressor=regressor.clone())
         ),
         "Bayesian regression": lambda horizon: regression(
             stream, horizon, linear_model.BayesianLinearRegression
