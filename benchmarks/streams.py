@@ -141,7 +141,7 @@ def rule(stream, horizon, period):
     said = np.full((len(stream.y), horizon), math.nan)
     for h in range(1, horizon + 1):
         back = period * math.ceil(h / period) - h
-        said[back:, h - 1] = stream.y[: len(stream.y) - back]
+        said[back:, h - 1] = stream.y[: max(len(stream.y) - back, 0)]
     return said
 
 
