@@ -46,7 +46,7 @@ except ImportError:
 
 NAB = ("machine_temperature_system_failure", "ambient_temperature_system_failure",
        "cpu_utilization_asg_misconfiguration")  # fmt: skip
-DAY, WEEK = 86400, 7 * 86400  # seconds
+CYCLES = 86400, 7 * 86400, 365.25 * 86400  # seconds of a day, a week and a year
 LAGS = 12
 BEGINNING, EVERY = 500, 11  # rows before coverage counts, and from one of them to the next
 WINDOW = 4  # long seasons that statsforecast's models are fitted to
@@ -123,14 +123,14 @@ def values(rows):
 
 
 def from_file(path):
-    """The stream of a CSV file with dates and values; its seasons are a day and a week, or a week."""
+    """The stream of a CSV file with dates and values; its seasons are the two shortest cycles."""
     with path.open() as file:
         rows = [(row.get("timestamp") or row["time"], float(row["value"])) for row in csv.DictReader(file)]
     times = [datetime.datetime.fromisoformat(when) for when, _ in rows]
     step = np.median([(b - a).total_seconds() for a, b in itertools.pairwise(times)])
-    seasons = [round(cycle / step) for cycle in (DAY, WEEK)]
+    seasons = [n for n in (round(cycle / step) for cycle in CYCLES) if n > 1][:2]
     y = np.array([value for _, value in rows])
-    return Stream(path.stem, y, tuple(n for n in seasons if n >= 2) or (1,), times)
+    return Stream(path.stem, y, tuple(seasons) or (1,), times)
 
 
 # What a model said: (n, H), after each value of the next H, NaN for nothing.
@@ -265,7 +265,7 @@ def rivals(stream):
             stream, horizon, linear_model.BayesianLinearRegression
         ),
     }
-    if AutoETS:
+    if AutoETS and season > 1:
         found["AutoETS"] = functools.partial(refitted, stream, decomposes=False)
         found["MSTL"] = functools.partial(refitted, stream, decomposes=True)
     if LSTMRegressor:
