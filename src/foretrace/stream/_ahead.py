@@ -60,10 +60,14 @@ def count(config: Config) -> int:
 
 
 def expert_names(config: Config) -> list[str]:
-    """The experts' names, in their order; some share one."""
-    names = ["persistence"] + ["least squares"] * (1 + count(config))
-    names += [name for name in ("change", "level") if config.target in ("auto", name)]
+    """The experts' names, in their order, those without seasons first; some share one."""
+    names = _names_of_few(config) + ["least squares"] * count(config)
     return names + ["season"] * max(count(config) - 1, 0) + ["stack"]
+
+
+def few(config: Config) -> int:
+    """Number of the experts that know of no season, the first ones."""
+    return len(_names_of_few(config))
 
 
 def init(config: Config, plain: int, inputs: int) -> Readouts:
@@ -87,23 +91,19 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment) ->
     """The values ahead by every expert, (H, experts)."""
     unit, mean, spread = _model.units(state)
     inputs, last = network_inputs(moment, moment.output), moment.last
-    linear = _least_squares.predict(readouts.plain, _plain(readouts, moment))[:, None]
-    baselines = jnp.full_like(linear, last)
-    if config.period:
-        changes = _least_squares.predict(readouts.changes, _common(moment))
-        linear = jnp.concatenate([linear, changes.reshape(moment.baselines.shape)], axis=1)
-        baselines = jnp.concatenate([baselines, moment.baselines], axis=1)
+    plain = _least_squares.predict(readouts.plain, _plain(readouts, moment))
     weights = state.network.params
     by_name = {
+        "persistence": jnp.zeros_like(unit),
+        "least squares": unit * jnp.clip(plain, -MOST, MOST),
         "change": unit * jnp.sum(weights["change"] * inputs, axis=1),
         "level": mean + spread * jnp.sum(weights["level"] * inputs, axis=1) - last,
     }
-    changes = [
-        jnp.zeros_like(unit)[:, None],
-        baselines - last + unit[:, None] * jnp.clip(linear, -MOST, MOST),
-        *(by_name[name][:, None] for name in ("change", "level") if config.target in ("auto", name)),
-        baselines[:, 2:] - last,
-    ]
+    changes = [by_name[name][:, None] for name in _names_of_few(config)]
+    if config.period:
+        linear = _least_squares.predict(readouts.changes, _common(moment)).reshape(moment.baselines.shape)
+        changes.append(moment.baselines - last + unit[:, None] * jnp.clip(linear, -MOST, MOST))
+        changes.append(moment.baselines[:, 1:] - last)
     # A readout that diverges predicts no more than the largest change that is ever learned.
     most = MOST * jnp.maximum(unit, spread)[:, None]
     changes = jnp.concatenate(changes, axis=1)
@@ -179,6 +179,11 @@ def network_inputs(moment: Moment, output: jax.Array) -> jax.Array:
 def deviations(state: State, values: jax.Array) -> jax.Array:
     """Distances of values in units of order 1."""
     return jnp.clip(values / (_UNIT * state.change[0]), -MOST, MOST)
+
+
+def _names_of_few(config: Config) -> list[str]:
+    network = [name for name in ("change", "level") if config.target in ("auto", name)]
+    return ["persistence", "least squares", *network]
 
 
 def _plain(readouts: Readouts, moment: Moment) -> jax.Array:

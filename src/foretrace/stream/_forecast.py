@@ -16,6 +16,7 @@ from foretrace.stream import (
     _calendar,
     _experts,
     _interval,
+    _mixture,
     _model,
     _network,
     _origin,
@@ -38,7 +39,7 @@ class ForecastState(NamedTuple):
         calendars: (H + 1, 5), the last calendars, newest first; empty without.
         seasons: of the values.
         predictions: (H, H, experts), of the experts, newest first; then the horizon.
-        weights: (H, H, experts), the experts' weights at that time.
+        weights: (H, H, n), the weights of the mixtures at that time.
         offsets: (H, H, 2), of the intervals at that time.
         forecast: (H,), the newest forecast.
         informed: the experts' weights where the features ahead are known; of none without features.
@@ -97,7 +98,7 @@ def network_parts(config: Config) -> _network.NetworkParts:
 def init(config: Config, key: Any) -> ForecastState:
     """The state before the first value."""
     horizon, parts = config.horizon, network_parts(config)
-    experts = len(_ahead.expert_names(config))
+    few, experts = _ahead.few(config), len(_ahead.expert_names(config))
     predictions = jnp.zeros((horizon, horizon, experts))
     units, seasons = _network.output_size(parts), max(_ahead.count(config) - 1, 0)
     plain = units + _BASIS + config.lags + config.features
@@ -111,7 +112,7 @@ def init(config: Config, key: Any) -> ForecastState:
             key,
             inputs=units + _inputs(config) + seasons,
             linear=_ahead.init(config, plain, common),
-            experts=experts,
+            experts=_mixture.init(horizon, few, experts),
             rows=horizon + config.lags + 1,
         ),
         pending=jnp.zeros((horizon, _inputs(config))),
@@ -119,7 +120,7 @@ def init(config: Config, key: Any) -> ForecastState:
         calendars=jnp.full((horizon + 1, _calendar.SIZE * config.has_calendar), jnp.nan),
         seasons=_seasons.init(config.period, horizon),
         predictions=predictions,
-        weights=jnp.zeros_like(predictions),
+        weights=jnp.zeros((horizon, horizon, _mixture.size(few, experts))),
         offsets=jnp.full((horizon, horizon, 2), jnp.inf),
         forecast=jnp.zeros(horizon),
         informed=_experts.init(horizon, experts if config.features else 0),
@@ -143,11 +144,11 @@ def learn(
     state, x, y = _model.differences(stream.state, x, y)
     steps = jnp.arange(horizon)
     predictions, weights = stream.predictions[steps, steps], stream.weights[steps, steps]
-    previous = jnp.sum(predictions * weights, axis=1)
+    previous = _mixture.combined(state.experts, predictions, weights)
     truth = jnp.where(steps < state.time, y, jnp.nan)
     if config.learning:
         state = state._replace(
-            experts=_experts.update_weights(state.experts, predictions, weights, truth, state.change),
+            experts=_mixture.update(state.experts, predictions, weights, truth, state.change),
             interval=_interval.update(
                 state.interval, truth - previous, config.coverage, stream.offsets[steps, steps]
             ),
@@ -236,7 +237,7 @@ def _fit(
 def _predict(
     config: Config, stream: ForecastState, xs: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Predictions of the experts, their weights, (H, experts) each, and the forecast, (H,)."""
+    """Predictions of the experts, (H, experts), the weights of the mixtures, and the forecast, (H,)."""
     parts, state = network_parts(config), stream.state
 
     def advance(hidden, x):
@@ -246,7 +247,7 @@ def _predict(
     x = _standard(state, xs)
     moment = _moment(config, stream, hidden, x, 0)
     predictions = _ahead.predict(config, state, state.linear, moment)
-    combined, weights = _model.combine(state, predictions)
+    combined, weights = _mixture.combine(state.experts, predictions)
     return predictions, weights, combined
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from foretrace.stream import _experts, _interval, _least_squares, _network, _origin, _scale
+from foretrace.stream import _experts, _interval, _least_squares, _mixture, _network, _origin, _scale
 
 MOST = 20.0  # units of order 1 beyond which nothing is learned
 
@@ -50,7 +50,7 @@ class State(NamedTuple):
         input_origin: of the features.
         network: with readouts `change` and `level`, (H, features).
         linear: the least-squares readouts.
-        experts: the weight of each expert at each horizon.
+        experts: how well each expert did at each horizon: `ExpertWeights`, of a forecast a `Mixture`.
         interval: errors, from which the intervals are made.
         recent: the last values, newest first.
         time: values so far, an int.
@@ -63,7 +63,7 @@ class State(NamedTuple):
     input_origin: _origin.Origin
     network: _network.Network
     linear: Any
-    experts: _experts.ExpertWeights
+    experts: Any
     interval: _interval.Interval
     recent: jax.Array
     time: jax.Array
@@ -106,7 +106,7 @@ def init(
     *,
     inputs: int,
     linear: Any,
-    experts: int,
+    experts: Any,
     rows: int,
 ) -> State:
     """The state before the first value.
@@ -117,7 +117,7 @@ def init(
         key: typed key.
         inputs: of the network's readouts.
         linear: the least-squares readouts.
-        experts: how many.
+        experts: how well they did.
         rows: number of recent values.
     """
     shape = config.horizon, inputs
@@ -126,7 +126,7 @@ def init(
         input_origin=_origin.init(config.features),
         network=_network.init(parts, key, {"change": shape, "level": shape}),
         linear=linear,
-        experts=_experts.init(config.horizon, experts),
+        experts=experts,
         interval=_interval.init(config.horizon, config.coverage),
         recent=jnp.zeros(rows),
         time=jnp.zeros((), int),
@@ -165,7 +165,8 @@ def combine(state: State, predictions: jax.Array) -> tuple[jax.Array, jax.Array]
 def weights_of(names: Sequence[str], state: State) -> dict[str, float]:
     """The weight at the shortest horizon of all experts of each name."""
     sums: dict[str, float] = {}
-    for name, weight in zip(names, _experts.weights(state.experts)[0].tolist(), strict=True):
+    weigh: Any = _mixture.weights if isinstance(state.experts, _mixture.Mixture) else _experts.weights
+    for name, weight in zip(names, weigh(state.experts)[0].tolist(), strict=True):
         sums[name] = sums.get(name, 0.0) + weight
     return sums
 

@@ -46,7 +46,7 @@ def init(config: Config, key: Any) -> State:
         key,
         inputs=inputs,
         linear=_least_squares.init(1, inputs + config.lags, shared=True),
-        experts=len(_model.expert_names(config)),
+        experts=_experts.init(1, len(_model.expert_names(config))),
         rows=max(config.lags, config.period) + 2,
     )
 
