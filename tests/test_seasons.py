@@ -120,13 +120,6 @@ class TestWaves:
         assert np.count_nonzero(np.asarray(known)) == 2 * 6
         assert not np.any(_calendar.waves(jnp.full(3, jnp.nan), has_calendar=True))
 
-    @pytest.mark.parametrize("has_calendar", [True, False])
-    def test_the_coarse_ones_are_among_them(self, has_calendar):
-        phases = jnp.array([0.2, 0.3, 0.4])
-        coarse = _calendar.coarse_waves(phases, has_calendar=has_calendar)
-        assert len(coarse) == _calendar.coarse_count(has_calendar=has_calendar)
-        np.testing.assert_allclose(coarse[4:6], [np.cos(0.6 * np.pi), np.sin(0.6 * np.pi)], rtol=1e-5)
-
 
 class TestCalendar:
     @pytest.mark.parametrize(

@@ -70,6 +70,14 @@ def few(config: Config) -> int:
     return len(_names_of_few(config))
 
 
+def are_of_seasons(config: Config, seasons: jax.Array) -> jax.Array:
+    """Which experts rest on any of the seasons that are marked, (2,), as flags (experts,)."""
+    of_value_and_mean = jnp.repeat(seasons, 2)
+    no = jnp.zeros(1, bool)
+    others = jnp.zeros(few(config), bool)
+    return jnp.concatenate([others, no, of_value_and_mean, of_value_and_mean, no])
+
+
 def init(config: Config, plain: int, inputs: int) -> Readouts:
     """Readouts that predict no change.
 

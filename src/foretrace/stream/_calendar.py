@@ -19,11 +19,6 @@ def count(*, has_calendar: bool) -> int:
     return 2 * len(_turns(has_calendar))
 
 
-def coarse_count(*, has_calendar: bool) -> int:
-    """Length of `coarse_waves`."""
-    return 10 if has_calendar else 8
-
-
 def waves(phases: jax.Array, *, has_calendar: bool) -> jax.Array:
     """Cosine and sine of each harmonic of the day and the week, their sums and differences, and the year.
 
@@ -42,13 +37,6 @@ def waves(phases: jax.Array, *, has_calendar: bool) -> jax.Array:
     angle = 2 * jnp.pi * (turns @ jnp.where(known, phases, 0) % 1)
     pairs = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
     return jnp.where(is_known[:, None], pairs, 0).ravel()
-
-
-def coarse_waves(phases: jax.Array, *, has_calendar: bool) -> jax.Array:
-    """The first two waves of day and week, and the first of the year: inputs of the network."""
-    turns = [(1, 0, 0), (2, 0, 0), (0, 1, 0), (0, 2, 0)] + [(0, 0, 1)] * has_calendar
-    places = [_turns(has_calendar).index(turn) for turn in turns]
-    return waves(phases, has_calendar=has_calendar).reshape(-1, 2)[np.array(places)].ravel()
 
 
 def _turns(has_calendar: bool) -> list[tuple[int, int, int]]:

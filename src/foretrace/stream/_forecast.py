@@ -100,7 +100,7 @@ def init(config: Config, key: Any) -> ForecastState:
     horizon, parts = config.horizon, network_parts(config)
     few, experts = _ahead.few(config), len(_ahead.expert_names(config))
     predictions = jnp.zeros((horizon, horizon, experts))
-    units, seasons = _network.output_size(parts), max(_ahead.count(config) - 1, 0)
+    units = _network.output_size(parts)
     plain = units + _BASIS + config.lags + config.features
     common = plain
     if config.period:
@@ -110,7 +110,7 @@ def init(config: Config, key: Any) -> ForecastState:
             config,
             parts,
             key,
-            inputs=units + _inputs(config) + seasons,
+            inputs=units + _inputs(config),
             linear=_ahead.init(config, plain, common),
             experts=_mixture.init(horizon, few, experts),
             rows=horizon + config.lags + 1,
@@ -166,7 +166,10 @@ def learn(
     if config.period:
         seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named)
         if config.learning:
-            state = state._replace(linear=_ahead.begin_anew(state.linear, has_changed))
+            is_new = _ahead.are_of_seasons(config, has_changed)
+            experts = _mixture.begin_anew(state.experts, is_new)
+            linear = _ahead.begin_anew(state.linear, has_changed)
+            state = state._replace(experts=experts, linear=linear)
     state, shift, input_shift = _model.follow(state)
     x = x - input_shift
     stream = stream._replace(
@@ -181,9 +184,8 @@ def learn(
     if config.learning:
         stream = _fit(config, parts, stream, y)
     state = stream.state
-    stream = stream._replace(
-        pending=jnp.concatenate([_input(config, stream, 0)[None], stream.pending[:-1]])
-    )
+    new = jnp.concatenate([_model.basis(state, state.recent), _scale.standard(state.inputs, x)])
+    stream = stream._replace(pending=jnp.concatenate([new[None], stream.pending[:-1]]))
     predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
     offsets = _interval.offsets(state.interval)
     stream = stream._replace(
@@ -252,18 +254,7 @@ def _predict(
 
 
 def _inputs(config: Config) -> int:
-    waves = _calendar.coarse_count(has_calendar=config.has_calendar) if config.period else 0
-    return _BASIS + waves + config.features
-
-
-def _input(config: Config, stream: ForecastState, late: int) -> jax.Array:
-    """Input of the network after the value of so many rows ago, (n,)."""
-    state = stream.state
-    parts = [_model.basis(state, state.recent[late:])]
-    if config.period:
-        phases = _phases(config, stream, late)
-        parts.append(_calendar.coarse_waves(phases, has_calendar=config.has_calendar))
-    return jnp.concatenate([*parts, _scale.standard(state.inputs, stream.features[late])])
+    return _BASIS + config.features
 
 
 def _phases(config: Config, stream: ForecastState, late: int) -> jax.Array:
@@ -285,15 +276,12 @@ def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, la
     recent = state.recent[late:]
     basis, last = _model.basis(state, recent), recent[0]
     common = [basis, _model.lags(config, state, recent)]
-    ahead = [jnp.tile(_input(config, stream, late)[: _inputs(config) - config.features], (horizon, 1)), x]
     baselines = jnp.full((horizon, 1), last)
     if config.period:
         seasonal = _seasons.baselines(stream.seasons, state.time - late, horizon)
         baselines = jnp.concatenate([baselines, seasonal.ahead], axis=1)
-        ahead.append(_model.distances(state, seasonal.ahead, last))
         common.append(_ahead.deviations(state, seasonal.deviations))
         common.append(_calendar.waves(_phases(config, stream, late), has_calendar=config.has_calendar))
     output = network_parts(config).cell.output(hidden)
-    return Moment(
-        output, jnp.concatenate([*common, x[0]]), x, jnp.concatenate(ahead, axis=1), last, baselines
-    )
+    ahead = jnp.concatenate([jnp.tile(basis, (horizon, 1)), x], axis=1)
+    return Moment(output, jnp.concatenate([*common, x[0]]), x, ahead, last, baselines)

@@ -62,6 +62,12 @@ def update(
     )
 
 
+def begin_anew(mixture: Mixture, are_new: jax.Array) -> Mixture:
+    """Forgets how well experts did, by flags (experts,): they have become others."""
+    regret, squares = (jnp.where(are_new[None], 0, each) for each in mixture.all)
+    return mixture._replace(all=ExpertWeights(regret, squares))
+
+
 def weights(mixture: Mixture) -> jax.Array:
     """The weight of each expert in the end, (H, experts)."""
     few, of_all, both = (_experts.weights(each) for each in mixture)

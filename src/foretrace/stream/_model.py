@@ -298,12 +298,7 @@ def lags(config: Config, state: State, recent: jax.Array) -> jax.Array:
 
 def seasonal(state: State, season: jax.Array, last: jax.Array) -> jax.Array:
     """How far the values of one season ago, (H,), are from the last one, in units of a change."""
-    return distances(state, season[:, None], last)[:, 0]
-
-
-def distances(state: State, values: jax.Array, last: jax.Array) -> jax.Array:
-    """How far values, (H, n), are from the last one, in units of a change over so many rows."""
-    return jnp.clip((values - last) / state.change[:, None], -5, 5)
+    return jnp.clip((season - last) / state.change, -5, 5)
 
 
 def _median(a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
