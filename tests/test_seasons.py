@@ -6,10 +6,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from foretrace import stream
 from foretrace.forecast import Calendar, forecast_file, stamp_of
+from foretrace.river import RecurrentForecaster
 from foretrace.stream import _calendar, _least_squares, _seasons
 
 
@@ -218,3 +220,36 @@ def test_lines_one_by_one_are_forecast_as_a_file_is():
     live = list(forecast_file(iter(lines), target="y", time="t", horizon=2, hidden=4))
     for a, b in zip(whole, live, strict=True):
         np.testing.assert_allclose(a.forecast, b.forecast, rtol=1e-3, atol=1e-3)
+
+
+class TestRiver:
+    def test_a_date_is_the_time_of_a_value_in_every_usual_type(self):
+        start, said = datetime.datetime(2026, 1, 5), []
+        for kind in (lambda date: date, np.datetime64, pd.Timestamp):
+            model = RecurrentForecaster(horizon=2, hidden=4)
+            for i in range(40):
+                model.learn_one(math.sin(i / 4), {"when": kind(start + datetime.timedelta(hours=i))})
+            assert model.seasons == [24]
+            said.append(model.forecast(2))
+        assert said[0] == said[1] == said[2]
+
+    def test_a_table_may_begin_without_a_date(self):
+        times = [pd.NaT, *(datetime.datetime(2026, 1, 5, hour) for hour in range(20))]
+        model = RecurrentForecaster(hidden=4)
+        model.learn_many(np.arange(21.0), pd.DataFrame({"time": times}))
+        one = RecurrentForecaster(hidden=4)
+        for i, time in enumerate(times):
+            one.learn_one(float(i), {"time": time})
+        np.testing.assert_allclose(model.forecast(1), one.forecast(1), rtol=1e-3)
+
+    def test_a_saved_model_goes_on_with_its_calendar(self, tmp_path):
+        start = datetime.datetime(2026, 1, 5)
+        model = RecurrentForecaster(hidden=4)
+        for i in range(40):
+            model.learn_one(math.sin(i / 4), {"when": start + datetime.timedelta(hours=i)})
+        model.save(tmp_path)
+        again = RecurrentForecaster.load(tmp_path)
+        for each in (model, again):
+            each.learn_one(0.5, {"when": start + datetime.timedelta(hours=40)})
+        assert model.forecast(1) == again.forecast(1)
+        assert model.forecast_interval(1) == again.forecast_interval(1)

@@ -142,7 +142,7 @@ class Forecasts(Iterator[RowForecast]):
 
     def seasons(self) -> list[int]:
         """Rows of the seasons that the model sees at the moment, the shorter one first."""
-        return [rows for rows in self._compiled.unpack(self._state).seasons.periods.tolist() if rows]
+        return sorted(rows for rows in self._compiled.unpack(self._state).seasons.periods.tolist() if rows)
 
     def summary(self) -> list[str]:
         """The scores, the experts and the irregularities of the data, in sentences."""

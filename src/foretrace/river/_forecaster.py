@@ -1,11 +1,13 @@
 """Forecasting, sample by sample."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from river import time_series
 
@@ -107,9 +109,10 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         if not values:
             return
         columns = {} if X is None else table(X)
-        dates = next((column for column in columns.values() if is_date(column[0])), [None] * len(values))
+        dated = {name for name, column in columns.items() if any(map(is_date, column))}
+        dates = next((columns[name] for name in columns if name in dated), [None] * len(values))
         calendars = self._calendars(dates)
-        columns = {name: column for name, column in columns.items() if not is_date(column[0])}
+        columns = {name: column for name, column in columns.items() if name not in dated}
         self._features.register(columns)
         self._ensure_state()
         rows = self._features.table(columns, len(values)), stream.pairs(values), *calendars
@@ -147,7 +150,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         values = self.forecast(horizon, xs)
         if self._state is None:
             return [(-math.inf, math.inf)] * horizon
-        offsets = np.asarray(stream.offsets(self._tree.state.interval))
+        offsets = np.asarray(offsets_of(self._compiled)(self._state))
         rows = [offsets[min(h, self.horizon - 1)] for h in range(horizon)]
         return [
             (value + float(low), value + float(high))
@@ -172,7 +175,7 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
     @property
     def seasons(self) -> list[int]:
         """Values in each season that is seen at the moment, the shorter one first."""
-        return [] if self._state is None else [n for n in self._tree.seasons.periods.tolist() if n]
+        return [] if self._state is None else sorted(n for n in self._tree.seasons.periods.tolist() if n)
 
     def _beside(self) -> dict[str, Any]:
         calendar = self._calendar and dataclasses.asdict(self._calendar)
@@ -196,14 +199,21 @@ class RecurrentForecaster(Recurrent, time_series.base.Forecaster):
         return [stream.float_array(calendars)]
 
 
+@functools.cache
+def offsets_of(compiled: stream.Compiled) -> Any:
+    """The function of a state that reads the intervals alone: a whole state takes many times as long."""
+    return jax.jit(lambda state: stream.offsets(compiled.unpack(state).state.interval))
+
+
 def is_date(value: Any) -> bool:
     """Whether a feature is a date, which is the name of a time and no quantity."""
-    return hasattr(value, "isoformat")
+    return hasattr(value, "isoformat") or isinstance(value, np.datetime64)
 
 
 def date_of(x: dict | None) -> Any:
     """The first date among the features, None if there is none."""
-    return next((value for value in (x or {}).values() if is_date(value)), None)
+    date = next((value for value in (x or {}).values() if is_date(value)), None)
+    return date.astype("datetime64[us]").item() if isinstance(date, np.datetime64) else date
 
 
 def timeless(x: dict | None) -> dict:
