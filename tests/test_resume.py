@@ -206,7 +206,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_leaves_its_last_state_and_no_lock(whole):
     names = {path.name for path in whole.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints"}
+    assert names == {"config.json", "metrics.jsonl", "curve.png", "report.html", "checkpoints"}
     assert 200 in checkpoint.steps(whole / "checkpoints")
     assert [record["step"] for record in lines_of(whole)] == list(range(20, 201, 20))
 
