@@ -210,8 +210,8 @@ def refitted(stream, horizon, *, decomposes):
         else:
             ets = AutoETS(season_length=short).fit(past)
         for i, t in enumerate(range(begin - 1, min(begin - 1 + every, len(y)))):
-            seen = np.concatenate([past, y[begin : t + 1] - ahead[:i]])
-            said[t] = ets.forward(y=seen, h=horizon)["mean"] + ahead[i : i + horizon]
+            residuals = np.concatenate([past, y[begin : t + 1] - ahead[:i]])
+            said[t] = ets.forward(y=residuals, h=horizon)["mean"] + ahead[i : i + horizon]
     return said
 
 

@@ -99,9 +99,9 @@ def _loop(observations: int, actions: int, setting: rl.Setting, learner: str) ->
     def repeat(carry, count):
         def step(carry, index):
             state, time = carry
-            seen = noise[time % len(noise)]
+            observation = noise[time % len(noise)]
             no = jnp.zeros((), bool)
-            state, _ = agent.act(state, seen, seen[0], no, no, time == 0)
+            state, _ = agent.act(state, observation, observation[0], no, no, time == 0)
             return (state, time + 1), None
 
         return jax.lax.scan(step, carry, length=16 * count)[0]

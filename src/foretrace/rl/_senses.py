@@ -82,14 +82,14 @@ def senses(observations: int, *, discount: float, scale_observations: bool, scal
         return SensesState(begin_running((observations,), dtype), scalar, jnp.zeros((), dtype))
 
     def perceive(state, observation, reward, first):
-        seen = observe(state.observations, observation)
+        statistics = observe(state.observations, observation)
         total = jnp.where(first, 0, discount * state.sum + reward)  # (2)
         counted = observe(state.returns, total)
         returns = jax.tree.map(lambda old, new: jnp.where(first, old, new), state.returns, counted)
         if scale_observations:
-            observation = (observation - seen.mean) / scale_of(seen)  # (1)
+            observation = (observation - statistics.mean) / scale_of(statistics)  # (1)
         if scale_rewards:
             reward = reward / scale_of(returns)
-        return SensesState(seen, returns, total), observation, jnp.where(first, 0, reward)
+        return SensesState(statistics, returns, total), observation, jnp.where(first, 0, reward)
 
     return Senses(init, perceive, observations)

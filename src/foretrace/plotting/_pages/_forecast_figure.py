@@ -27,25 +27,27 @@ def forecast_figure(
         shown: how many rows the columns of the page have.
     """
     interval = f"{config['coverage']:.0%} interval"
-    seen = {"meta": "seen"}
+    marked = {"meta": "seen"}
     traces = [
         *band(interval, "when", f"lower {horizon}", f"upper {horizon}", _FORECAST),
-        line("forecast", "when", f"forecast {horizon}", _FORECAST, **seen),
-        line("observed", "when", "actual", _OBSERVED, **seen),
+        line("forecast", "when", f"forecast {horizon}", _FORECAST, **marked),
+        line("observed", "when", "actual", _OBSERVED, **marked),
     ]
     traces[-1]["line"] = {"color": _OBSERVED, "width": 1.2}
     if anomalies.any():
         marks = {"color": _ANOMALY, "size": 11, "symbol": "circle-open", "line": {"width": 2}}
         when, actual = axis.of(rows.when[anomalies]), numbers(rows.actual[anomalies])
         traces.append(
-            line("anomaly", when, actual, _ANOMALY, mode="markers", marker=marks, hoverinfo="skip", **seen)
+            line(
+                "anomaly", when, actual, _ANOMALY, mode="markers", marker=marks, hoverinfo="skip", **marked
+            )
         )
     if rows.ahead_times:
         when = axis.of(rows.ahead_when)
         ahead = [numbers(column) for column in rows.ahead]
         few = {"mode": "lines+markers"} if len(when) == 1 else {}
         traces += band("interval to come", when, ahead[1], ahead[2], _FORECAST)
-        traces += [line("forecast to come", when, ahead[0], _FORECAST, dash="4px,2px", **few, **seen)]
+        traces += [line("forecast to come", when, ahead[0], _FORECAST, dash="4px,2px", **few, **marked)]
         traces[-2]["showlegend"] = False
     newest = _newest(np.r_[rows.when, rows.ahead_when], len(rows.ahead_when), axis)
     note = "Drag over a time or use the buttons to zoom, double-click to go back; a tap shows the numbers."
