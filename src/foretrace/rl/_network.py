@@ -117,19 +117,19 @@ def network(body: Body, observations: int, others: int, outputs: int) -> Network
             return Memory(state, (), ())
         return Memory(state, cell.initial_hidden(), jnp.zeros(inputs, example.dtype))
 
-    def seen(params, x):
+    def cell_input(params, x):
         return encode(encoder, params["encoder"], x, observations) if encoder else x
 
     def step(params, memory, x, first):
         state = learner.reset(memory.learner, first)
-        after, _ = learner.step(params["cell"], state, seen(params, x))
+        after, _ = learner.step(params["cell"], state, cell_input(params, x))
         return Memory(after, state.hidden, x) if encoder else Memory(after, (), ())
 
     def read(head, hidden):
         return body.features(cell.output(hidden)) @ head["kernel"] + head["bias"]
 
     def peek(params, memory, x):
-        return read(params["head"], cell.step(params["cell"], memory.learner.hidden, seen(params, x)))
+        return read(params["head"], cell.step(params["cell"], memory.learner.hidden, cell_input(params, x)))
 
     def grad(params, memory, cotangent):
         _, to_head = jax.vjp(read, params["head"], memory.learner.hidden)
@@ -138,7 +138,7 @@ def network(body: Body, observations: int, others: int, outputs: int) -> Network
         if encoder:
 
             def last(own):
-                return cell.step(params["cell"], memory.before, seen({"encoder": own}, memory.x))
+                return cell.step(params["cell"], memory.before, cell_input({"encoder": own}, memory.x))
 
             gradient["encoder"] = jax.vjp(last, params["encoder"])[1](credit)[0]
         return gradient

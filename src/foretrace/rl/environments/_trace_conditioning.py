@@ -76,8 +76,8 @@ def trace_conditioning(isi: int = 20, distractors: int = 10) -> Environment:
         left = advance_distractors(start_key, state.left, rates, _SIGNAL)
         after = ConditioningState(jnp.where(over, 0, since), event, end, left, key)
         observation = observe(after)
-        never = jnp.zeros((), bool)
-        return after, Outcome(observation, observation[0], never, never)
+        no_end = jnp.zeros((), bool)
+        return after, Outcome(observation, observation[0], no_end, no_end)
 
     return Environment(reset, step, 2 + distractors, None, discount=1 - 1 / isi if isi > 1 else 0.0)
 

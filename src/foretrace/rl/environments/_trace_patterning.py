@@ -76,8 +76,8 @@ def trace_patterning() -> Environment:
         since = jnp.where(over, 0, since)
         after = PatterningState(since, event, end, pattern, state.valid, left, key)
         observation = observe(after)
-        never = jnp.zeros((), bool)
-        return after, Outcome(observation, observation[0], never, never)
+        no_end = jnp.zeros((), bool)
+        return after, Outcome(observation, observation[0], no_end, no_end)
 
     return Environment(reset, step, 1 + _BITS + _DISTRACTORS, None, discount=0.9)
 
