@@ -23,6 +23,7 @@ ORDER = [
         "structure",
         "cells",
         "learners",
+        "optim",
         "tasks",
         "training",
         "rl",

@@ -15,18 +15,19 @@ from foretrace.stream._model import Config
 
 # Rows of one dispatch. The rest goes one by one, so that no other length is ever compiled.
 _CHUNK = 256
+_SMALL = 256  # numbers below which an array is packed with others
 
 
 class Packed(NamedTuple):
     """State as few arrays, because every array costs time at every call.
 
     Attributes:
-        floats: all floats in one vector.
-        others: the few leaves of other dtypes.
+        small: the small arrays of each dtype in one vector; keys are numbers.
+        large: the others, which are updated in place.
     """
 
-    floats: jax.Array
-    others: tuple[Any, ...]
+    small: tuple[jax.Array, ...]
+    large: tuple[jax.Array, ...]
 
 
 class Compiled(NamedTuple):
@@ -126,22 +127,40 @@ def run_rows(compiled: Compiled, state: Any, *columns: np.ndarray) -> tuple[Any,
 def _compiled(
     init: Callable, predict: Callable, predict_after: Callable, learn: Callable, learn_late: Callable
 ) -> Compiled:
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    like, treedef = jax.tree.flatten(shapes)
-    is_float = [leaf.dtype == jnp.result_type(float) for leaf in like]
+    like, treedef = jax.tree.flatten(jax.eval_shape(init, jax.random.key(0)))
+    keys = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in like]
+    like = [
+        jax.eval_shape(jax.random.key_data, leaf) if key else leaf
+        for leaf, key in zip(like, keys, strict=True)
+    ]
+    dtypes = sorted({leaf.dtype for leaf in like if leaf.size < _SMALL}, key=str)
+    slots = [dtypes.index(leaf.dtype) if leaf.size < _SMALL else None for leaf in like]
 
     def pack(tree):
-        leaves = jax.tree.leaves(tree)
-        floats = [leaf.ravel() for leaf, yes in zip(leaves, is_float, strict=True) if yes]
-        others = [leaf for leaf, yes in zip(leaves, is_float, strict=True) if not yes]
-        return Packed(jnp.concatenate(floats), tuple(others))
+        leaves = [
+            jax.random.key_data(leaf) if key else leaf
+            for leaf, key in zip(jax.tree.leaves(tree), keys, strict=True)
+        ]
+        vectors = [
+            jnp.concatenate(
+                [leaf.ravel() for leaf, slot in zip(leaves, slots, strict=True) if slot == number]
+            )
+            for number in range(len(dtypes))
+        ]
+        # With its dtype said, so that an array made of a Python number does not compile everything twice.
+        large = [
+            jnp.asarray(leaf, leaf.dtype) for leaf, slot in zip(leaves, slots, strict=True) if slot is None
+        ]
+        return Packed(tuple(vectors), tuple(large))
 
     def unpack(state):
-        ends = np.cumsum([leaf.size for leaf, yes in zip(like, is_float, strict=True) if yes])
-        floats, others = iter(jnp.split(state.floats, ends[:-1].tolist())), iter(state.others)
+        parts: dict[int | None, Any] = {None: iter(state.large)}
+        for number, vector in enumerate(state.small):
+            sizes = [leaf.size for leaf, slot in zip(like, slots, strict=True) if slot == number]
+            parts[number] = iter(jnp.split(vector, np.cumsum(sizes)[:-1].tolist()))
+        leaves = [next(parts[slot]).reshape(leaf.shape) for leaf, slot in zip(like, slots, strict=True)]
         leaves = [
-            next(floats).reshape(leaf.shape) if yes else next(others)
-            for leaf, yes in zip(like, is_float, strict=True)
+            jax.random.wrap_key_data(leaf) if key else leaf for leaf, key in zip(leaves, keys, strict=True)
         ]
         return jax.tree.unflatten(treedef, leaves)
 
