@@ -219,6 +219,27 @@ def test_a_click_on_a_heading_sorts_by_numbers(browser, run):
     assert errors() == sorted(errors())
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_row_of_a_fleet_opens_its_series(browser, tmp_path, width):
+    rows = [
+        f"{name},{t},{value}" for t in range(60) for name, value in (("low", t % 7), ("high", 900 + t % 5))
+    ]
+    (tmp_path / "data.csv").write_text("\n".join(["id,t,y", *rows, ""]))
+    words = ["--target", "y", "--time", "t", "--series", "id", "--horizon", "2", "--hidden", "4"]
+    assert main(["forecast", str(tmp_path / "data.csv"), *words, "--out", str(tmp_path / "run")]) == 0
+    opened(browser, (tmp_path / "run" / "report.html").as_uri(), width)
+    (figure,) = figures(browser)
+    for name, least, most in (("high", 850, 950), ("low", -50, 50), ("high", 850, 950)):
+        row = next(
+            each for each in browser.find_elements(By.CSS_SELECTOR, "tr[data-opens]") if name in each.text
+        )
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+        row.click()
+        until(lambda: least < axes(browser, figure)[1][0] < axes(browser, figure)[1][1] < most)  # noqa: B023
+        assert figure.find_element(By.XPATH, "ancestor::section/h2").text == name
+    assert browser.get_log("browser") == []
+
+
 def test_a_column_whose_name_is_a_program_is_only_a_name(browser, tmp_path):
     run = run_of(tmp_path, wave(40), target=NASTY)
     opened(browser, (run / "report.html").as_uri())

@@ -109,7 +109,30 @@ def test_the_command_writes_one_file_and_says_which_do_best(tmp_path, capsys):
     assert (out / "report.html").exists()
     shown = plotting.fleet_page(out).above[0].rows
     assert {row[0] for row in shown} == set(SERIES)
+    assert not (out / "predictions.parquet").exists()
     assert main(["resume", str(out)]) == 0
+
+
+def test_of_parquet_the_predictions_are_parquet_too(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    cells = list(csv.DictReader("".join(table()).splitlines()))
+    rows = [
+        {"id": row["id"], "t": datetime.datetime.fromisoformat(row["t"]), "y": float(row["y"])}
+        for row in cells
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "meters.parquet")
+    out = tmp_path / "out"
+    list(forecast_file(tmp_path / "meters.parquet", series="id", out=out, **SMALL))
+    lines = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+    written = parquet.read_table(out / "predictions.parquet")
+    assert written.column_names == list(lines[0])
+    assert pyarrow.types.is_timestamp(written.schema.field("time").type)
+    for line, row in zip(lines, written.to_pylist(), strict=True):
+        assert row["series"] == line["series"] and row["horizon"] == int(line["horizon"])
+        for name in ("prediction", "lower", "upper", "actual"):
+            assert row[name] == (float(line[name]) if line[name] else None)
 
 
 @pytest.mark.parametrize(

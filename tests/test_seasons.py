@@ -173,8 +173,9 @@ class TestCalendar:
 class TestLeastSquares:
     def test_anew_it_is_the_ridge_regression_about_the_weights_so_far(self, x64):
         rng = np.random.default_rng(0)
-        old = _least_squares.LeastSquares(
-            jnp.asarray(rng.normal(size=(1, 3, 3)) ** 2), jnp.asarray(rng.normal(size=(2, 3)))
+        old = _least_squares.init(2, 3, shared=True)._replace(
+            covariance=jnp.asarray(rng.normal(size=(1, 3, 3)) ** 2),
+            weights=jnp.asarray(rng.normal(size=(2, 3))),
         )
         x, y = rng.normal(size=3), 0.1 * rng.normal(size=2) + np.asarray(old.weights).sum(axis=1)
         x = np.ones(3) + 0 * x
@@ -184,6 +185,43 @@ class TestLeastSquares:
         error = y - np.asarray(old.weights) @ x
         wanted = np.asarray(old.weights) + error[:, None] * np.linalg.solve(information, x)
         np.testing.assert_allclose(new.weights, wanted, rtol=1e-8)
+
+    def test_an_abrupt_change_makes_the_past_count_less(self, x64):
+        rng = np.random.default_rng(0)
+        rows = jnp.asarray(rng.normal(size=(900, 4)))
+        rows = rows.at[:, 3].set(0.1 * rows[:, 3])
+        before, after = jnp.array([1.0, 0.5, 0.0]), jnp.array([-1.0, 0.5, 0.3])
+
+        def step(known, row):
+            number, x = row
+            y = x[:3] @ jnp.where(number < 600, before, after) + x[3]
+            new = _least_squares.fit(known, x[None, :3], y[None])
+            return new, (jnp.trace(new.covariance[0]), new.weights[0])
+
+        start = _least_squares.init(1, 3, shared=True)
+        _, (sizes, weights) = jax.lax.scan(step, start, (jnp.arange(900), rows))
+        jumps = np.flatnonzero(sizes[601:] > 3 * sizes[600:-1])
+        assert 1 <= len(jumps) <= 3
+        assert jumps[0] < 12
+        assert jumps[-1] < 40
+        np.testing.assert_allclose(weights[599], before, atol=0.02)
+        # With a memory of 1,000 samples 0.45 of the old weights would be left.
+        np.testing.assert_allclose(weights[680], after, atol=0.4)
+        np.testing.assert_allclose(weights[899], after, atol=0.1)
+
+    def test_one_outlier_is_no_change(self, x64):
+        rng = np.random.default_rng(0)
+        rows = jnp.asarray(rng.normal(size=(400, 3)))
+
+        def step(known, row):
+            number, x = row
+            y = jnp.where(number == 300, 1e6, x[0] + 0.1 * x[2])
+            new = _least_squares.fit(known, x[None, :2], y[None])
+            return new, jnp.trace(new.covariance[0])
+
+        start = _least_squares.init(1, 2, shared=True)
+        _, sizes = jax.lax.scan(step, start, (jnp.arange(400), rows))
+        assert float(jnp.max(sizes[1:] / sizes[:-1])) < 1.1
 
 
 def hourly(rows, seed=0):

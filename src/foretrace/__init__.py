@@ -7,6 +7,8 @@ From 0.2 on a public name is not removed before one release has warned of it wit
 that names its successor.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from foretrace import cells, learners, optim
 from foretrace._types import Cell, Learner
 from foretrace.cells import cell
@@ -37,6 +39,9 @@ from foretrace.learners import (
 from foretrace.runs.checkpoint import load, save
 from foretrace.structure._find import structure_of
 
+if TYPE_CHECKING:
+    from foretrace.experiments import measure_noise
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -57,6 +62,7 @@ __all__ = [
     "learners",
     "load",
     "low_rank",
+    "measure_noise",
     "ok",
     "online",
     "optim",
@@ -73,3 +79,12 @@ __all__ = [
     "tbptt",
     "uoro",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`measure_noise`: the experiments are imported when they are asked for, since that takes a while."""
+    if name == "measure_noise":
+        from foretrace.experiments import measure_noise
+
+        return measure_noise
+    raise AttributeError(f"module 'foretrace' has no attribute {name!r}")

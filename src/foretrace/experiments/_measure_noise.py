@@ -147,11 +147,10 @@ def measure_noise(
 
     Example:
         >>> import jax, foretrace as ft
-        >>> from foretrace.experiments import measure_noise
         >>> cell = ft.cells.rnn(hidden=4, inputs=2)
         >>> params = cell.init(jax.random.key(0))
         >>> xs, credits = jax.numpy.ones((20, 1, 2)), jax.numpy.ones((20, 1, 4))
-        >>> table = measure_noise(cell, params, xs, credits, ["ok:2/4"], draws=2)
+        >>> table = ft.measure_noise(cell, params, xs, credits, ["ok:2/4"], draws=2)
         >>> table.rows[0].learner
         'ok:2/4'
     """

@@ -12,7 +12,7 @@ from foretrace.forecast._fleet import FleetForecasts
 from foretrace.forecast._forecast_file import forecast_file
 from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
 from foretrace.forecast._members import Member, SeriesScore, score_of
-from foretrace.forecast._predictions import Bounds, Predictions, read_predictions
+from foretrace.forecast._predictions import Bounds, Predictions, read_fleet, read_predictions
 from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (
@@ -48,6 +48,7 @@ __all__ = [
     "Stamp",
     "forecast_file",
     "open_source",
+    "read_fleet",
     "read_predictions",
     "read_rows",
     "score_of",

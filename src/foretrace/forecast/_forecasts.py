@@ -14,11 +14,12 @@ import numpy as np
 from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
+from foretrace.forecast._predictions import write_parquet
 from foretrace.forecast._replay import Replay
 from foretrace.forecast._rows import Row, RowReader
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._settings import Settings
-from foretrace.forecast._sources import Source
+from foretrace.forecast._sources import ParquetSource, Source
 from foretrace.forecast._spacing import Stamp
 from foretrace.forecast._weights import WeightHistory
 from foretrace.runs import checkpoint
@@ -221,6 +222,8 @@ class Forecasts(Iterator[RowForecast]):
                     self._save()
             self._save()
             self._write_ahead()
+            if self._folder and isinstance(self._source, ParquetSource):
+                write_parquet(self._folder.metrics)
 
     def _unlearned(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The rows after those that were learned; a file must still begin as it did."""

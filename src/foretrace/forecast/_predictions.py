@@ -1,6 +1,8 @@
 """What predictions.csv holds, as arrays: for pictures and pages of a run that ended or still goes on."""
 
+import collections
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +95,74 @@ def read_predictions(path: Path, ahead: Sequence[str] = ()) -> Predictions:
             f"predictions.csv must be as foretrace forecast wrote it; got a line in {str(path.parent)!r} "
             f"that is none ({error}); make the run anew."
         ) from None
+
+
+def read_fleet(path: Path, rows: int) -> dict[str, Predictions]:
+    """The newest rows of each series of the file that a forecast of many series writes.
+
+    Args:
+        path: the file.
+        rows: how many of each series, at most.
+
+    Returns:
+        Per series its rows, at the nearest and the farthest horizon, in the order in which they first come.
+    """
+    lines, partial = _newest_lines(path)
+    farthest = max((int(line[2]) for line in csv.reader(lines[-_HORIZONS:]) if len(line) == 8), default=1)
+    wanted = {"1", str(farthest)}
+    came: dict[str, collections.deque[list[str]]] = {}
+    last: dict[str, collections.deque[list[str]]] = {}
+    for line in csv.reader(lines):
+        if len(line) != 8:
+            continue
+        name, cells = line[0], line[1:]
+        if name not in came:
+            came[name] = collections.deque(maxlen=len(wanted) * (rows + farthest))
+            last[name] = collections.deque(maxlen=farthest)
+        if cells[1] in wanted:
+            came[name].append(cells)
+        last[name].append(cells)
+    result = {}
+    for name, cells in came.items():
+        own = _to_come(list(last[name]), farthest)
+        ends = len(cells) - sum(line[1] in wanted for line in own)
+        result[name] = _arrays(list(cells)[:ends], own, farthest, partial)
+    return result
+
+
+def write_parquet(path: Path) -> Path:
+    """Writes the table of a CSV file as Parquet beside it, whole or not at all; times as such, if all are.
+
+    Args:
+        path: predictions.csv.
+
+    Returns:
+        The new file.
+    """
+    from pyarrow import ArrowInvalid, csv, parquet
+
+    target = path.with_suffix(".parquet")
+    part = target.with_suffix(".parquet.part")
+    numbers = dict.fromkeys(("prediction", "lower", "upper", "actual", "anomaly"), "float64")
+    columns = {"series": "string", "horizon": "int32"} | numbers
+
+    def write(others: dict[str, str]) -> None:
+        options = csv.ConvertOptions(
+            column_types=columns | others, null_values=[""], strings_can_be_null=True
+        )
+        with (
+            csv.open_csv(path, convert_options=options) as reader,
+            parquet.ParquetWriter(part, reader.schema) as writer,
+        ):
+            for batch in reader:
+                writer.write_batch(batch)
+
+    try:
+        write({})
+    except ArrowInvalid:  # a later time is not like the first ones
+        write({"time": "string"})
+    os.replace(part, target)
+    return target
 
 
 def _newest_lines(path: Path) -> tuple[list[str], bool]:

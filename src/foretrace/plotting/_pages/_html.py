@@ -88,6 +88,7 @@ def content_of(page: Page) -> dict[str, Any]:
             "layout": figure.layout | {"height": figure.height},
             "follows": figure.follows,
             "fits": figure.fits,
+            "opened": figure.opened,
         }
         for figure in figures
     ]
@@ -140,6 +141,9 @@ def _table(table: Table) -> Iterator[str]:
     yield f'<div class="wide"><table>\n<thead><tr>{"".join(names)}</tr></thead>\n<tbody>\n'
     for index, row in enumerate(table.rows):
         place = f' data-place="{table.places[index]!r}" tabindex="0"' if len(table.places) else ""
+        opened = table.opens[index] if len(table.opens) else None
+        if opened is not None:
+            place += f' data-opens="{html.escape(opened)}" tabindex="0"'
         yield f"<tr{place}>{''.join(map(_entry, row))}</tr>\n"
     yield "</tbody></table></div>\n"
 

@@ -22,6 +22,8 @@ class Table(NamedTuple):
         rows: entries, as many as the heading has.
         places: for each row a place on the time axis, which a click on the row shows in the figures; empty
             where rows have none.
+        opens: for each row what a click on it puts in the place of a star in the names of columns, in the
+            figure of one row; None where a row has nothing to show, empty where no row has.
     """
 
     title: str
@@ -29,6 +31,7 @@ class Table(NamedTuple):
     heading: Sequence[str]
     rows: Sequence[Sequence[str | Entry]]
     places: Sequence[float] = ()
+    opens: Sequence[str | None] = ()
 
 
 class Figure(NamedTuple):
@@ -44,6 +47,7 @@ class Figure(NamedTuple):
             for a figure without buttons.
         follows: whether it shows the same time as the other figures that follow.
         fits: whether its heights follow from what is seen of the traces that are marked by `meta`.
+        opened: of a figure of one row of a table, which one it shows at first, see `Table.opens`.
     """
 
     title: str
@@ -54,6 +58,7 @@ class Figure(NamedTuple):
     newest: Sequence[tuple[str, float, float]] = ()
     follows: bool = False
     fits: bool = False
+    opened: str | None = None
 
 
 class View(NamedTuple):

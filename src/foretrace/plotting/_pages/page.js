@@ -15,6 +15,7 @@ const config = {
 };
 let content = {figures: [], columns: {}};
 let view = "0";
+let opened = null; // the row of a table whose series is shown
 let isFollowing = false; // while figures are moved because another one was
 
 const all = (selector, within = main) => [...within.querySelectorAll(selector)];
@@ -39,7 +40,7 @@ function draw() {
     const pressed = rangeButtons(place).find(button => button.textContent === place.pressed);
     const range = pressed ? rangeBehind(pressed) : place.chosen;
     if (range) layout.xaxis.range = [...range];
-    Plotly.react(place, figure.traces.map(complete), layout, config);
+    Plotly.react(place, figure.traces.map(trace => complete(trace, figure)), layout, config);
     place.dataset.drawn = "yes";
     if (!place.dataset.listens) place.on("plotly_relayout", change => moved(place, change));
     place.dataset.listens = "yes";
@@ -47,10 +48,11 @@ function draw() {
   }
 }
 
-// Arrays that several traces share are sent once, and named.
-function complete(trace) {
+// Arrays that several traces share are sent once, and named; a star in a name stands for the opened row.
+function complete(trace, figure) {
   const named = ["x", "y"].filter(axis => typeof trace[axis] === "string");
-  return {...trace, ...Object.fromEntries(named.map(axis => [axis, content.columns[trace[axis]]]))};
+  const column = name => content.columns[name.replace("*", opened?.key ?? figure.opened)];
+  return {...trace, ...Object.fromEntries(named.map(axis => [axis, column(trace[axis])]))};
 }
 
 // Another range was chosen: the other figures show it too. Where a reader looks at single rows, means over
@@ -115,6 +117,24 @@ function reveal(row) {
   place.closest("section").scrollIntoView({behavior: "smooth"});
 }
 
+// The series of a row, in the figure that shows one of them.
+function open(key, name, scrolls) {
+  const place = all(".figure").find(other => figureOf(other).opened);
+  if (!place) return;
+  opened = {key, name};
+  const section = place.closest("section");
+  section.querySelector("h2").textContent = name;
+  place.chosen = null;
+  place.dataset.drawn = "";
+  draw();
+  if (scrolls) section.scrollIntoView({behavior: "smooth"});
+}
+
+function act(row) {
+  if (row.dataset.opens) open(row.dataset.opens, row.cells[0].textContent, true);
+  else reveal(row);
+}
+
 // The page
 
 function choose(name) {
@@ -125,8 +145,8 @@ function choose(name) {
 }
 
 main.addEventListener("click", event => {
-  const button = event.target.closest("button"), row = event.target.closest("tr[data-place]");
-  if (!button) return row && reveal(row);
+  const button = event.target.closest("button"), row = event.target.closest("tr[tabindex]");
+  if (!button) return row && act(row);
   const place = button.closest("section")?.querySelector(".figure"), heading = button.closest("th");
   if (button.dataset.view) choose(button.dataset.view);
   if (button.dataset.from) setRange(place, rangeBehind(button));
@@ -134,7 +154,7 @@ main.addEventListener("click", event => {
   if (heading) sort(heading, heading.getAttribute("aria-sort") === "descending");
 });
 main.addEventListener("keydown", event => {
-  if (event.key === "Enter" && event.target.matches("tr[data-place]")) reveal(event.target);
+  if (event.key === "Enter" && event.target.matches("tr[tabindex]")) act(event.target);
 });
 
 // New text and numbers; what a reader zoomed and sorted stays.
@@ -152,6 +172,7 @@ function renew(news) {
     const heading = sorted[i] && table.tHead.rows[0].cells[sorted[i].cellIndex];
     if (heading) sort(heading, sorted[i].getAttribute("aria-sort") === "ascending");
   });
+  if (opened) open(opened.key, opened.name, false);
   choose(all("div[data-view]").some(face => face.dataset.view === view) ? view : "0");
 }
 
