@@ -12,12 +12,12 @@ from typing import Any, Literal
 import jax
 from rich.console import Console
 
-from foretrace import learners, plotting, training
+from foretrace import learners, plotting, scale, training
 from foretrace._checks import UserError
 from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for, problem_of
-from foretrace.runs._folder import RunFolder, SaveInterval, open_run
+from foretrace.runs._folder import RunFolder, SaveInterval, open_run, versions
 from foretrace.runs._progress import Reporter
 from foretrace.runs._signals import StopSignal
 from foretrace.runs._writers import TensorBoard, scalars
@@ -46,6 +46,8 @@ class Train:
     """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """At numbers that are not finite: stop with everything saved, or skip the sample."""
+    mesh: str | None = None
+    """Devices to divide the run over, as lanes=2,units=4: streams, and columns of the weights."""
     tensorboard: bool = False
     """Write the metrics to --out for TensorBoard too (needs the extra foretrace[tensorboard])."""
 
@@ -60,7 +62,8 @@ def run(words: Sequence[str]) -> int:
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
     problem = problem_of(task, options)
-    run = _job.build_run(options, named(options), problem.task, problem.cell)
+    mesh = None if options.mesh is None else scale.mesh(**scale.parse_mesh(options.mesh))
+    run = _job.build_run(options, named(options), problem.task, problem.cell, mesh)
     if options.out is None:
         name = re.sub(
             r"[^\w.]", "-", f"{task}-{run.label}"
@@ -71,6 +74,8 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
     interval = SaveInterval.parse(options.checkpoint_every)
     resolved = {"task": task, "learner": run.label, **run.settings, "data": data_of(options)}
     config = _format.config(options, **resolved, command=["train", task, *words])
+    if mesh is not None:
+        config["versions"] = versions() | {"mesh": options.mesh}
     board = TensorBoard(options.out) if options.tensorboard else None
     console = Console()
     key, loss = jax.random.key(options.seed), problem.task.loss
@@ -82,8 +87,11 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
         contextlib.closing(board) if board else contextlib.nullcontext(),
     ):
         plan = _format.plan(task, options, problem, run)
+        like = run.like(key)
+        if mesh is not None:
+            plan.append(scale.spread_of(like, mesh))
         _format.say(console, *plan, f"seed {options.seed}, run folder {options.out}")
-        start = folder.restore(jax.eval_shape(run.trainer.init, key))
+        start = folder.restore(like)
         if start:
             _format.say(console, f"goes on from step {start[1]['step']:,}")
         with Reporter(console, run.label, run.steps, problem.task) as reporter:

@@ -31,6 +31,8 @@ _MAY_DIFFER = frozenset(
         "on_nonfinite",
         "versions",
         "tensorboard",
+        "mesh",
+        "engine",
         *("gaps", "on_bad", "source", "heading"),
         *("file", "valid", "test"),  # their checksums may not differ
     )
@@ -304,7 +306,9 @@ def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 def _warn_of_versions(old: dict[str, Any], new: dict[str, Any]) -> None:
     differ = [
-        f"{name} {old.get(name)} there, {new[name]} now" for name in new if new[name] != old.get(name)
+        f"{name} {old.get(name)} there, {new.get(name)} now"
+        for name in dict.fromkeys([*new, *old])
+        if new.get(name) != old.get(name)
     ]
     if differ:
         warnings.warn(

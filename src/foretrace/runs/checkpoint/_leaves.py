@@ -109,8 +109,8 @@ def leaf_of(values: np.ndarray, kind: str, impl: str | None, like: Any) -> Any:
         leaf = jnp.array(values)
     if is_key(kind):
         leaf = jax.random.wrap_key_data(leaf, impl=impl)
-    spread = isinstance(like, jax.Array) and len(like.sharding.device_set) > 1
-    return jax.device_put(leaf, like.sharding) if spread else leaf
+    sharding = getattr(like, "sharding", None)
+    return leaf if sharding is None or len(sharding.device_set) == 1 else jax.device_put(leaf, sharding)
 
 
 def impl_of(leaf: Any) -> str | None:
