@@ -165,7 +165,8 @@ def learn_part(folder: Path, data: str, arguments: dict[str, Any]) -> None:
         data: the table.
         arguments: of `forecast_file`.
     """
-    with forecast.forecast_file(data, **arguments | {"out": folder}) as forecasts:
+    arguments["out"] = folder
+    with forecast.forecast_file(data, **arguments) as forecasts:
         for _ in forecasts:
             pass
 
