@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import foretrace as ft
 from foretrace._checks import UserError
+from foretrace.scale import _plan, _roofline
 from test_testing import CONTRIB, LEARNERS
 
 HERE = Path(__file__).parent
@@ -195,3 +197,46 @@ def test_the_mesh_of_one_device_changes_nothing():
         state = each.init(jax.random.key(1), params)
         states.append(each.step(params, state, x)[0].hidden)
     assert (states[0] == states[1]).all()
+
+
+def test_the_formulas_of_the_page_are_those_of_the_compiled_program():
+    sizes = _roofline.Sizes(state=128, inputs=16, lanes=8, rank=4, block=8, devices=8)
+    expected = [_roofline.roofline(name, sizes) for name in ("low_rank", "ok", "rtrl")]
+    cell = {"name": "rnn", "hidden": 128, "inputs": 16}
+    plans = _plan.plan_elsewhere(cell, [plan.learner for plan in expected], {"lanes": 1, "units": 8}, 8)
+    for formula, plan in zip(expected, plans, strict=True):
+        assert formula.held == pytest.approx(plan.held, rel=0.02), plan.learner
+        assert formula.sent == pytest.approx(plan.sent, rel=0.1), plan.learner
+        assert formula.operations == plan.operations
+
+
+def test_the_table_of_the_page_is_that_of_the_formulas():
+    def at(count):
+        return _roofline.Sizes(4096, 16, 16, 8, 16, count)
+
+    def seconds(plan):
+        return plan.seconds(_plan.DEVICES["h200"])
+
+    rows = _roofline.table(("low_rank", "ok", "rtrl"), at, (1, 8, 64, 512), seconds)
+    page = (HERE.parent / "docs" / "scale.md").read_text()
+    for row in rows:
+        assert "| " + " | ".join(row) + " |" in page
+
+
+def test_the_program_of_the_page_runs():
+    page, names = (HERE.parent / "docs" / "scale.md").read_text(), {}
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with jax.numpy_dtype_promotion("standard"):
+        exec(program, names)
+    assert names["state"].hidden.shape == (8, 16)
+
+
+def test_explain_plans_for_a_mesh_or_says_why_not(tmp_path):
+    words = ["explain", "rnn", "--hidden", "32", "--lanes", "2", "--learner", "uoro/2", "--mesh"]
+    run = command(tmp_path, *words, "lanes=2,units=4", devices=1)
+    assert run.returncode == 0, run.stderr
+    assert "8 devices (h200), 2 along lanes, 4 along units" in run.stdout and "uoro/2" in run.stdout
+    run = command(tmp_path, *words, "lanes=4", devices=1)
+    assert run.returncode == 2 and "lanes must be a multiple of the 4 parts" in run.stderr
+    run = command(tmp_path, *words[:-1])
+    assert run.returncode == 2 and "learner must be left out without --mesh" in run.stderr

@@ -80,7 +80,7 @@ def _plan_for(options: Explain, sizes: dict[str, int]) -> None:
     cell = {"name": options.cell, "hidden": options.hidden, "inputs": options.inputs}
     device = _plan.DEVICES[options.device]
     heading = ("learner", "held", "temporary", "FLOP per step", "sent per step")
-    rows = [(*heading, "compute", "memory", "links", "slowest")]
+    rows: list[tuple[str, ...]] = [(*heading, "compute", "memory", "links", "slowest")]
     for plan in _plan.plan_elsewhere(cell, learners, sizes, options.lanes):
         times = plan.seconds(device)
         amounts = [f"{amount(value)}B" for value in (plan.held, plan.temporary)]
