@@ -29,7 +29,7 @@ ORDER = [
         "rl",
         "runs",
     ),
-    *("stream", "forecast", "river", "plotting", "testing", "experiments", "cli"),
+    *("stream", "forecast", "river", "scale", "plotting", "testing", "experiments", "cli"),
 ]
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [name for _, name, _ in pkgutil.walk_packages([str(SOURCE)], "foretrace.")]

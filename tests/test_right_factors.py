@@ -38,18 +38,19 @@ def test_the_entries_are_all_there_are(both):
 
 def test_products_with_a_past_agree(both):
     placed, whole = both
-    count = whole.dense.size
-    past, mixing = jnp.arange(4.0 * count).reshape(count, 4) / count, jnp.array([[1.0], [-2], [0.5], [0]])
+    count, shape = whole.dense.size, whole.dense.shape[1:]
+    past = jnp.arange(4.0 * count).reshape(*shape, 4) / count
+    mixing = jnp.array([[1.0], [-2], [0.5], [0]])
     np.testing.assert_allclose(placed.squares(), whole.squares(), rtol=1e-6)
     np.testing.assert_allclose(placed.gram(), whole.gram(), rtol=1e-6)
     np.testing.assert_allclose(placed.across(past), whole.across(past), rtol=1e-5)
     for columns in (4, 1):
-        one = past[:, :columns], mixing[:columns]
+        one = past[..., :columns], mixing[:columns]
         np.testing.assert_allclose(placed.added(*one), whole.added(*one), rtol=1e-6)
 
 
 @pytest.mark.parametrize("columns", [1, 8, 9])
 def test_mixing_is_a_product(columns):
-    past = jax.random.normal(jax.random.key(0), (30, columns))
+    past = jax.random.normal(jax.random.key(0), (6, 5, columns))
     mixing = jax.random.normal(jax.random.key(1), (5, columns))
     np.testing.assert_allclose(mixed(past, mixing), past @ mixing.T, atol=1e-5)

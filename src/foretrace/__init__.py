@@ -2,14 +2,14 @@
 
 Public are the names in `__all__` of this package and of its packages `cells`, `learners`,
 `learners.contrib`, `optim`, `tasks`, `training`, `rl`, `rl.environments`, `runs.checkpoint`, `stream`,
-`forecast`, `river`, `plotting`, `testing` and `experiments`; everything else may change in any release.
-From 0.2 on a public name is not removed before one release has warned of it with a `DeprecationWarning`
-that names its successor.
+`forecast`, `river`, `scale`, `plotting`, `testing` and `experiments`; everything else may change in any
+release. From 0.2 on a public name is not removed before one release has warned of it with a
+`DeprecationWarning` that names its successor.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from foretrace import cells, learners, optim
+from foretrace import cells, learners, optim, scale
 from foretrace._types import Cell, Learner
 from foretrace.cells import cell
 from foretrace.cells._adapters import from_equinox, from_flax
@@ -73,6 +73,7 @@ __all__ = [
     "rtrl",
     "run_blocks",
     "save",
+    "scale",
     "sketch",
     "snap",
     "structure_of",

@@ -6,6 +6,7 @@ take longer to compile.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial, reduce
 from operator import or_
 from typing import Any
@@ -65,6 +66,25 @@ def at_construction() -> Iterator[None]:
     """Runs programs of constants here and now, not in a caller's trace, and with `default_flags`."""
     with jax.ensure_compile_time_eval(), default_flags():
         yield
+
+
+# Whether what is traced will be divided over devices: a property of the trace, and not of the process.
+_SPREAD: ContextVar[bool] = ContextVar("spread", default=False)
+
+
+@contextmanager
+def spread() -> Iterator[None]:
+    """Traces a program for arrays that are divided over devices; see `is_spread`."""
+    token = _SPREAD.set(True)
+    try:
+        yield
+    finally:
+        _SPREAD.reset(token)
+
+
+def is_spread() -> bool:
+    """Whether lanes may lie on different devices: one after the other, each would be sent to all."""
+    return _SPREAD.get()
 
 
 def computed_once(array: jax.Array) -> jax.Array:

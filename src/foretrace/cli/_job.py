@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import jax
 import optax
 import tyro
+from jax.sharding import Mesh
 
+from foretrace import scale
 from foretrace._checks import UserError, check_number, check_positive_int
 from foretrace._types import Cell
 from foretrace.learners import Cost, Explanation, analyse, parse
@@ -60,6 +62,7 @@ class Run(NamedTuple):
         chunks: number of chunks to run.
         update_every: steps per update.
         block: steps per block; the window of tbptt.
+        like: `(key) -> carry`, shapes of all that continues, and where they lie if that is on a mesh.
     """
 
     label: str
@@ -70,6 +73,7 @@ class Run(NamedTuple):
     chunks: int
     update_every: int
     block: int
+    like: Callable[[Any], Any]
 
     @property
     def steps(self) -> int:
@@ -82,7 +86,7 @@ class Run(NamedTuple):
         return {"steps": self.steps, "update_every": self.update_every, "block": self.block}
 
 
-def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
+def build_run(options: Settings, text: str, task: Task, cell: Cell, mesh: Mesh | None = None) -> Run:
     """Builds the learner that `text` names, and what trains it.
 
     Args:
@@ -90,9 +94,11 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
         text: its name, with its number, block and copies if they are not the default.
         task: the stream.
         cell: the dynamics.
+        mesh: devices to divide it over.
 
     Raises:
-        TypeError, ValueError: if any option is out of range or does not fit the others, or the memory.
+        TypeError, ValueError: if any option is out of range or does not fit the others, the memory or the
+            mesh.
     """
     choice = parse(text)
     _check(options)
@@ -117,15 +123,35 @@ def build_run(options: Settings, text: str, task: Task, cell: Cell) -> Run:
         "update_every": update_every,
         "clip": options.clip,
     }
+    layout = scale.Layout(cell, mesh) if mesh else None
+    if layout is not None:
+        layout.check_lanes(options.lanes)
+    learner = scale.shard(learner, mesh, cell) if mesh else learner
+    training = trainer(cell, learner, task, optimizer, **common)
+    guarded_chunk = guarded(cell, learner, task, optimizer, **common)
+
+    def like(key):
+        shapes = jax.eval_shape(training.init, key)
+        if layout is None:
+            return shapes
+        where = scale.carry_shardings(shapes, training, learner, layout, options.lanes)
+        return jax.tree.map(
+            lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), shapes, where
+        )
+
+    if layout is not None:
+        parts = training, learner, layout, options.lanes
+        training, guarded_chunk = scale.shard_trainer(*parts), scale.shard_chunk(guarded_chunk, *parts)
     return Run(
         label=str(choice if "/" in text else choice._replace(block=None)),
         explanation=explanation,
         cost=cost,
-        trainer=trainer(cell, learner, task, optimizer, **common),
-        guarded_chunk=guarded(cell, learner, task, optimizer, **common),
+        trainer=training,
+        guarded_chunk=guarded_chunk,
         chunks=chunks,
         update_every=update_every,
         block=learner.block,
+        like=like,
     )
 
 

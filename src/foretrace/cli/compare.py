@@ -1,7 +1,10 @@
 """`foretrace compare`: several learners, several seeds."""
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from rich.table import Table
 
 from foretrace import plotting, training
 from foretrace._checks import UserError
+from foretrace._xla import map_sequentially
 from foretrace.cli import _format, _job, _lives, rl
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for, problem_of
 from foretrace.rl.environments import ENVIRONMENTS
-from foretrace.runs._folder import RunFolder, open_run, to_bytes
-from foretrace.runs._progress import Reporter
+from foretrace.runs._folder import RunFolder, SaveInterval, open_run, read_records, to_bytes
+from foretrace.runs._progress import Reporter, TableOfParts
+from foretrace.runs._signals import StopSignal
+from foretrace.scale import _ray
 from foretrace.tasks import Metric
 
 _MEANS = "mean and standard deviation over seeds"
@@ -37,6 +43,11 @@ class Compare:
     """Run folder, created; without --resume it must not hold a run yet."""
     resume: bool = False
     """Go on with the run in --out: finished learners stay, the others begin anew."""
+    engine: str | None = None
+    """ray, or ray://HOST:PORT of a cluster (extra foretrace[ray]): every learner and seed is a task of its
+    own, in a folder under --out that all machines see; one that is killed goes on from its checkpoint."""
+    checkpoint_every: str = "1m"
+    """With --engine, how often each task is saved: every so many steps, as 100000, or minutes, as 1m."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -52,18 +63,23 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
     """Trains several learners and leaves a folder with a table and a picture."""
     if not 1 <= options.seeds <= 1000:
         raise UserError(f"seeds must be an int from 1 to 1000; got {options.seeds}; use 3.")
-    texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
+    _ray.check_engine(options.engine)
+    SaveInterval.parse(options.checkpoint_every)
     problem = problem_of(task, options)
-    runs = (_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts))
-    # By label, since `ok` and `ok:8` are the same.
-    entrants = list({run.label: run for run in runs}.values())
+    entrants = entrants_of(options, problem)
     settings = {entrant.label: entrant.settings for entrant in entrants}
     config = _format.config(options, task=task, learner=settings, command=["compare", task, *words])
     console = Console()
-    with open_run(options.out, config, resume=options.resume) as folder:
+    with (
+        _ray.connected(options.engine, options.out) if options.engine else contextlib.nullcontext() as ray,
+        open_run(options.out, config, resume=options.resume) as folder,
+    ):
         plans = [line for entrant in entrants for line in _format.plan(task, options, problem, entrant)]
         _format.say(console, *dict.fromkeys(plans))
-        curves = _train(console, options, problem, entrants, folder)
+        if ray is None:
+            curves = _train(console, options, problem, entrants, folder)
+        else:
+            curves = _train_on(ray, console, options, [task, *words], entrants, folder)
         results = {run.label: _results(problem, run, options.seeds, curves[run.label]) for run in entrants}
         (folder.path / "results.json").write_bytes(to_bytes(results))
         title = title_of(task, problem, options.seeds)
@@ -75,6 +91,14 @@ def compare(task: str, options: Any, words: Sequence[str]) -> None:
     console.print(_table(problem, results))
     files = "config.json, metrics.jsonl, results.json, comparison.png, report.html"
     _format.say(console, f"{options.out}: {files}")
+
+
+def entrants_of(options: Any, problem: Problem) -> list[_job.Run]:
+    """The learners that are compared."""
+    texts = options.learner or ("ok:8", "kf_rtrl", "uoro", "tbptt:5")
+    runs = (_job.build_run(options, text, problem.task, problem.cell) for text in dict.fromkeys(texts))
+    # By label, since `ok` and `ok:8` are the same.
+    return list({run.label: run for run in runs}.values())
 
 
 def _train(
@@ -99,6 +123,79 @@ def _train(
                 folder.append(records[-1])
                 reporter.show(record)
     return curves
+
+
+def _train_on(
+    ray: Any,
+    console: Console,
+    options: Any,
+    words: Sequence[str],
+    entrants: Sequence[_job.Run],
+    folder: RunFolder,
+) -> dict[str, list[dict[str, Any]]]:
+    """Trains every learner and seed as a task of Ray: the same records as `_train`."""
+    parts = [
+        _ray.Part(f"{run.label}, seed {seed}", part_folder(folder.path, run.label, seed), (words, i, seed))
+        for i, run in enumerate(entrants)
+        for seed in range(options.seeds)
+    ]
+    ends = [(part.name, entrants[part.arguments[1]].steps) for part in parts]
+    with TableOfParts(console, ends, "steps") as table:
+        _ray.run_parts(ray, train_part, parts, lambda part: table.show(part.name, _last_step(part.folder)))
+    curves = {}
+    for run in entrants:
+        folders = (part_folder(folder.path, run.label, seed) for seed in range(options.seeds))
+        seeds = [read_records(part / "metrics.jsonl") for part in folders]
+        rows = map(side_by_side, zip(*seeds, strict=True))
+        curves[run.label] = [{"learner": run.label} | row for row in rows]
+    folder.rewrite([record for records in curves.values() for record in records])
+    return curves
+
+
+def part_folder(out: Path, label: str, seed: int) -> Path:
+    """Where a task of Ray keeps one learner with one seed."""
+    return out / "parts" / f"{re.sub(r'[^A-Za-z0-9_.]', '-', label)}-seed{seed}"
+
+
+def train_part(folder: Path, words: Sequence[str], number: int, seed: int) -> None:
+    """Trains one learner with one seed, in a process of its own; goes on with what is in the folder.
+
+    Args:
+        folder: of this part of the comparison.
+        words: typed after `foretrace compare`.
+        number: of the learner among those of the comparison.
+        seed: the seed.
+    """
+    task, *rest = words
+    options: Any = parse(options_for(Compare, task, ""), rest, "foretrace compare")
+    problem = problem_of(task, options)
+    run = entrants_of(options, problem)[number]
+    config = _format.config(options, task=task, learner=run.label, seed=seed, **run.settings)
+    keys = jax.vmap(jax.random.key)(np.array([seed], np.uint32))
+    with open_run(folder, config, SaveInterval.parse(options.checkpoint_every), resume=True) as part:
+        start = part.restore(jax.eval_shape(partial(map_sequentially, run.trainer.init), keys))
+        chunks = training.advance(run.trainer, keys, run.chunks, start=start)
+        for _ in part.record(chunks, StopSignal(), problem.task.loss.name):
+            pass
+
+
+def side_by_side(records: Sequence[Any]) -> Any:
+    """The records of single seeds as that of all of them, whose values are lists with one entry a seed."""
+    first = records[0]
+    if isinstance(first, dict):
+        return {name: side_by_side([record[name] for record in records]) for name in first}
+    if isinstance(first, list):
+        return [entry for record in records for entry in record]
+    return max(records)  # the step, which all have in common, and the seconds
+
+
+def _last_step(folder: Path) -> int:
+    """How far a part is, by the last whole line of its metrics."""
+    try:
+        records = read_records(folder / "metrics.jsonl")
+    except (OSError, ValueError):
+        return 0
+    return records[-1]["step"] if records else 0
 
 
 def _results(problem: Problem, run: _job.Run, seeds: int, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,12 @@ from foretrace._checks import UserError, checked_path
 from foretrace.cli import _format
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import CellName
+from foretrace.runs import checkpoint
+from foretrace.runs._folder import read_config
+from foretrace.runs._lock import lock
+from foretrace.runs._progress import TableOfParts
 from foretrace.runs._signals import StopSignal
+from foretrace.scale import _ray
 
 # Entries of config.json that are options by the same name.
 _TYPED = (
@@ -77,17 +82,28 @@ class Forecast:
     """How often all that continues is saved: every so many rows, as 100000, or minutes, as 1m."""
     seed: int = 0
     """Seed of the initial weights."""
+    engine: str | None = None
+    """ray, or ray://HOST:PORT of a cluster (extra foretrace[ray]): with --series, every core has a part of
+    the series, in a folder under --out that all machines see; a killed one goes on from its checkpoint."""
 
 
 def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
     options = parse(Forecast, words, "foretrace forecast")
     arguments = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    data = arguments.pop("data")
+    data, engine = arguments.pop("data"), arguments.pop("engine")
+    _ray.check_engine(engine)
+    if engine is not None and (options.series is None or data == "-"):
+        raise UserError(
+            "engine must be left out but for a file with --series; got "
+            f"{'standard input' if data == '-' else 'one series'}; drop --engine."
+        )
+    gather = [] if engine is None else _learn_in_parts(engine, data, arguments, words)
     source = forecast.standard_input() if data == "-" else data
     config = {"command": ["forecast", *words]} | ({"source": "-"} if data == "-" else {})
     with _format.warnings_in_one_line(), StopSignal(interrupt_waits=True) as stop:
-        forecasts = forecast.forecast_file(source, stop=stop, config=config, **arguments)
+        arguments["resume"] |= bool(gather)
+        forecasts = forecast.forecast_file(source, stop=stop, config=config, gather=gather, **arguments)
         console = Console(stderr=forecasts.is_live)
         with _drawn_if_refused(options.out, forecasts), forecasts:
             _format.say(console, f"{forecasts.title}; run folder {options.out}")
@@ -108,6 +124,57 @@ def run(words: Sequence[str]) -> int:
             _format.say(console, f"stopped after {forecasts.learned:,} rows; go on with: {again}")
             return 128 + stop.signal
     return 0
+
+
+def _learn_in_parts(engine: str, data: str, arguments: dict[str, Any], words: Sequence[str]) -> list[Path]:
+    """Lets tasks of Ray learn the series, a part each; their folders, or none if that was done before."""
+    out = arguments["out"]
+    if checkpoint.steps(out / "checkpoints"):
+        return []  # gathered before: what is there is refused, or goes on, as without tasks
+    folder, console = out / "parts", Console()
+    with _ray.connected(engine, out) as ray:
+        old = sorted(folder.glob("part-*-of-*"))
+        if (old or read_config(out) is not None) and not arguments["resume"]:
+            raise UserError(
+                f"out must be a folder without a run; got {str(out)!r}, which already holds one; go on "
+                "with it by --resume, or choose another folder."
+            )
+        # As many as at first: each series stays where it is.
+        count = int(old[0].name.rpartition("-")[2]) if old else _ray.cores(ray)
+        with checked_path("out", out, "a folder that can be written", "choose another folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+        common = arguments | {"resume": True, "from_checkpoint": None}
+        parts = [
+            _ray.Part(
+                f"part {i + 1} of {count}",
+                folder / f"part-{i}-of-{count}",
+                (str(Path(data).absolute()), {**common, "share": (i, count)}),
+            )
+            for i in range(count)
+        ]
+        with lock(folder), TableOfParts(console, [(part.name, None) for part in parts], "rows") as table:
+            _ray.run_parts(ray, learn_part, parts, lambda part: table.show(part.name, _rows(part.folder)))
+    return [part.folder for part in parts]
+
+
+def learn_part(folder: Path, data: str, arguments: dict[str, Any]) -> None:
+    """Forecasts and learns a share of the series of a table; goes on with what is in the folder.
+
+    Args:
+        folder: run folder of this part.
+        data: the table.
+        arguments: of `forecast_file`.
+    """
+    arguments["out"] = folder
+    with forecast.forecast_file(data, **arguments) as forecasts:
+        for _ in forecasts:
+            pass
+
+
+def _rows(folder: Path) -> int:
+    """The rows of the table that a part has read, as of its newest checkpoint."""
+    info = checkpoint.newest_info(folder / "checkpoints") if folder.is_dir() else None
+    return info["record"]["step"] if info else 0
 
 
 def command_of(config: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,8 @@
 """`foretrace reproduce`: a paper's claim, measured here and shown beside the paper's figures."""
 
+import contextlib
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,8 @@ from foretrace._checks import UserError, checked_path
 from foretrace._format import columns
 from foretrace.cli import _format
 from foretrace.cli._parse import parse
+from foretrace.runs._progress import TableOfParts
+from foretrace.scale import _ray
 
 _RECORDS, _PICTURES, _PAGE = (
     Path("benchmarks/results"),
@@ -51,6 +55,9 @@ class Reproduce:
     """Folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt, for experiments on text."""
     out: Path | None = None
     """Folder for record and picture."""
+    engine: str | None = None
+    """ray, or ray://HOST:PORT of a cluster (extra foretrace[ray]): every experiment is a task, which keeps
+    its finished parts in --out, a folder that all machines see; one that is killed goes on from there."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -68,8 +75,15 @@ def run(words: Sequence[str]) -> int:
     if options.list:
         _format.say(console, *columns([(e.name, e.claim) for e in known.values()]))
         return 0
+    _ray.check_engine(options.engine)
+    settings = {name: _settings(options, name) for name in options.names}  # all refused before one runs
     folders = _folders(options)
-    failed = [name for name in options.names if not _reproduce(console, options, name, words, folders)]
+    records = _perform_on(options, settings, words, folders[0], console) if options.engine else {}
+    failed = [
+        name
+        for name in options.names
+        if not _reproduce(console, options, name, settings[name], words, folders, records.get(name))
+    ]
     if options.page:
         _page(console, *folders)
     return 1 if failed else 0
@@ -101,26 +115,89 @@ def _folders(options: Reproduce) -> tuple[Path, Path]:
     return folders
 
 
-def _reproduce(
-    console: Console, options: Reproduce, name: str, words: Sequence[str], folders: tuple[Path, Path]
-) -> bool:
-    """Runs one experiment, keeps and shows what it found; returns whether every claim holds."""
-    experiment = experiments.EXPERIMENTS[name]
-    settings: dict[str, Any] = dict(experiment.scales[options.scale])
+def _settings(options: Reproduce, name: str) -> dict[str, Any]:
+    """The settings of one experiment.
+
+    Raises:
+        UserError: an option is none of its own.
+    """
+    settings: dict[str, Any] = dict(experiments.EXPERIMENTS[name].scales[options.scale])
     if options.seeds is not None:
         settings["seeds"] = options.seeds
     if options.data is not None:
         if "data" not in settings:
             raise UserError(f"data must be left out for {name}; got {options.data}; it reads no file.")
         settings["data"] = str(options.data)
+    return settings
+
+
+def _command(options: Reproduce, name: str, words: Sequence[str]) -> str:
+    """The words that reproduce one experiment alone, for its record."""
+    others = set(options.names) - {name}
+    return " ".join(["foretrace reproduce", *(word for word in words if word not in others)])
+
+
+def _perform_on(
+    options: Reproduce, settings: dict[str, Any], words: Sequence[str], folder: Path, console: Console
+) -> dict[str, dict[str, Any]]:
+    """Runs every experiment as a task of Ray: their records."""
+    names = list(dict.fromkeys(options.names))
+    parts = [
+        _ray.Part(name, folder, (name, options.scale, settings[name], _command(options, name, words)))
+        for name in names
+    ]
+
+    def finished(part: _ray.Part) -> int:
+        path = experiments.record_path(folder, part.name, options.scale).with_suffix(".parts.json")
+        with contextlib.suppress(OSError, ValueError):
+            return len(json.loads(path.read_text())["parts"])
+        return 0
+
+    ends = [(name, None) for name in names]
+    with (
+        _ray.connected(str(options.engine), folder) as ray,
+        TableOfParts(console, ends, "finished parts") as table,
+    ):
+        shown = lambda part: table.show(part.name, finished(part))  # noqa: E731
+        records = _ray.run_parts(ray, perform_part, parts, shown)
+    return dict(zip(names, records, strict=True))
+
+
+def perform_part(
+    folder: Path, name: str, scale: str, settings: dict[str, Any], command: str
+) -> dict[str, Any]:
+    """Runs one experiment, or the rest of it; returns its record.
+
+    Args:
+        folder: for the finished parts.
+        name: of the experiment.
+        scale: in whose name they are kept.
+        settings: of the experiment.
+        command: for the record.
+    """
+    parts = experiments.record_path(folder, name, scale).with_suffix(".parts.json")
+    return experiments.perform(experiments.EXPERIMENTS[name], settings, command, lambda line: None, parts)
+
+
+def _reproduce(
+    console: Console,
+    options: Reproduce,
+    name: str,
+    settings: dict[str, Any],
+    words: Sequence[str],
+    folders: tuple[Path, Path],
+    record: dict[str, Any] | None,
+) -> bool:
+    """Runs one experiment unless it has a record, keeps and shows it; returns whether every claim holds."""
+    experiment = experiments.EXPERIMENTS[name]
     _format.say(console, f"{name}, {options.scale}: {experiment.claim}", "")
-    others = set(options.names) - {name}  # a record tells how to get it alone
-    command = " ".join(["foretrace reproduce", *(word for word in words if word not in others)])
     path = experiments.record_path(folders[0], name, options.scale)
     parts = path.with_suffix(".parts.json")
-    record = experiments.perform(
-        experiment, settings, command, lambda line: _format.say(console, line), parts
-    )
+    if record is None:
+        command = _command(options, name, words)
+        record = experiments.perform(
+            experiment, settings, command, lambda line: _format.say(console, line), parts
+        )
     picture = folders[1] / f"{name}-{options.scale}.png"
     with checked_path("out", folders[0], *_WRITABLE):
         experiments.save(record, path)

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import re
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +13,17 @@ from typing import Any, Literal
 import jax
 from rich.console import Console
 
-from foretrace import learners, plotting, training
+from foretrace import learners, plotting, scale, training
 from foretrace._checks import UserError
 from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for, problem_of
-from foretrace.runs._folder import RunFolder, SaveInterval, open_run
+from foretrace.runs import _together
+from foretrace.runs._folder import RunFolder, SaveInterval, open_run, versions
 from foretrace.runs._progress import Reporter
 from foretrace.runs._signals import StopSignal
 from foretrace.runs._writers import TensorBoard, scalars
+from foretrace.scale import _processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,17 @@ class Train:
     """Go on with the run in --out, bit for bit as if it had not been stopped; begin it if there is none."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """At numbers that are not finite: stop with everything saved, or skip the sample."""
+    mesh: str | None = None
+    """Devices to divide the run over, as lanes=2,units=4: streams, and columns of the weights."""
+    coordinator: str | None = None
+    """Of a job of many processes, each started with these words: HOST:PORT where process 0 listens, or
+    auto, as Slurm, Open MPI or Kubernetes tell it. The mesh is then lanes=N of all devices unless given."""
+    processes: _job.OptionalInt = None
+    """How many processes the job has."""
+    process: _job.OptionalInt = None
+    """Which of them this one is, from 0; that one writes the run folder, which all must see."""
+    coordinator_timeout: int = 60
+    """Seconds to wait for the others."""
     tensorboard: bool = False
     """Write the metrics to --out for TensorBoard too (needs the extra foretrace[tensorboard])."""
 
@@ -59,8 +73,17 @@ def run(words: Sequence[str]) -> int:
 
 def train(task: str, options: Any, words: Sequence[str]) -> int:
     """Trains one learner and leaves a run folder; the exit code says whether a signal stopped it."""
+    _processes.join(options.coordinator, options.processes, options.process, options.coordinator_timeout)
+    with _processes.ends_with_the_others():
+        return _train(task, options, words)
+
+
+def _train(task: str, options: Any, words: Sequence[str]) -> int:
+    """Trains, in every process of a job; the first one writes and speaks."""
     problem = problem_of(task, options)
-    run = _job.build_run(options, named(options), problem.task, problem.cell)
+    sizes = scale.parse_mesh(options.mesh) if options.mesh else {"lanes": jax.device_count()}
+    mesh = scale.mesh(**sizes) if options.mesh or _together.count() > 1 else None
+    run = _job.build_run(options, named(options), problem.task, problem.cell, mesh)
     if options.out is None:
         name = re.sub(
             r"[^\w.]", "-", f"{task}-{run.label}"
@@ -71,8 +94,14 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
     interval = SaveInterval.parse(options.checkpoint_every)
     resolved = {"task": task, "learner": run.label, **run.settings, "data": data_of(options)}
     config = _format.config(options, **resolved, command=["train", task, *words])
-    board = TensorBoard(options.out) if options.tensorboard else None
-    console = Console()
+    if mesh is not None:
+        text = ",".join(f"{name}={size}" for name, size in mesh.shape.items())
+        config["versions"] = versions() | {"mesh": text, "processes": str(_together.count())}
+    _processes.agree(config)
+    _processes.check_shared(options.out)
+    first = _together.is_first()
+    board = TensorBoard(options.out) if options.tensorboard and first else None
+    console = Console(quiet=not first)
     key, loss = jax.random.key(options.seed), problem.task.loss
     watch = training.CheckedChunk(run.trainer, run.guarded_chunk, skip=options.on_nonfinite == "skip")
     with (
@@ -82,8 +111,11 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
         contextlib.closing(board) if board else contextlib.nullcontext(),
     ):
         plan = _format.plan(task, options, problem, run)
+        like = run.like(key)
+        if mesh is not None:
+            plan.append(scale.spread_of(like, mesh))
         _format.say(console, *plan, f"seed {options.seed}, run folder {options.out}")
-        start = folder.restore(jax.eval_shape(run.trainer.init, key))
+        start = folder.restore(like)
         if start:
             _format.say(console, f"goes on from step {start[1]['step']:,}")
         with Reporter(console, run.label, run.steps, problem.task) as reporter:
@@ -92,11 +124,14 @@ def train(task: str, options: Any, words: Sequence[str]) -> int:
                 reporter.show(record)
                 if board:
                     board.write(record["step"], scalars(record))
-        if stop.signal is not None:
+        if stop.signal is not None or folder.stopped:
             again = f"foretrace resume {shlex.quote(str(options.out))}"
+            if _together.count() > 1:
+                again = "the same words and --resume, in every process"
             _format.say(console, f"stopped at step {folder.saved:,}; go on with: {again}")
-            return 128 + stop.signal
-        _finish(console, task, problem, run, folder)
+            return 128 + (stop.signal or signal.SIGTERM)
+        if first:
+            _finish(console, task, problem, run, folder)
     return 0
 
 

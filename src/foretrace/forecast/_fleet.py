@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +23,9 @@ from foretrace.forecast._forecasts import (
 from foretrace.forecast._members import Member, SeriesScore, score_of, to_cell
 from foretrace.forecast._rows import Row
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper
-from foretrace.forecast._side_by_side import SideBySide
+from foretrace.forecast._side_by_side import TOGETHER, SideBySide
 from foretrace.runs import checkpoint
+from foretrace.runs._folder import read_config
 
 _LISTED = 3  # series that do best and worst in the summary
 
@@ -97,11 +99,49 @@ class FleetForecasts(Forecasts):
         lines = [f"{count:,} {words}" for words, count in counts.items() if count]
         return [*lines, *self._reader.notes]
 
+    def take_over(self, parts: Sequence[Path]) -> None:
+        """Goes on with the models of all parts of this fleet, and with what they forecast.
+
+        Args:
+            parts: run folders, one for each `share` of the series; those of no series are left out.
+
+        Raises:
+            UserError: they are not equally far.
+        """
+        newest = ((part, checkpoint.newest_info(part / "checkpoints")) for part in parts)
+        infos = [(part, info) for part, info in newest if info is not None]
+        ends = {(info["record"]["step"], info["record"]["rows_sha256"]) for _, info in infos}
+        if len(ends) > 1:
+            raise UserError(
+                f"gather must be parts that have learned the same rows; got some after "
+                f"{min(step for step, _ in ends):,} and some after {max(step for step, _ in ends):,}; let "
+                "all come to the end of the data."
+            )
+        series = []
+        for part, info in infos:
+            record, like = info["record"], self._models.like(len(info["record"]["series"]))
+            states = checkpoint.restore(part / "checkpoints", like).tree
+            share = (read_config(part) or {}).get("share", (0, 1))
+            for number, each in enumerate(record["series"]):
+                series.append((_place_of(number, *share), each, states, number))
+            if self._folder:
+                lines = (part / self._folder.metrics.name).read_bytes()[: info["metrics"]["bytes"]]
+                self._folder.write(lines.decode().partition("\n")[2])
+        # In the order and the places in which one process would have them: its numbers, bit for bit.
+        for place, (_, each, states, number) in enumerate(sorted(series, key=lambda entry: entry[0])):
+            self._join(Member.of(each, self._settings.gaps))
+            self._models.put(place, states, number)
+        for _, info in infos:
+            record = info["record"]
+            self._newest, self._reader.form = self._by_name.get(record["newest"]), record["form"]
+            self.learned, self._hash_at_start = record["step"], record["rows_sha256"]
+
     def _begin(self) -> None:
         self.title = f"{self.title}, for each {self._settings.series}"
         self._members: list[Member] = []
         self._by_name: dict[str, Member] = {}
         self._places: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
         self._models = SideBySide(self._config, self._settings.seed)
         self._newest: Member | None = None
         self._skipped = 0
@@ -123,7 +163,15 @@ class FleetForecasts(Forecasts):
         self._bad_before = record["bad"] if self._source.is_live else 0
 
     def _unlearned(self, rows: Iterator[Row]) -> Iterator[Row]:
-        return self._new_rows(rows) if self._source.is_live else super()._unlearned(rows)
+        if self._source.is_live:
+            return self._new_rows(rows)
+        return super()._unlearned(rows if self._settings.share is None else self._numbered(rows))
+
+    def _numbered(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The same rows, of whose series the number is noted, in the order in which they came first."""
+        for row in rows:
+            self._numbers.setdefault(row.series, len(self._numbers))
+            yield row
 
     def _new_rows(self, rows: Iterator[Row]) -> Iterator[Row]:
         """The rows of a live source without those at the beginning of each series that were learned."""
@@ -139,9 +187,24 @@ class FleetForecasts(Forecasts):
             yield row
 
     def _read(self, rows: Iterator[Row]) -> tuple[list[tuple[Row, bool]], BaseException | None]:
-        read, error = self._next_rows(rows)
+        while True:
+            read, error = self._next_rows(rows)
+            batch, error = self._ticks(read, error)
+            if batch or error or not read:  # else all were of series that others have
+                return batch, error
+
+    def _has(self, series: str) -> bool:
+        """Whether a series is in this process's share."""
+        share = self._settings.share
+        # Whole groups of those that are learned in one call: each part then makes calls of one process.
+        return share is None or self._numbers[series] // TOGETHER % share[1] == share[0]
+
+    def _ticks(
+        self, read: list[Row], error: BaseException | None
+    ) -> tuple[list[tuple[Row, bool]], BaseException | None]:
+        """The rows to learn of those that were read, False for those that fill a gap, and the error."""
         of_series: dict[str, list[Row]] = {}
-        for row in read:
+        for row in filter(lambda row: self._has(row.series), read):
             of_series.setdefault(row.series, []).append(row)
         for name, its_rows in of_series.items():
             if name not in self._by_name:
@@ -149,6 +212,10 @@ class FleetForecasts(Forecasts):
             self._by_name[name].clock.look_ahead(its_rows)
         batch: list[tuple[Row, bool]] = []
         for row in read:
+            if not self._has(row.series):
+                self._hash.update(repr(row).encode())
+                self.learned += 1
+                continue
             member = self._by_name[row.series]
             try:
                 ticks = [tick._replace(series=row.series) for tick in member.clock.tick(row)]
@@ -222,6 +289,12 @@ class FleetForecasts(Forecasts):
             with self._folder.metrics.open("a") as file:
                 for member in self._members:
                     file.writelines(f"{member.line_of(ahead)},,\n" for ahead in member.ahead())
+
+
+def _place_of(number: int, part: int, parts: int) -> int:
+    """The place among all series of one by its number in one of the parts."""
+    group, place = divmod(number, TOGETHER)
+    return (group * parts + part) * TOGETHER + place
 
 
 def _listed(scores: Sequence[SeriesScore]) -> str:

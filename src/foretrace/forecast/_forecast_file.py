@@ -39,6 +39,8 @@ def forecast_file(
     resume: bool = False,
     from_checkpoint: str | os.PathLike | None = None,
     checkpoint_every: str = "1m",
+    share: tuple[int, int] | None = None,
+    gather: Sequence[str | os.PathLike] = (),
     stop: StopSignal | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Forecasts:
@@ -67,6 +69,10 @@ def forecast_file(
         resume: go on with the run in `out`, after the rows that it learned.
         from_checkpoint: run folder whose model, with its settings, forecasts here without learning.
         checkpoint_every: rows, as "100000", or minutes, as "1m", between checkpoints.
+        share: (i, n) for the i-th of n parts of the series, from 0, of which each may run in a process or
+            on a machine of its own, with an `out` of its own; the source is then a file.
+        gather: run folders of all n parts, each at the end of the source: their models go on in `out`,
+            where nothing was saved yet, as those of one process.
         stop: ends the iteration, with everything saved, once its `signal` is set.
         config: further entries of config.json.
 
@@ -108,6 +114,7 @@ def forecast_file(
         coverage=coverage,
         seed=seed,
         from_checkpoint=None if from_checkpoint is None else Path(from_checkpoint),
+        share=share,
     ).resolved()
     settings.check()
     interval = SaveInterval.parse(checkpoint_every)
@@ -117,6 +124,10 @@ def forecast_file(
     with contextlib.ExitStack() as stack:
         opened = open_source(source)
         stack.callback(opened.close)
+        if share is not None and opened.is_live:
+            raise UserError(
+                f"share must be left out for rows that arrive one by one; got {share}; drop it."
+            )
         columns = Columns(str(settings.target), settings.time, settings.features or (), settings.series)
         reader = RowReader(opened, columns, on_bad=on_bad, heading=old.get("heading", ()))
         settings = dataclasses.replace(settings, features=reader.columns.features)
@@ -126,6 +137,7 @@ def forecast_file(
                 "kind": "forecast",
                 **dataclasses.asdict(settings),
                 "features": list(reader.columns.features),
+                "share": None if share is None else list(share),
                 # Lines that are sent to a resumed run may lack it.
                 "heading": list(reader.heading) if opened.is_live else None,
                 "from_checkpoint": None if from_checkpoint is None else str(from_checkpoint),
@@ -137,5 +149,9 @@ def forecast_file(
             folder = stack.enter_context(
                 open_run(Path(out), written, interval, resume=resume, lines="predictions.csv")
             )
-        kind = Forecasts if settings.series is None else FleetForecasts
-        return kind(settings, opened, reader, folder, stop, stack)
+        if settings.series is None:
+            return Forecasts(settings, opened, reader, folder, stop, stack)
+        fleet = FleetForecasts(settings, opened, reader, folder, stop, stack)
+        if gather and not fleet.learned:
+            fleet.take_over([Path(part) for part in gather])
+        return fleet

@@ -31,6 +31,7 @@ class Settings:
     coverage: float
     seed: int
     from_checkpoint: Path | None
+    share: tuple[int, int] | None = None
 
     def resolved(self) -> "Settings":
         """The same, with the model of `from_checkpoint` and the columns that it was fitted to."""
@@ -58,6 +59,11 @@ class Settings:
         """Raises UserError for values that make no sense."""
         if self.target is None:
             raise UserError("target must be a column of the data; got none; give --target NAME.")
+        if self.share is not None and not (self.series and 0 <= self.share[0] < self.share[1]):
+            raise UserError(
+                f"share must be (i, n) with 0 <= i < n, and series a column; got {self.share}; leave it "
+                "out for all series."
+            )
         limits = {
             "horizon": (1, 1000),
             "hidden": (1, 4096),

@@ -11,7 +11,7 @@ import numpy as np
 from foretrace import stream
 from foretrace._checks import UserError
 
-_TOGETHER = 32  # series of one call
+TOGETHER = 32  # series of one call
 _STEPS = 64  # rows of each of them in one call, at most
 _SHARE = 0.8  # of the memory that the states may take
 
@@ -35,7 +35,7 @@ class SideBySide:
 
     def like(self, series: int) -> list[Any]:
         """Shapes of the states of so many series."""
-        return [jax.eval_shape(self._new_states)] * -(-series // _TOGETHER)
+        return [jax.eval_shape(self._new_states)] * -(-series // TOGETHER)
 
     def make_room(self, series: int) -> None:
         """Adds states, for so many series in all.
@@ -43,14 +43,27 @@ class SideBySide:
         Raises:
             UserError: there is not enough memory.
         """
-        while len(self.states) * _TOGETHER < series:
-            needed, memory = (len(self.states) + 1) * _TOGETHER * self.bytes_each, _memory()
+        while len(self.states) * TOGETHER < series:
+            needed, memory = (len(self.states) + 1) * TOGETHER * self.bytes_each, _memory()
             if memory is not None and needed > _SHARE * memory:
                 raise UserError(
                     f"series must be few enough for a memory of {memory / 1e9:,.1f} GB; got {series:,} of "
                     f"{self.bytes_each / 1e3:,.0f} kB each; split the table or give a smaller hidden."
                 )
             self.states.append(self._new_states())
+
+    def put(self, place: int, states: Sequence[Any], other: int) -> None:
+        """Gives the series at one place the state that it has among others of the same kind.
+
+        Args:
+            place: its number here; there is room.
+            states: those of other models, as `SideBySide.states`.
+            other: its number there.
+        """
+        (part, at), (there, spot) = divmod(place, TOGETHER), divmod(other, TOGETHER)
+        self.states[part] = jax.tree.map(
+            lambda own, new: own.at[at].set(new[spot]), self.states[part], states[there]
+        )
 
     def learn(self, places: Sequence[int], columns: Sequence[np.ndarray]) -> list[stream.ForecastResult]:
         """Learns rows, those of each series in their order.
@@ -64,7 +77,7 @@ class SideBySide:
         """
         queues: dict[int, dict[int, list[int]]] = {}
         for number, place in enumerate(places):
-            queues.setdefault(place // _TOGETHER, {}).setdefault(place % _TOGETHER, []).append(number)
+            queues.setdefault(place // TOGETHER, {}).setdefault(place % TOGETHER, []).append(number)
         packed: list[Any] = [None] * len(places)
 
         def learn(part: int) -> None:
@@ -85,7 +98,7 @@ class SideBySide:
         names = stream.forecast_experts(self._config)
         sums = dict.fromkeys(names, 0.0)
         for place in range(series):
-            part, at = divmod(place, _TOGETHER)
+            part, at = divmod(place, TOGETHER)
             state = jax.tree.map(lambda leaf, at=at: leaf[at], self.states[part])
             for name, weight in stream.weights_of(names, self._compiled.unpack(state).state).items():
                 sums[name] += weight / series
@@ -93,8 +106,8 @@ class SideBySide:
 
     def _call(self, part: int, numbers: dict[int, list[int]], columns: Sequence[np.ndarray]) -> np.ndarray:
         """Learns rows, by their numbers at each place of a part, (steps, places, ..)."""
-        counts = np.zeros(_TOGETHER, int)
-        padded = [np.zeros((_STEPS, _TOGETHER, *column.shape[1:]), column.dtype) for column in columns]
+        counts = np.zeros(TOGETHER, int)
+        padded = [np.zeros((_STEPS, TOGETHER, *column.shape[1:]), column.dtype) for column in columns]
         for place, wanted in numbers.items():
             counts[place] = len(wanted)
             for column, into in zip(columns, padded, strict=True):
@@ -107,7 +120,7 @@ class SideBySide:
     def _new_states(self) -> Any:
         """States of 32 series, each that of a series alone."""
         return jax.tree.map(
-            lambda leaf: jax.numpy.broadcast_to(leaf, (_TOGETHER, *leaf.shape)).copy(), self._first
+            lambda leaf: jax.numpy.broadcast_to(leaf, (TOGETHER, *leaf.shape)).copy(), self._first
         )
 
 

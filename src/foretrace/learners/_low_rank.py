@@ -243,13 +243,15 @@ def _gram(
     new: Float[Array, "q k Z"],
 ) -> Float[Array, "q q"]:
     """Inner products of the rows C W + sum_i f_i (x) z_i, from C, W, f and z."""
-    rank, count = len(right), len(new)
     seen = jax.lax.map(lambda matrix: factors @ matrix, right)  # f_i W_r, (R, k, Z)
-    both = old @ (seen.reshape(rank, -1) @ new.reshape(count, -1).T)
+    both = old @ _products(seen, new)
     weighted = jnp.einsum("ki,qiz->qkz", factors @ factors.T, new)
-    within = new.reshape(count, -1) @ weighted.reshape(count, -1).T
-    flat = right.reshape(rank, -1)
-    return old @ (flat @ flat.T) @ old.T + both + both.T + within
+    return old @ _products(right, right) @ old.T + both + both.T + _products(new, weighted)
+
+
+def _products(a: Float[Array, "n k Z"], b: Float[Array, "m k Z"]) -> Float[Array, "n m"]:
+    """Inner products of matrices; as `_right_factors.py` says, not of both their axes as one."""
+    return jnp.tensordot(a, b, ((1, 2), (1, 2)))
 
 
 def _added(
@@ -259,8 +261,7 @@ def _added(
     new: Float[Array, "s k Z"],
 ) -> Float[Array, "s F Z"]:
     """The matrices mixing @ W + sum_i f_i (x) z_i."""
-    old = (mixing @ right.reshape(len(right), -1)).reshape(-1, *right.shape[1:])
-    return old + jax.lax.map(lambda z: factors.T @ z, new)
+    return jnp.tensordot(mixing, right, 1) + jax.lax.map(lambda z: factors.T @ z, new)
 
 
 def _operations(sizes: CellSizes, rank: int, block: int) -> Operations:

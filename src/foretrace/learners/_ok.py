@@ -113,7 +113,7 @@ class _OKRule(KroneckerSumRule):
         return factors, OKInfo(*info)
 
 
-def _gram(old: Float[Array, "n q"], new: RightFactors) -> Float[Array, "m m"]:
+def _gram(old: Float[Array, "S Z q"], new: RightFactors) -> Float[Array, "m m"]:
     """Inner products of all right factors."""
     across = new.across(old)
     return jnp.block([[inner(old, old), across], [across.T, new.gram()]])

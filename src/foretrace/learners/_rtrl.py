@@ -101,20 +101,15 @@ class _DenseRule(PastRule[RTRLPast]):
 
     def read(self, past: RTRLPast, credit: jax.Array) -> GroupedGradient:
         """Equation (2)."""
-        size = self.structure.state_size
-        groups = tuple(
-            (credit @ influence.reshape(size, -1)).reshape(influence.shape[1:]) for influence in past.groups
-        )
+        groups = tuple(jnp.tensordot(credit, influence, 1) for influence in past.groups)
         return GroupedGradient(groups, read_dense(self.structure, past.dense, credit))
 
     def push(self, key: jax.Array, past: RTRLPast, block: Block) -> tuple[RTRLPast, NoInfo]:
         """Equation (3); (1) where the block is one step."""
-        size = self.structure.state_size
         jacobian, rights, dense = block.matrices()
         rights = (right.dense for right in rights)
         groups = tuple(
-            (jacobian @ influence.reshape(size, -1)).reshape(influence.shape)
-            + jnp.swapaxes((f.T @ right.reshape(block.length, -1)).reshape(-1, *right.shape[1:]), 0, 1)
+            jnp.tensordot(jacobian, influence, 1) + jnp.swapaxes(jnp.tensordot(f.T, right, 1), 0, 1)
             for influence, f, right in zip(past.groups, block.factors(), rights, strict=True)
         )
         return RTRLPast(groups, push_dense(jacobian, past.dense, dense)), NoInfo()

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 
 from foretrace._checks import UserError, checked_path
-from foretrace.runs import checkpoint
+from foretrace.runs import _together, checkpoint
 from foretrace.runs._lock import RunError, lock
 from foretrace.runs._signals import StopSignal
 
@@ -31,6 +31,9 @@ _MAY_DIFFER = frozenset(
         "on_nonfinite",
         "versions",
         "tensorboard",
+        "mesh",
+        "engine",
+        *("coordinator", "processes", "process", "coordinator_timeout"),
         *("gaps", "on_bad", "source", "heading"),
         *("file", "valid", "test"),  # their checksums may not differ
     )
@@ -70,6 +73,9 @@ class RunFolder:
         path: where it is.
         config: the configuration, as JSON.
         saved: the step of the newest checkpoint, or None.
+        stopped: whether a signal ended the run, in this process or in another of the job.
+
+    Of many processes the first alone writes lines; checkpoints they write together.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], interval: SaveInterval, lines: str):
@@ -77,6 +83,7 @@ class RunFolder:
         self._identity = identity_of(config)
         self._bytes, self._hash = 0, hashlib.sha256()
         self.saved: int | None = None
+        self.stopped = False
         self._time = time.monotonic()
 
     @property
@@ -95,6 +102,8 @@ class RunFolder:
 
     def write(self, lines: str) -> None:
         """Appends whole lines to the file; fails if it was removed, and does not create it again."""
+        if not _together.is_first():
+            return
         data = lines.encode()
         with _appending(self.metrics) as file:
             file.write(data)
@@ -135,16 +144,21 @@ class RunFolder:
         carry, record = next(chunks)
         self.save(carry, record, loss)
         try:
-            while stop.signal is None and (step := next(chunks, None)):
+            # All processes of a job stop and save at the same chunks.
+            while not self._stops(stop) and (step := next(chunks, None)):
                 carry, record = step
                 self.append(record)
                 yield record
-                if self.due(record["step"]):
+                if _together.any_of(self.due(record["step"])):
                     self.save(carry, record, loss)
         except ArithmeticError:
             self.save(carry, record, loss)
             raise
         self.save(carry, record, loss)
+
+    def _stops(self, stop: StopSignal) -> bool:
+        self.stopped = _together.any_of(stop.signal is not None)
+        return self.stopped
 
     def save(self, carry: Any, record: dict[str, Any], loss: str) -> None:
         """Saves all that continues, with the last record; does nothing if that step is saved.
@@ -156,8 +170,9 @@ class RunFolder:
         """
         if record["step"] == self.saved:
             return
-        with _appending(self.metrics) as file:
-            os.fsync(file.fileno())
+        if _together.is_first():
+            with _appending(self.metrics) as file:
+                os.fsync(file.fileno())
         checkpoint.save(
             self.checkpoints,
             carry,
@@ -183,10 +198,14 @@ class RunFolder:
             CheckpointError: there are checkpoints, but none is whole.
         """
         if not checkpoint.steps(self.checkpoints):
-            self.metrics.write_bytes(b"")
+            if _together.is_first():
+                self.metrics.write_bytes(b"")
             return None
         newest = checkpoint.restore(self.checkpoints, like)
         _refuse_other(self.path, newest.info["config"], self._identity)
+        self.saved = newest.step
+        if not _together.is_first():
+            return newest.tree, newest.info["record"]
         size, sha256 = newest.info["metrics"]["bytes"], newest.info["metrics"]["sha256"]
         data = self.metrics.read_bytes()[:size] if self.metrics.exists() else b""
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -200,7 +219,6 @@ class RunFolder:
         with self.metrics.open("ab") as file:
             file.truncate(len(data))
         self._bytes, self._hash = len(data), hashlib.sha256(data)
-        self.saved = newest.step
         return newest.tree, newest.info["record"]
 
 
@@ -228,20 +246,24 @@ def open_run(
     """
     config = {"versions": versions()} | config
     with contextlib.ExitStack() as held:
-        with checked_path("out", path, "a folder that can be written", "choose another folder"):
-            path.mkdir(parents=True, exist_ok=True)
-            held.enter_context(lock(path))
-            old = read_config(path)
-            if not resume and (old is not None or (path / "checkpoints").exists()):
-                raise UserError(
-                    f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
-                    f"go on with it by --resume, or choose another folder."
-                )
-            if old:
-                _refuse_other(path, identity_of(old), identity_of(config))
-                _warn_of_versions(old.get("versions", {}), config["versions"])
-            checkpoint.replace_file(path / "config.json", to_bytes(config))
-            (path / lines).touch()
+
+        def claim():
+            with checked_path("out", path, "a folder that can be written", "choose another folder"):
+                path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock(path))
+                old = read_config(path)
+                if not resume and (old is not None or (path / "checkpoints").exists()):
+                    raise UserError(
+                        f"out must be a folder without a run; got {str(path)!r}, which already holds one; "
+                        f"go on with it by --resume, or choose another folder."
+                    )
+                if old:
+                    _refuse_other(path, identity_of(old), identity_of(config))
+                    _warn_of_versions(old.get("versions", {}), config["versions"])
+                checkpoint.replace_file(path / "config.json", to_bytes(config))
+                (path / lines).touch()
+
+        _together.refuse_together(claim if _together.is_first() else lambda: None)
         try:
             yield RunFolder(path, config, interval or SaveInterval(None, 10), lines)
         except OSError as error:
@@ -304,7 +326,9 @@ def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 def _warn_of_versions(old: dict[str, Any], new: dict[str, Any]) -> None:
     differ = [
-        f"{name} {old.get(name)} there, {new[name]} now" for name in new if new[name] != old.get(name)
+        f"{name} {old.get(name)} there, {new.get(name)} now"
+        for name in dict.fromkeys([*new, *old])
+        if new.get(name) != old.get(name)
     ]
     if differ:
         warnings.warn(

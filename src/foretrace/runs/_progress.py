@@ -1,5 +1,6 @@
 """Progress on a terminal as a bar, elsewhere as about ten plain lines."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,4 +58,43 @@ class Reporter:
             while self._next_line <= record["step"]:
                 self._next_line += 0.1 * self._steps
             line = f"{self._title}  {record['step']:>9,} of {self._steps:,} steps  {text}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+
+class TableOfParts:
+    """Shows how far many parts are that run side by side; use it as a context manager."""
+
+    def __init__(self, console: Console, parts: Sequence[tuple[str, int | None]], unit: str):
+        """Prepares the display.
+
+        Args:
+            console: where to print.
+            parts: of each its name and where it ends, or None where that is not known.
+            unit: what is counted.
+        """
+        self._console, self._unit, self._ends = console, unit, dict(parts)
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} " + unit)
+        self._bars = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._tasks = {name: self._bars.add_task(name, total=end) for name, end in parts}
+        self._counts = dict.fromkeys(self._ends, -1)
+
+    def __enter__(self):
+        """Starts the display."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_):
+        """Stops it."""
+        self._bars.stop()
+
+    def show(self, name: str, count: int) -> None:
+        """Shows how far a part is; elsewhere than on a terminal once per quarter of its way."""
+        self._bars.update(self._tasks[name], completed=count)
+        end = self._ends[name]
+        marks = 4 if end else 1
+        quarter = marks * count // (end or max(count, 1))
+        if not self._console.is_terminal and quarter > self._counts[name]:
+            self._counts[name] = quarter
+            of = f" of {end:,}" if end else ""
+            line = f"{name}  {count:>9,}{of} {self._unit}"
             self._console.print(line, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from its beginning, guarded. Three parts of the loop are guarded, each by anothe
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -140,7 +141,7 @@ def _guard_learner(learner: Learner, lanes: int) -> tuple[Learner, Callable[[Any
     """The learner, and what lets lanes that are not finite begin anew."""
 
     def clean(params, state):
-        axes = _lane_axes(learner, params, lanes)
+        axes = lane_axes(partial(_state_shapes, learner, params), lanes)
         hidden = _lanes_finite(state.inner.hidden, axes.hidden, lanes)
         both = _lanes_finite(state.inner, axes, lanes)
         state = _record_nonfinite(state, {"hidden": ~hidden, "influence": hidden & ~both}, jnp.sum(~both))
@@ -202,18 +203,20 @@ def _record_nonfinite(state: _Watched, bad: dict[str, Any], skipped: Any) -> _Wa
     return state._replace(report=NonFinite(first, state.report.skipped + jnp.asarray(skipped, jnp.int32)))
 
 
-def _lane_axes(learner: Learner, params: Any, lanes: int) -> Any:
-    """For every leaf of the state the axis that runs over lanes, or -1."""
+def _state_shapes(learner: Learner, params: Any, lanes: int) -> Any:
+    return jax.eval_shape(lambda: learner.init(jax.random.key(0), params, lanes=lanes))
 
-    def shapes(lanes):
-        return jax.eval_shape(lambda: learner.init(jax.random.key(0), params, lanes=lanes))
+
+def lane_axes(init: Callable[[int], Any], lanes: int) -> Any:
+    """For every array of `init(lanes)`, of which only shapes are read, the axis over lanes, or -1."""
 
     def axis(a, b):
         return next(
             (i for i, pair in enumerate(zip(a.shape, b.shape, strict=True)) if len(set(pair)) > 1), -1
         )
 
-    return jax.tree.map(axis, shapes(lanes), shapes(lanes + 1))
+    # Twice as many, since some numbers of lanes a mesh of devices would not divide.
+    return jax.tree.map(axis, init(lanes), init(2 * lanes))
 
 
 def _lanes_finite(tree: Any, axes: Any, lanes: int) -> Any:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Params
+from foretrace._xla import is_spread
 from foretrace.learners._engine._past import GroupedGradient, Terms
 from foretrace.learners._engine._right_factors import DenseRight, RightFactors, SparseRight
 from foretrace.structure._jacobians import JacobianRule
@@ -138,7 +139,8 @@ class Block:
         jacobian, slopes, dense = jax.tree.map(lambda a: jnp.where(self.ends_empty, 0, a), step)
         entries = rule.entries(slopes)
         # Nothing has multiplied D yet, so that it is as sparse as the cell makes it.
-        if entries is None:
+        # Their places are those of one device.
+        if entries is None or is_spread():
             return jacobian, tuple(DenseRight(right[None]) for right in rule.rights(slopes, None)), dense
         shapes = ((self.structure.state_size, group.preact_size) for group in self.structure.groups)
         pairs = zip(entries, shapes, strict=True)

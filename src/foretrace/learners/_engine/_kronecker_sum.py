@@ -59,7 +59,7 @@ class KroneckerSumRule(PastRule[KroneckerSum]):
 
         Args:
             key: PRNG key.
-            old: per group the past moved to the block's end, its right factors as (S Z, R).
+            old: per group the past moved to the block's end, its right factors as (S, Z, R).
             new: per group the products of the block's steps.
         """
 
@@ -95,7 +95,7 @@ class KroneckerSumRule(PastRule[KroneckerSum]):
         old = [
             Factors(
                 jnp.where(block.past_survives, group.left, 0),
-                (jacobian @ group.right.reshape(size, -1)).reshape(-1, rank),
+                jnp.tensordot(jacobian, group.right, 1).reshape(size, -1, rank),
             )
             for group in past.groups
         ]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from foretrace._checks import UserError, UserTypeError, check_positive_int
 from foretrace._types import Cell, Hidden, Input, Params
+from foretrace._xla import is_spread
 from foretrace.structure._find import shapes_of
 from foretrace.structure._structure import Structure
 
@@ -139,9 +140,9 @@ def write(window: tuple, residuals: tuple, place: jax.Array) -> tuple:
 def lanes_that_fit(past: Any, lanes: int) -> int:
     """The most lanes, a divisor of all, whose pasts fit the caches of a CPU's cores; at least one.
 
-    On any other device all of them.
+    On any other device, and on several, all of them.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or is_spread():
         return lanes
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(past)) / lanes
     divisors = (n for n in range(1, lanes + 1) if lanes % n == 0)

@@ -157,8 +157,7 @@ def sum_lanes(group: Any) -> jax.Array:
     if isinstance(group, Terms):  # one matrix product
         return flat_rows(group.left).T @ flat_rows(group.right)
     if isinstance(group, Rows):  # likewise, of one row
-        shape = group.matrices.shape[-2:]
-        return (group.weights.reshape(-1) @ group.matrices.reshape(group.weights.size, -1)).reshape(shape)
+        return jnp.tensordot(group.weights, group.matrices, group.weights.ndim)
     return jnp.sum(group, axis=0)
 
 

@@ -1,6 +1,7 @@
 """Right factors Q_i D_i of the products that a block's k steps add to the influence, k matrices (S, Z).
 
-The past stores its right factors flattened, one column each, (S Z, R).
+The past stores its right factors with their number last, (S, Z, R). Sums over S and Z are written as such,
+and not over both as one axis: where Z is divided over devices, that axis would be in pieces on each.
 """
 
 from functools import cached_property, reduce
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from foretrace._xla import computed_once
+from foretrace._xla import computed_once, is_spread
 
 
 class DenseRight:
@@ -18,29 +19,29 @@ class DenseRight:
 
     def __init__(self, matrices: Float[Array, "k S Z"]) -> None:
         self.dense = matrices
-        self._rows = matrices.reshape(len(matrices), -1)
 
     @cached_property
-    def _columns(self) -> Float[Array, "n k"]:
+    def _columns(self) -> Float[Array, "S Z k"]:
         # Transposed once, since products that contract over rows are several times faster.
-        return computed_once(self._rows.T)
+        return computed_once(jnp.moveaxis(self.dense, 0, -1))
 
     def squares(self) -> Float[Array, " k"]:
         """Squared norms."""
-        return jnp.sum(self._rows**2, axis=1)
+        return jnp.sum(self.dense**2, axis=(1, 2))
 
     def gram(self) -> Float[Array, "k k"]:
         """Inner products with each other."""
         return inner(self._columns, self._columns)
 
-    def across(self, past: Float[Array, "n q"]) -> Float[Array, "q k"]:
-        """Inner products with the columns of a past."""
+    def across(self, past: Float[Array, "S Z q"]) -> Float[Array, "q k"]:
+        """Inner products with the factors of a past."""
         return inner(past, self._columns)
 
-    def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r k"]) -> Float[Array, "n r"]:
-        """A past with so much of each added to every column."""
-        if len(mixing) == 1:  # which needs no transpose
-            return past + (mixing @ self._rows).T
+    def added(self, past: Float[Array, "S Z r"], mixing: Float[Array, "r k"]) -> Float[Array, "S Z r"]:
+        """A past with so much of each added to every factor."""
+        if len(mixing) == 1 and not is_spread():  # which needs no transpose
+            flat = mixing @ self.dense.reshape(len(self.dense), -1)
+            return past + flat.reshape(past.shape)
         return past + self._columns @ mixing.T
 
 
@@ -68,13 +69,14 @@ class SparseRight:
         """Its inner product with itself."""
         return self.squares()[None]
 
-    def across(self, past: Float[Array, "n q"]) -> Float[Array, "q 1"]:
-        """Inner products with the columns of a past."""
-        return (self._values @ past[self._index])[:, None]
+    def across(self, past: Float[Array, "S Z q"]) -> Float[Array, "q 1"]:
+        """Inner products with the factors of a past."""
+        return (self._values @ past.reshape(-1, past.shape[-1])[self._index])[:, None]
 
-    def added(self, past: Float[Array, "n r"], mixing: Float[Array, "r 1"]) -> Float[Array, "n r"]:
-        """A past with so much of it added to every column."""
-        return self._put(past, self._values[:, None] * mixing.T)
+    def added(self, past: Float[Array, "S Z r"], mixing: Float[Array, "r 1"]) -> Float[Array, "S Z r"]:
+        """A past with so much of it added to every factor."""
+        flat = past.reshape(-1, past.shape[-1])
+        return self._put(flat, self._values[:, None] * mixing.T).reshape(past.shape)
 
     def _put(self, whole: jax.Array, values: jax.Array) -> jax.Array:
         return whole.at[self._index].add(values, unique_indices=True)
@@ -87,13 +89,13 @@ RightFactors = DenseRight | SparseRight
 _NARROW = 8
 
 
-def inner(a: Float[Array, "n q"], b: Float[Array, "n r"]) -> Float[Array, "q r"]:
-    """a^T @ b, written so that the compiler sees no transpose of these tall matrices."""
-    return jnp.einsum("nq,nr->qr", a, b)
+def inner(a: Float[Array, "S Z q"], b: Float[Array, "S Z r"]) -> Float[Array, "q r"]:
+    """Inner products, written so that the compiler sees no transpose of these tall arrays."""
+    return jnp.einsum("szq,szr->qr", a, b)
 
 
-def mixed(past: Float[Array, "n q"], mixing: Float[Array, "r q"]) -> Float[Array, "n r"]:
+def mixed(past: Float[Array, "S Z q"], mixing: Float[Array, "r q"]) -> Float[Array, "S Z r"]:
     """The product past @ mixing^T."""
-    if past.shape[1] > _NARROW:
+    if past.shape[-1] > _NARROW:
         return past @ mixing.T
-    return reduce(jnp.add, (past[:, j : j + 1] * mixing[None, :, j] for j in range(past.shape[1])))
+    return reduce(jnp.add, (past[..., j, None] * mixing[None, None, :, j] for j in range(past.shape[-1])))

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Hidden, Info, Input, Params
-from foretrace._xla import as_numbers, false_after
+from foretrace._xla import as_numbers, false_after, is_spread
 from foretrace.learners._engine._block import AgedBlock, Block
 from foretrace.learners._engine._lanes import (
     Lanes,
@@ -42,7 +42,7 @@ from foretrace.learners._engine._lanes import (
     repeat,
     write,
 )
-from foretrace.learners._engine._past import PastRule, PreparedRule, flat_rows, sum_lanes, zero_dense
+from foretrace.learners._engine._past import PastRule, PreparedRule, sum_lanes, zero_dense
 
 
 class WindowState(NamedTuple):
@@ -226,7 +226,7 @@ class WindowEngine:
         each = jax.vmap(jax.vmap(structure.factors, axis_size=lanes), axis_size=steps)
         factors = each(state.window)
         groups = [
-            flat_rows(f).T @ flat_rows(z) + sum_lanes(group)  # (1)
+            jnp.tensordot(f, z, ((0, 1), (0, 1))) + sum_lanes(group)  # (1)
             for f, z, group in zip(factors, preacts, past.groups, strict=True)
         ]
         dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
@@ -298,6 +298,6 @@ def push_lanes(
     prepared = jax.vmap(prepare, in_axes=(0, 1, 1, 0))(*arguments)
     arguments = prepared, numbers[lanes:]
     # On a CPU products of many small matrices take longer than the same products one by one.
-    group = 1 if jax.default_backend() == "cpu" else lanes
+    group = 1 if jax.default_backend() == "cpu" and not is_spread() else lanes
     past, info = map_lane_groups(finish, lanes, group, state.past, arguments, (0, 0))
     return key, past, info

@@ -107,10 +107,11 @@ def leaf_of(values: np.ndarray, kind: str, impl: str | None, like: Any) -> Any:
     else:
         # A copy: JAX may otherwise use the memory of the file's bytes, and donate it.
         leaf = jnp.array(values)
-    if is_key(kind):
-        leaf = jax.random.wrap_key_data(leaf, impl=impl)
-    spread = isinstance(like, jax.Array) and len(like.sharding.device_set) > 1
-    return jax.device_put(leaf, like.sharding) if spread else leaf
+    sharding = getattr(like, "sharding", None)
+    if sharding is not None and len(sharding.device_set) > 1:
+        # Piece by piece, since some of them may lie on devices of other processes.
+        leaf = jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+    return jax.random.wrap_key_data(leaf, impl=impl) if is_key(kind) else leaf
 
 
 def impl_of(leaf: Any) -> str | None:

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from foretrace._checks import UserError
 from foretrace.runs.checkpoint._files import CheckpointError, read_whole, sync_folder, write_new
 from foretrace.runs.checkpoint._leaves import CODES, Form, form_of, impl_of, is_key, named_leaves, values_of
 
-FORMAT = 1
+# Format 2 has the arrays in pieces, in one file of each process that saved them.
+FORMAT, IN_PIECES = 1, 2
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -42,10 +44,7 @@ def write_step(folder: Path, tree: Any, **known: Any) -> None:
     values = {path: values_of(path, leaf) for path, leaf in leaves.items()}
     state = safetensors.numpy.save(values)
     manifest = {
-        "format": FORMAT,
-        **known,
-        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {name: importlib.metadata.version(name) for name in ("foretrace", "jax")},
+        **_about(FORMAT, known),
         "bytes": len(state),
         "header_sha256": _sha256(_header(state)),
         "leaves": [
@@ -61,6 +60,109 @@ def write_step(folder: Path, tree: Any, **known: Any) -> None:
         ],
     }
     write_new(folder / _STATE, state)
+    _write_manifest(folder, manifest)
+
+
+def write_pieces(folder: Path, tree: Any, process: int) -> str:
+    """Writes the pieces of a tree that lie on this process's devices, each piece once in all processes.
+
+    Args:
+        folder: where to, the same for all processes.
+        tree: the pytree, whose arrays may lie on the devices of many processes.
+        process: number of this one.
+
+    Returns:
+        What `write_whole` needs of this process, as text.
+    """
+    name, pieces, values = f"state-{process}.safetensors", [], {}
+    for path, leaf in named_leaves(tree).items():
+        form = form_of(path, leaf)
+        data = jax.random.key_data(leaf) if is_key(form.kind) else leaf
+        shards = data.addressable_shards if isinstance(data, jax.Array) else []
+        own = [(shard.index, shard.data) for shard in shards if shard.replica_id == 0]
+        if not isinstance(data, jax.Array) and process == 0:
+            own = [((), values_of(path, data))]
+        for index, part in own:
+            part = np.asarray(part, np.dtype(form.dtype), order="C")
+            start = [(axis.start or 0) for axis in index]
+            key = f"{len(values)}"
+            values[key] = part
+            pieces.append(
+                {
+                    "path": path,
+                    "kind": form.kind,
+                    "impl": impl_of(leaf),
+                    "dtype": form.dtype,
+                    "whole": list(form.shape),
+                    "file": name,
+                    "key": key,
+                    "start": start + [0] * (len(form.shape) - len(start)),
+                    "shape": list(part.shape),
+                    "sha256": _sha256(part),
+                }
+            )
+    state = safetensors.numpy.save(values)
+    write_new(folder / name, state)
+    return json.dumps({"file": name, "bytes": len(state), "sha256": _sha256(state), "pieces": pieces})
+
+
+def write_whole(folder: Path, parts: Sequence[str], **known: Any) -> None:
+    """Writes the manifest of a checkpoint whose pieces all processes have written.
+
+    Args:
+        folder: where they are.
+        parts: what `write_pieces` gave in each process.
+        known: what else the manifest should say, as JSON.
+    """
+    each = [json.loads(part) for part in parts]
+    pieces = [piece for part in each for piece in part.pop("pieces")]
+    _write_manifest(folder, {**_about(IN_PIECES, known), "files": each, "pieces": pieces})
+
+
+def read_pieces(folder: Path, manifest: dict[str, Any]) -> dict[str, Leaf]:
+    """The leaves of a checkpoint in pieces, whatever the mesh and the processes that saved it.
+
+    Raises:
+        CheckpointError: if it is damaged; says where.
+    """
+    leaves: dict[str, Leaf] = {}
+    counts: dict[str, int] = {}
+    try:
+        files = {}
+        for file in manifest["files"]:
+            state = read_whole(folder / file["file"], file["bytes"])
+            if _sha256(state) != file["sha256"]:
+                raise CheckpointError(f"{file['file']} differs from its SHA-256")
+            files[file["file"]] = dict(safetensors.deserialize(state))
+        for piece in manifest["pieces"]:
+            path, form = piece["path"], Form(piece["kind"], piece["dtype"], tuple(piece["whole"]))
+            data = files[piece["file"]][piece["key"]]["data"]
+            values = np.frombuffer(data, np.dtype(form.dtype)).reshape(piece["shape"])
+            if path not in leaves:
+                leaves[path] = Leaf(form, piece["impl"], np.empty(form.shape, np.dtype(form.dtype)))
+            where = tuple(slice(a, a + n) for a, n in zip(piece["start"], piece["shape"], strict=True))
+            leaves[path].values[where] = values
+            counts[path] = counts.get(path, 0) + values.size
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{_MANIFEST} makes no sense ({error})") from None
+    for path, leaf in leaves.items():
+        if counts[path] != leaf.values.size:
+            raise CheckpointError(f"leaf {path} has {counts[path]:,} of its {leaf.values.size:,} numbers")
+    return leaves
+
+
+def _about(version: int, known: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "format": version,
+        **known,
+        "saved": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {name: importlib.metadata.version(name) for name in ("foretrace", "jax")},
+    }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_new(folder / _MANIFEST, _text(manifest | {"sha256": hash_of(manifest)}))
     sync_folder(folder)
 
@@ -85,10 +187,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         intact, version = False, None
     if not intact:
         raise CheckpointError(f"{_MANIFEST} differs from its own SHA-256, or is none")
-    if version != FORMAT:
+    if version not in (FORMAT, IN_PIECES):
         raise UserError(
-            f"checkpoints must have format {FORMAT}; got {version} in {folder}; load it with the version "
-            f"of foretrace that wrote it."
+            f"checkpoints must have format {FORMAT} or {IN_PIECES}; got {version} in {folder}; load it "
+            f"with the version of foretrace that wrote it."
         )
     return manifest
 
@@ -101,6 +203,8 @@ def read_step(folder: Path) -> tuple[dict[str, Any], dict[str, Leaf]]:
         ValueError: if another version of foretrace wrote it, in another format.
     """
     manifest = read_manifest(folder)
+    if manifest["format"] == IN_PIECES:
+        return manifest, read_pieces(folder, manifest)
     try:
         entries = {entry["path"]: entry for entry in manifest["leaves"]}
         forms = {

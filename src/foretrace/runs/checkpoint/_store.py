@@ -11,9 +11,17 @@ from typing import Any, NamedTuple
 import jax
 
 from foretrace._checks import UserError, check_positive_int
+from foretrace.runs import _together
 from foretrace.runs.checkpoint._files import CheckpointError, sync_folder
 from foretrace.runs.checkpoint._leaves import form_of, leaf_of, named_leaves
-from foretrace.runs.checkpoint._step import Leaf, read_manifest, read_step, write_step
+from foretrace.runs.checkpoint._step import (
+    Leaf,
+    read_manifest,
+    read_step,
+    write_pieces,
+    write_step,
+    write_whole,
+)
 
 
 class CheckpointWarning(UserWarning):
@@ -53,7 +61,9 @@ def save(
 
     Args:
         path: the folder, created; one process at a time may save to it.
-        tree: a pytree of arrays, PRNG keys and Python numbers, on this computer's devices.
+        tree: a pytree of arrays, PRNG keys and Python numbers. Where there are many processes (see
+            `jax.distributed`), all call this with their parts of it, and see one folder: each writes what
+            lies on its devices, and the checkpoint is there when all have.
         step: its number, above that of the checkpoints that are there; one more unless given.
         keep: how many checkpoints stay, this one included; older ones are removed.
         loss: what to call the best by; the checkpoint with the least loss stays too.
@@ -78,6 +88,8 @@ def save(
     check_positive_int("keep", keep, "1 keeps this one and the best")
     if step is not None and not 0 <= step < 10**12:
         raise UserError(f"step must be an int from 0 to 10**12 - 1; got {step}; leave it out to count on.")
+    if _together.count() > 1:
+        return _save_together(path, tree, step, keep, loss, info)
     temporary = path / f".tmp-{os.getpid()}"
     try:
         checkpoints = steps(path)
@@ -101,6 +113,50 @@ def save(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _prune(path, keep)
+    return path / _name(step)
+
+
+def _save_together(
+    path: Path, tree: Any, step: int | None, keep: int, loss: float | None, info: dict[str, Any] | None
+) -> Path:
+    """`save` by all processes of a job: each its pieces, the first the manifest, and the name at last."""
+    if step is None:
+        raise UserError("step must be given where many processes save together; got None; count them.")
+    temporary, first = path / f".tmp-{step:012d}-pieces", _together.is_first()
+
+    def prepare():
+        checkpoints = steps(path)
+        path.mkdir(parents=True, exist_ok=True)
+        for rest in path.glob(".tmp-*"):
+            shutil.rmtree(rest, ignore_errors=True)
+        _set_aside(path, {other: at for other, at in checkpoints.items() if other >= step})
+        temporary.mkdir()
+
+    def finish():
+        known = {"step": step, "loss": loss if loss == loss else None, "info": info or {}}
+        write_whole(temporary, parts, **known)
+        temporary.rename(path / _name(step))
+        sync_folder(path)
+        _prune(path, keep)
+
+    def attempt(call):
+        try:
+            return call()
+        except OSError as error:
+            if isinstance(error, UserError):
+                raise
+            raise CheckpointError(
+                f"checkpoint could not be written to {str(path)!r}: {error.strerror or error}; the older "
+                f"checkpoints are whole; give it room and permission."
+            ) from error
+
+    nothing = lambda: None  # noqa: E731
+    _together.refuse_together(lambda: attempt(prepare if first else nothing))
+    piece = _together.refuse_together(
+        lambda: attempt(lambda: write_pieces(temporary, tree, jax.process_index()))
+    )
+    parts = _together.gathered(piece)
+    _together.refuse_together(lambda: attempt(finish if first else nothing))
     return path / _name(step)
 
 
