@@ -152,16 +152,6 @@ def read_dense(
     )
 
 
-def sum_lanes(group: Any) -> jax.Array:
-    """A group's part of a `GroupedGradient` with leading lanes axis, summed over it: (F, Z)."""
-    if isinstance(group, Terms):  # one matrix product
-        return flat_rows(group.left).T @ flat_rows(group.right)
-    if isinstance(group, Rows):  # likewise, of one row
-        shape = group.matrices.shape[-2:]
-        return (group.weights.reshape(-1) @ group.matrices.reshape(group.weights.size, -1)).reshape(shape)
-    return jnp.sum(group, axis=0)
-
-
 def flat_rows(a: jax.Array) -> jax.Array:
     """All axes but the last as one."""
     return a.reshape(-1, a.shape[-1])
