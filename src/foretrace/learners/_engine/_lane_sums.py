@@ -29,16 +29,16 @@ def read_lanes(rule: PastRule, past: Any, credit: jax.Array) -> GroupedGradient:
     Returns:
         Per group an (F, Z) matrix, per dense leaf an array shaped like it.
     """
-    read = jax.vmap(rule.read)
-    shapes = jax.eval_shape(read, past, credit)
-    if any(isinstance(group, Terms | Rows) for group in shapes.groups):
+    collect = jax.vmap(rule.collect)
+    parts = jax.eval_shape(collect, past, credit)
+    if isinstance(parts, GroupedGradient) and any(isinstance(g, Terms | Rows) for g in parts.groups):
         # Products of matrices: the fewer the better.
-        parts = read(past, credit)
+        parts = collect(past, credit)
         return GroupedGradient(
             tuple(_sum_group(group) for group in parts.groups),
             tuple(sum_leading(leaf) for leaf in parts.dense),
         )
-    return _sum_of(lambda lanes: read(*lanes), (past, credit))
+    return rule.place(_sum_of(lambda lanes: collect(*lanes), (past, credit)))
 
 
 def sum_leading(a: jax.Array) -> jax.Array:
