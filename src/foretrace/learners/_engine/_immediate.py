@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Grad, Hidden, Info, Input, Params, Sweep
-from foretrace.learners._engine._lanes import Lanes, check_credits, repeat
 from foretrace.learners._engine._lane_sums import read_lanes
+from foretrace.learners._engine._lanes import Lanes, check_credits, repeat
 from foretrace.learners._engine._past import PastRule
 from foretrace.learners._engine._window import push_lanes
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from foretrace._xla import computed_once
 from foretrace.learners._engine._past import GroupedGradient, PastRule, Rows, Terms, flat_rows
 
-# Lanes that one loop of XLA:CPU adds up. It sums over a leading axis at about 1 GB/s (`jnp.sum` of 32 matrices
-# of 289 x 256: 17 ms, in eights .3 ms, jaxlib 0.10 and 0.12), and reads the terms of a longer sum one number
-# at a time (`benchmarks/peers/run.py rflo-256-32`).
+# Lanes that one loop of XLA:CPU adds up. It sums over a leading axis at about 1 GB/s (32 matrices of
+# 289 x 256 by `jnp.sum`: 17 ms, in eights .3 ms, jaxlib 0.10 and 0.12), and reads the terms of a longer sum
+# one number at a time (`python benchmarks/peers rflo-256-32`).
 _TOGETHER = 8
 # Of more lanes the sum is a loop over so many: written out it would swell the program.
 _WRITTEN_OUT = 64

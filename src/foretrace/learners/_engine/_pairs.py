@@ -2,7 +2,7 @@
 
 A real matrix [[p, q], [r, s]] maps a pair, taken as the number m, to
 
-    alpha m + beta conj(m),    alpha = (p + s + i (r - q)) / 2,  beta = (p - s + i (r + q)) / 2.      (1)
+    alpha m + beta conj(m),    alpha = (p + s + i (r - q)) / 2,  beta = (p - s + i (r + q)) / 2.    (1)
 
 So one step of two rows acts on every number alone, in place. As two rows it would need a copy of all of them:
 a row must not be overwritten while the other one still reads it.

@@ -126,23 +126,31 @@ def advance_entries(
     factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
     out, turns = [], turns or [0] * len(sets)
     for part, turn, old, jacobian, factor in zip(sets, turns, parts, immediate, factors, strict=True):
-        # Sets with fewer rows or columns than others are filled up by -1, for which `at` gives zeros.
-        carried = state.at(part.rows[:, None], part.rows[None])
-        new = jacobian.at(part.rows[:, None], part.columns[None])
+        carried, new = matrices_of_sets(part, state, jacobian)
         if jnp.iscomplexobj(old):
+            # Small arrays in memory: XLA would make them anew for every weight. The sum too, or it is made
+            # anew in every read, from the old past, which XLA then has to copy.
             new = computed_once(as_numbers(new[:, : old.shape[1]])[None])
             moved = turned(carried, old[0], bool(turn))[None]
-            factor = factor.astype(new.dtype)
+            out.append(
+                computed_once(moved + new[:, :, None] * factor.astype(new.dtype)[None, None, :, None])
+            )
         else:
-            moved = _product(carried, old)
-        out.append(moved + new[:, :, None] * factor[None, None, :, None])
+            out.append(product_of_sets(carried, old) + new[:, :, None] * factor[None, None, :, None])
     return tuple(out)
+
+
+def matrices_of_sets(part: ColumnSets, state: Entries, immediate: Entries) -> tuple[jax.Array, jax.Array]:
+    """The state Jacobian between the rows of every set, (K, K, G), and the immediate one, (K, C, G)."""
+    # Sets with fewer rows or columns than others are filled up by -1, for which `at` gives zeros.
+    carried = state.at(part.rows[:, None], part.rows[None])
+    return carried, immediate.at(part.rows[:, None], part.columns[None])
 
 
 def arriving(part: ColumnSets, old: jax.Array, credit: jax.Array) -> jax.Array:
     """Credit (S,) times the entries of one group or dense leaf, (C, F, G)."""
     rows = part.rows.ravel()
-    return _product(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
+    return product_of_sets(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
 
 
 def scatter_columns(
@@ -168,8 +176,8 @@ def scatter_columns(
     return GroupedGradient(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))
 
 
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Left (I, K, G) times right (K, C, F, G), for every set."""
+def product_of_sets(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Left (I, K, G) times right (K, C, F, G), for every set: (I, C, F, G)."""
     if 0 < len(right) <= _SMALL:
         parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
         return sum(parts[1:], start=parts[0])

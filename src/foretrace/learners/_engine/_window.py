@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from foretrace._types import Cell, Hidden, Info, Input, Params
 from foretrace._xla import as_numbers, false_after
 from foretrace.learners._engine._block import AgedBlock, Block
+from foretrace.learners._engine._lane_sums import read_lanes, sum_leading
 from foretrace.learners._engine._lanes import (
     Lanes,
     check_credits,
@@ -42,7 +43,6 @@ from foretrace.learners._engine._lanes import (
     repeat,
     write,
 )
-from foretrace.learners._engine._lane_sums import read_lanes, sum_leading
 from foretrace.learners._engine._past import PastRule, PreparedRule, flat_rows, zero_dense
 
 
