@@ -29,6 +29,8 @@ def read_lanes(rule: PastRule, past: Any, credit: jax.Array) -> GroupedGradient:
     Returns:
         Per group an (F, Z) matrix, per dense leaf an array shaped like it.
     """
+    # Or XLA makes the credit anew for every weight, with all the functions in it that it takes for cheap.
+    credit = computed_once(credit)
     collect = jax.vmap(rule.collect)
     parts = jax.eval_shape(collect, past, credit)
     if isinstance(parts, GroupedGradient) and any(isinstance(g, Terms | Rows) for g in parts.groups):

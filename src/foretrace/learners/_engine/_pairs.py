@@ -4,8 +4,8 @@ A real matrix [[p, q], [r, s]] maps a pair, taken as the number m, to
 
     alpha m + beta conj(m),    alpha = (p + s + i (r - q)) / 2,  beta = (p - s + i (r + q)) / 2.    (1)
 
-So one step of two rows acts on every number alone, in place. As two rows it would need a copy of all of them:
-a row must not be overwritten while the other one still reads it.
+So one step of two rows acts on every number alone, in place. As two rows it would need a copy of all of
+them: a row must not be overwritten while the other one still reads it.
 
 Where beta is zero for all parameters, and the second column of every set starts as i or -i times the first,
 as of a complex number that turns, it stays so, and the first column is enough.
