@@ -82,3 +82,24 @@ def test_gradients_are_exact_with_and_without_a_turn(x64, name):
         assert_close(part, exact(cell, params, xs[:, lane], credits[:, lane]))
         gradients = jax.tree.map(jnp.subtract, gradients, part)
     assert_close(gradients, jax.tree.map(jnp.zeros_like, gradients), 1e-9)
+
+
+@pytest.mark.parametrize("lanes", [1, 12])
+def test_a_step_moves_the_pairs_where_they_lie(lanes):
+    """A copy of the past would double the memory that a step touches."""
+    cell = ft.cells.diagonal(hidden=16, inputs=5)
+    learner, params = ft.rtrl(cell), cell.init(jax.random.key(0))
+    state = learner.init(jax.random.key(1), params, lanes=lanes)
+
+    def each(total, state, x):
+        return jax.tree.map(jnp.add, total, learner.grad(params, state, state.hidden)), None
+
+    def run_many(total, state, xs):
+        return ft.run_blocks(learner, total, state, xs, each, params=lambda carry: params)
+
+    total, xs = jax.tree.map(jnp.zeros_like, params), jnp.ones((30, lanes, 5))
+    program = jax.jit(run_many, donate_argnums=(0, 1)).lower(total, state, xs).compile().as_text()
+    past = max(state.past.parts, key=jnp.size)
+    assert f"c64[{','.join(map(str, past.shape))}]" in program
+    copies = [line for line in program.splitlines() if f"c64[{','.join(map(str, past.shape))}]" in line]
+    assert not [line for line in copies if " copy(" in line]

@@ -28,13 +28,18 @@ def as_numbers(rows: jax.Array) -> jax.Array:
 
 
 def turned(matrix: jax.Array, numbers: jax.Array, is_turn: bool) -> jax.Array:
-    """Equation (1): matrices (2, 2, G) times numbers (C, F, G); `is_turn` if beta is known to be zero."""
+    """Equation (1): matrices (2, 2, G) times numbers (.., G); `is_turn` if beta is known to be zero."""
     (p, q), (r, s) = matrix
+
+    def spread(a):
+        # Small arrays in memory, or XLA makes them anew for every number. To reshape the numbers instead
+        # would cost a copy of them: it then no longer sees that each is read only where it is written.
+        return computed_once(a).reshape((1,) * (numbers.ndim - 1) + a.shape)
+
     if is_turn:
-        return computed_once(jax.lax.complex(p, r))[None, None] * numbers
-    alpha = computed_once(jax.lax.complex(p + s, r - q) / 2)[None, None]
-    beta = computed_once(jax.lax.complex(p - s, r + q) / 2)[None, None]
-    return alpha * numbers + beta * jnp.conj(numbers)
+        return spread(jax.lax.complex(p, r)) * numbers
+    alpha, beta = jax.lax.complex(p + s, r - q) / 2, jax.lax.complex(p - s, r + q) / 2
+    return spread(alpha) * numbers + spread(beta) * jnp.conj(numbers)
 
 
 def find_turn(structure: Structure, index: int, part: ColumnSets) -> int:

@@ -128,10 +128,9 @@ def advance_entries(
     for part, turn, old, jacobian, factor in zip(sets, turns, parts, immediate, factors, strict=True):
         carried, new = matrices_of_sets(part, state, jacobian)
         if jnp.iscomplexobj(old):
-            # Small arrays in memory: XLA would make them anew for every weight. The sum too, or it is made
-            # anew in every read, from the old past, which XLA then has to copy.
+            # In memory, or XLA makes it anew for every weight.
             new = computed_once(as_numbers(new[:, : old.shape[1]])[None])
-            moved = turned(carried, old[0], bool(turn))[None]
+            moved = turned(carried, old, bool(turn))
             out.append(
                 computed_once(moved + new[:, :, None] * factor.astype(new.dtype)[None, None, :, None])
             )
