@@ -7,8 +7,8 @@ import pytest
 
 import foretrace as ft
 from foretrace.learners._engine._lane_sums import read_lanes, sum_leading
+from foretrace.learners._engine._sparse import SparseRule
 from foretrace.learners._rtrl import _DenseRule
-from foretrace.learners._uoro import _UORORule
 from oracles import CELLS, draw, precision
 
 
@@ -18,7 +18,7 @@ def test_the_sum_over_lanes_is_numpys(x64, lanes):
     np.testing.assert_allclose(jax.jit(sum_leading)(a), np.sum(np.asarray(a), axis=0), rtol=1e-13)
 
 
-@pytest.mark.parametrize("rule", [_DenseRule, lambda structure: _UORORule(structure, 1e-7)])
+@pytest.mark.parametrize("rule", [_DenseRule, lambda structure: SparseRule(structure, steps=1)])
 @pytest.mark.parametrize("lanes", [1, 5, 8, 70])
 def test_the_gradient_of_all_lanes_is_the_sum_of_that_of_each(x64, rule, lanes):
     cell = CELLS["gain"]()  # one group, and leaves beside it

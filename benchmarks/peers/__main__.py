@@ -3,18 +3,17 @@
     python benchmarks/peers                    # all rows
     python benchmarks/peers rflo-256-32 lru-1024-32 --rounds 7 --out peers.json
 
-A row is a method, a number of units and a number of lanes; inputs have 32 entries. Every contender of a row
-takes steps of a stream, each of them forward, influence and gradient, whose sum it hands out, in one
-compiled loop. The contenders take turns, so that other load of the machine falls on all of them. Two clocks:
-the wall's, and the processor time of all threads, which other load disturbs less.
+A row is a method, a number of units and a number of lanes; inputs have 32 entries. Every contender of a
+row takes steps of a stream, each of them forward, influence and gradient, whose sum it hands out, in one
+compiled loop. The contenders take turns, so that other load of the machine falls on all of them. Two
+clocks: the wall's, and the processor time of all threads, which other load disturbs less.
 
-A peer is a module of this folder with `NAME`, `PACKAGE` and `contenders(row)`, which gives those that it has,
-by their labels. One whose package is not installed is left out, and named.
+A peer is a module of this folder with `NAME`, `PACKAGE` and `contenders(row)`, which gives those that it
+has, by their labels. One whose package is not installed is left out, and named.
 """
 
 import argparse
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import sys
@@ -32,6 +31,7 @@ import ours
 from rows import ROWS, Contender
 
 PEERS = ("plain_jax", "braintrace_peer")
+_LINE = "{:14} {:20} {:>14} {:>14} {:>7} {:>10}"
 
 
 class Timing(NamedTuple):
@@ -42,6 +42,7 @@ class Timing(NamedTuple):
 
 
 def main() -> None:
+    """Parses the rows, times them, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
@@ -56,12 +57,13 @@ def main() -> None:
             print(f"{peer.NAME} is not installed, and left out")
         else:
             modules.append(peer)
-    print(f"{'row':14} {'contender':24} {'wall, us/step':>14} {'cpu, us/step':>14} {'ratio':>7} {'cpu ratio':>10}")
-    records = [_measure(name, modules, options.rounds) for name in options.rows or ROWS]
-    if options.out:
-        versions = {m.PACKAGE: importlib.metadata.version(m.PACKAGE) for m in (ours, *modules[1:])}
-        record = {"versions": versions | {"jax": jax.__version__}, "rows": records}
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(_LINE.format("row", "contender", "wall, us/step", "cpu, us/step", "ratio", "cpu ratio"))
+    versions = {m.PACKAGE: importlib.import_module(m.PACKAGE).__version__ for m in modules}
+    record: dict[str, Any] = {"versions": versions | {"jax": jax.__version__}, "rows": []}
+    for name in options.rows or ROWS:
+        record["rows"].append(_measure(name, modules, options.rounds))
+        if options.out:  # after every row, so that what was measured is there whatever happens
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _measure(name: str, modules: list[Any], rounds: int) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def _measure(name: str, modules: list[Any], rounds: int) -> dict[str, Any]:
         ratio = float(np.median(np.array(timing.wall) / np.array(mine.wall)))
         processor_ratio = float(np.median(np.array(timing.processor) / np.array(mine.processor)))
         wall, processor = float(np.median(timing.wall)), float(np.median(timing.processor))
-        print(f"{name:14} {label:24} {wall:14.2f} {processor:14.2f} {ratio:7.2f} {processor_ratio:10.2f}", flush=True)
+        shown = (f"{number:.2f}" for number in (wall, processor, ratio, processor_ratio))
+        print(_LINE.format(name, label, *shown), flush=True)
         lines[label] = {"wall_us": wall, "cpu_us": processor, "ratio": ratio, "cpu_ratio": processor_ratio}
     return {"row": name, "contenders": lines}
 

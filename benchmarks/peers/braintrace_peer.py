@@ -10,6 +10,7 @@ NAME = PACKAGE = "braintrace"
 
 
 def contenders(row: Row) -> dict[str, Contender]:
+    """D-RTRL, which on leaky units is RFLO, and pp_prop."""
     method = row.method.split(":")[0]
     if row.cell != "leaky" or method not in ("rflo", "eprop", "pp_prop"):
         return {}

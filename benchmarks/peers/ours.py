@@ -13,6 +13,7 @@ NAME = PACKAGE = "foretrace"
 
 
 def contenders(row: Row) -> dict[str, Contender]:
+    """The learner in `ft.run_blocks`."""
     cell = getattr(ft.cells, row.cell)(hidden=row.units, inputs=INPUTS)
     choice = parse(row.method)
     learner, params = choice.build(cell), params_of(row)
@@ -44,7 +45,7 @@ def contenders(row: Row) -> dict[str, Contender]:
 
 
 def params_of(row: Row) -> Any:
-    """Weights as large as those of a network that has learned; of the cells without recurrence their own."""
+    """Weights as large as those of a network that has learned; of cells without recurrence their own."""
     cell = getattr(ft.cells, row.cell)(hidden=row.units, inputs=INPUTS)
     params = cell.init(jax.random.key(0))
     if row.cell not in ("leaky", "rnn"):

@@ -15,17 +15,20 @@ PACKAGE = "jax"
 
 
 def contenders(row: Row) -> dict[str, Contender]:
-    contenders: dict[str, Contender] = {}
+    """The method written by hand, where it is here, and the floor."""
+    those: dict[str, Contender] = {}
     if row.method in ("rflo", "eprop"):
-        contenders[NAME] = _traces(row)
+        those[NAME] = _traces(row)
     if row.cell == "diagonal":
-        contenders[NAME] = _complex_traces(row)
+        those[NAME] = _complex_traces(row)
     if row.method.startswith("tbptt"):
-        contenders[NAME] = _windows(row)
-    carried = {"leaky": (row.units + INPUTS + 1, row.units), "diagonal": (INPUTS, row.units, 2)}.get(row.cell)
+        those[NAME] = _windows(row)
+    carried = {"leaky": (row.units + INPUTS + 1, row.units), "diagonal": (INPUTS, row.units, 2)}.get(
+        row.cell
+    )
     if carried and row.method in ("rflo", "eprop", "rtrl"):
-        contenders["one read, one write"] = _floor(row, carried)
-    return contenders
+        those["one read, one write"] = _floor(row, carried)
+    return those
 
 
 def _floor(row: Row, shape: tuple[int, ...]) -> Contender:
@@ -76,9 +79,7 @@ def _complex_traces(row: Row) -> Contender:
         units = {}
         for key in single:
             tangents = {k: jnp.ones(n) if k == key else jnp.zeros(n) for k in single}
-            _, new = jax.jvp(
-                lambda single: moved({**params, **single}, hidden, x), (single,), (tangents,)
-            )
+            _, new = jax.jvp(lambda single: moved({**params, **single}, hidden, x), (single,), (tangents,))
             units[key] = turn * traces[key] + new
         scale = jnp.exp(params["scale"])
         units["input"] = turn * traces["input"] + x[:, None] * scale

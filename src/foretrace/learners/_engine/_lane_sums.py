@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._xla import computed_once
-from foretrace.learners._engine._past import GroupedGradient, PastRule, Rows, Terms, flat_rows
+from foretrace.learners._engine._past import (
+    GroupedGradient,
+    PastRule,
+    Rows,
+    Terms,
+    flat_rows,
+    zero_gradient,
+)
 
 # Lanes that one loop of XLA:CPU adds up. It sums over a leading axis at about 1 GB/s (32 matrices of
 # 289 x 256 by `jnp.sum`: 17 ms, in eights .3 ms, jaxlib 0.10 and 0.12), and reads the terms of a longer sum
@@ -29,6 +36,8 @@ def read_lanes(rule: PastRule, past: Any, credit: jax.Array) -> GroupedGradient:
     Returns:
         Per group an (F, Z) matrix, per dense leaf an array shaped like it.
     """
+    if not jax.tree.leaves(past):
+        return zero_gradient(rule.structure)
     # Or XLA makes the credit anew for every weight, with all the functions in it that it takes for cheap.
     credit = computed_once(credit)
     collect = jax.vmap(rule.collect)
