@@ -536,3 +536,11 @@ def test_dtypes_of_small_floats_are_known_without_jax_arrays(tmp_path):
     values = np.arange(3).astype(ml_dtypes.bfloat16)
     ft.save(tmp_path, {"a": values})
     assert_same(ft.load(tmp_path, {"a": values}), {"a": values})
+
+
+def test_numbers_of_128_bits_come_back_as_they_were(x64, tmp_path):
+    tree = {"a": jnp.array([[1 + 2j, jnp.nan - 0.0j]]), "b": np.array([3j]), "c": jnp.array(0.1j)}
+    ft.save(tmp_path / "run", tree)
+    back = ft.load(tmp_path / "run", like=tree)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), tree, back)
+    assert [leaf.dtype for leaf in jax.tree.leaves(back)] == [jnp.complex128] * 3

@@ -185,7 +185,8 @@ def test_memory_is_that_of_the_mask():
     cell = ring()
     state = jax.eval_shape(lambda key: ft.snap(cell, order=2).init(key, draw(cell)), jax.random.key(0))
     # In two steps every weight reaches two units: 12 weights of w that are not masked, and v and b.
-    assert sum(part.size for part in state.past.parts) == 2 * (12 + 12 + 6)
+    assert all(jnp.iscomplexobj(part) for part in state.past.parts)
+    assert sum(2 * part.size for part in state.past.parts) == 2 * (12 + 12 + 6)
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("order", "immediate(cell)"), ("block", "1 is")])

@@ -40,6 +40,7 @@ LEARNERS = {
     "ktp": (lambda cell: ft.ktp(cell, rank=2), "highway", {"unbiased": True}),
     "low_rank": (lambda cell: ft.low_rank(cell, rank=1, block=2), "gru", {"unbiased": True}),
     "ok": (lambda cell: ft.ok(cell, rank=1, block=2), "highway", {"unbiased": True}),
+    "pp_prop": (lambda cell: ft.pp_prop(cell, span=3), "lstm", {}),
     "rflo": (ft.rflo, "highway", {}),
     "rolling_tbptt": (lambda cell: ft.rolling_tbptt(cell, window=2), "rnn", {}),
     "rtrl": (ft.rtrl, "elstm", {"exact": True}),

@@ -17,6 +17,7 @@ from foretrace.learners._ktp import KTPInfo, ktp
 from foretrace.learners._low_rank import LowRankInfo, low_rank
 from foretrace.learners._ok import OKInfo, ok
 from foretrace.learners._online import average, online, run_blocks
+from foretrace.learners._pp_prop import pp_prop
 from foretrace.learners._rflo import rflo
 from foretrace.learners._rolling_tbptt import rolling_tbptt
 from foretrace.learners._rtrl import rtrl
@@ -53,6 +54,7 @@ __all__ = [
     "ok",
     "online",
     "parse",
+    "pp_prop",
     "random_feedback",
     "recommend",
     "rflo",

@@ -82,8 +82,7 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
 def _rule(structure: Structure) -> PastRule:
     sparsity = find_sparsity(structure)
     if is_sparse_cheaper(structure, sparsity):
-        # Read before a step joins it, which spares the compiler to compute its entries twice.
-        return SparseRule(structure, needs_no_window=False, keeps_step_weights=True)
+        return SparseRule(structure)
     return _DenseRule(structure)
 
 

@@ -12,7 +12,7 @@ from foretrace.learners._catalogue._requirements import ANY_CELL
 from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
 from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Steps
-from foretrace.learners._engine._past import GroupedGradient, PastRule, norm, zero_gradient
+from foretrace.learners._engine._past import GroupedGradient, PastRule, Rows, norm, zero_gradient
 from foretrace.learners._kronecker import random_signs
 from foretrace.structure._structure import Structure
 
@@ -104,7 +104,8 @@ class _UORORule(PastRule[UOROPast]):
 
     def read(self, past: UOROPast, credit: jax.Array) -> GroupedGradient:
         weight = credit @ past.s
-        return jax.tree.map(lambda w: weight * w, past.w)
+        groups = tuple(Rows(weight[None], w[None]) for w in past.w.groups)
+        return GroupedGradient(groups, jax.tree.map(lambda w: weight * w, past.w.dense))
 
     def push(self, key: jax.Array, past: UOROPast, block: Steps) -> tuple[UOROPast, UOROInfo]:
         """Equations (1) to (3)."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Hidden, Input, Params
-from foretrace._xla import at_construction, jit_unoptimised
+from foretrace._xla import at_construction, computed_once, jit_unoptimised
 from foretrace.structure._trace import (
     ELEMENTWISE,
     FIXED_PLACES,
@@ -82,7 +82,7 @@ class Structure:
         env = trace.consts | dict(zip(trace.params, jax.tree.leaves(params), strict=True))
         env |= dict(zip(trace.x, jax.tree.leaves(x), strict=True)) | {trace.hidden: hidden}
         for e in trace.known:
-            env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
+            env.update(zip(e.outputs, self._known(e, env), strict=True))
         return read(env, trace.output), tuple(env[v] for v in self._residuals)
 
     @property
@@ -279,8 +279,15 @@ class Structure:
         """Values of all variables that the linear part reads and that are no tangents."""
         env = self._trace.consts | dict(zip(self._trace.params, jax.tree.leaves(params), strict=True))
         for e in self._params_only:
-            env.update(zip(e.outputs, evaluate(e, [read(env, v) for v in e.inputs]), strict=True))
+            env.update(zip(e.outputs, self._known(e, env), strict=True))
         return env | dict(zip(self._residuals, residuals, strict=True))
+
+    def _known(self, e: Equation, env: dict) -> list:
+        """The outputs of an equation without tangents."""
+        values = evaluate(e, [read(env, v) for v in e.inputs])
+        # XLA:CPU takes sines for cheap, and computes those of the parameters anew in every lane.
+        once = e.primitive.name in ("sin", "cos") and self._trace.stepwise.isdisjoint(e.outputs)
+        return [computed_once(a) for a in values] if once else values
 
     def _narrow(self, tangent: jax.Array | None) -> jax.Array | None:
         """A tangent of hidden in the dtype of the cell's program."""
@@ -366,8 +373,11 @@ class Structure:
                     values = [values[0], jnp.where(below == 0, 1, below)]
                 return self._linear(e, values)
             if e.primitive.name == "select_n":
-                branches = [rng.uniform(0.5, 1.5) * a for a in values[1:] if a is not None]
-                return [sum(branches[1:], start=branches[0]) if branches else None]
+                # Each entry is chosen on its own, so that none is like another for every choice.
+                weighted = [
+                    a * rng.uniform(0.5, 1.5, a.shape).astype(a.dtype) for a in values[1:] if a is not None
+                ]
+                return [sum(weighted[1:], start=weighted[0]) if weighted else None]
             pairs = zip(e.inputs, values, strict=True)
             return _dense_random_map(rng, [a for v, a in pairs if trace.is_tangent(v) and a is not None], e)
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Cell, Grad, Hidden, Info, Input, Params, Sweep
+from foretrace.learners._engine._lane_sums import read_lanes
 from foretrace.learners._engine._lanes import Lanes, check_credits, repeat
-from foretrace.learners._engine._past import PastRule, sum_lanes
+from foretrace.learners._engine._past import PastRule
 from foretrace.learners._engine._window import push_lanes
 
 
@@ -73,9 +74,7 @@ class ImmediateEngine:
         self._lanes.check_params(params)
         # Until the next step drops it, the past of a lane that begins anew is still there.
         credit = jnp.where(state.restart[:, None], 0, self._lanes.ravel(state, credit))
-        gradient = jax.vmap(self.rule.read)(state.past, credit)
-        groups = [sum_lanes(group) for group in gradient.groups]
-        return self.structure.gradient(groups, [jnp.sum(leaf, axis=0) for leaf in gradient.dense])
+        return self.structure.gradient(*read_lanes(self.rule, state.past, credit))
 
     def reset(self, state: ImmediateState, restart: Any) -> ImmediateState:
         """See `foretrace._types.Reset`."""

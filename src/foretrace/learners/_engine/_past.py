@@ -79,6 +79,14 @@ class PastRule(ABC, Generic[P]):
     def push(self, key: jax.Array, past: P, block: Any) -> tuple[P, Info]:
         """The past at the end of a `Block`, from that at its start."""
 
+    def collect(self, past: P, credit: jax.Array) -> Any:
+        """The numbers of `read` in an order of the rule's own, to be summed over lanes before `place`."""
+        return self.read(past, credit)
+
+    def place(self, collected: Any) -> GroupedGradient:
+        """The gradient of what `collect` gives: `read` is the one after the other."""
+        return collected
+
     def info(self, past: P) -> Info:
         """Values to observe in a past, asked only of a rule that needs no window; none by default."""
         return NoInfo()
@@ -150,15 +158,6 @@ def read_dense(
         (credit @ influence).reshape(zero.shape)
         for influence, zero in zip(dense, zero_dense(structure), strict=True)
     )
-
-
-def sum_lanes(group: Any) -> jax.Array:
-    """A group's part of a `GroupedGradient` with leading lanes axis, summed over it: (F, Z)."""
-    if isinstance(group, Terms):  # one matrix product
-        return flat_rows(group.left).T @ flat_rows(group.right)
-    if isinstance(group, Rows):  # likewise, of one row
-        return jnp.tensordot(group.weights, group.matrices, group.weights.ndim)
-    return jnp.sum(group, axis=0)
 
 
 def flat_rows(a: jax.Array) -> jax.Array:

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from foretrace._xla import computed_once
 from foretrace.learners._catalogue._requirements import Requirement
 from foretrace.learners._engine._block import Block
+from foretrace.learners._engine._pairs import as_numbers, find_turn, turned
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule
 from foretrace.structure._jacobians import linearisation
 from foretrace.structure._pattern import Entries, gather
@@ -21,7 +23,10 @@ _SMALL = 4
 
 
 class SparsePast(NamedTuple):
-    """Per group and dense leaf (K, C, F, G): K rows of the influence for C columns alike, in G sets."""
+    """Per group and dense leaf (K, C, F, G): K rows of the influence for C columns alike, in G sets.
+
+    Two rows are one of complex numbers (1, C, F, G), and of columns that turn the first is all, C = 1.
+    """
 
     parts: tuple[jax.Array, ...]
 
@@ -33,6 +38,7 @@ class SparseRule(PastRule[SparsePast]):
     """
 
     is_random = False
+    needs_no_window = True
 
     def __init__(
         self,
@@ -40,8 +46,6 @@ class SparseRule(PastRule[SparsePast]):
         *,
         steps: int | None = None,
         without_weights: bool = False,
-        needs_no_window: bool = True,
-        keeps_step_weights: bool = False,
     ) -> None:
         """Finds the entries.
 
@@ -49,32 +53,62 @@ class SparseRule(PastRule[SparsePast]):
             structure: of the cell.
             steps: steps within which an entry must be reached; None for any number, which is exact.
             without_weights: whether the state Jacobian leaves out every path through a weight of a group.
-            needs_no_window: see `PastRule`.
-            keeps_step_weights: see `PastRule`.
         """
         super().__init__(structure)
         sparsity = find_sparsity(structure)
-        self.needs_no_window, self.keeps_step_weights = needs_no_window, keeps_step_weights
         self.sets = sets_within(structure, sparsity, steps, without_weights)
         self.linearise = linearisation(structure, sparsity, without_weights)
+        groups = len(structure.groups)
+        self.turns = [
+            find_turn(structure, i, part) if i < groups and not without_weights else 0
+            for i, part in enumerate(self.sets)
+        ]
 
     def empty(self) -> SparsePast:
         """See `PastRule`."""
-        return SparsePast(tuple(jnp.zeros(part.shape, self.structure.dtype) for part in self.sets))
+
+        def zeros(part, turn):
+            rows, columns, *others = part.shape
+            if rows != 2:
+                return jnp.zeros(part.shape, self.structure.dtype)
+            kind = np.result_type(self.structure.dtype, np.complex64)
+            return jnp.zeros((1, 1 if turn else columns, *others), kind)
+
+        return SparsePast(tuple(map(zeros, self.sets, self.turns)))
 
     def read(self, past: SparsePast, credit: jax.Array) -> GroupedGradient:
         """See `PastRule`."""
-        pairs = zip(self.sets, past.parts, strict=True)
-        return scatter_columns(self.structure, self.sets, [arriving(*pair, credit) for pair in pairs])
+        return self.place(self.collect(past, credit))
+
+    def collect(self, past: SparsePast, credit: jax.Array) -> list[jax.Array]:
+        """See `PastRule`: per group and dense leaf (C, F, G), complex where that holds two columns."""
+
+        def part(sets, turn, old):
+            if not jnp.iscomplexobj(old):
+                return arriving(sets, old, credit)
+            rows = gather(credit, sets.rows.ravel(), 0).reshape(sets.rows.shape)
+            product = jnp.conj(as_numbers(rows))[None, None] * old[0]
+            return product if turn else product.real
+
+        return list(map(part, self.sets, self.turns, past.parts))
+
+    def place(self, collected: list[jax.Array]) -> GroupedGradient:
+        """See `PastRule`."""
+
+        def columns(values, turn):
+            return jnp.concatenate([values.real, -turn * values.imag]) if turn else values
+
+        return scatter_columns(self.structure, self.sets, list(map(columns, collected, self.turns)))
 
     def push(self, key: jax.Array, past: SparsePast, block: Block) -> tuple[SparsePast, NoInfo]:
         """See `PastRule`."""
 
         def step(past, params, residuals, jacobians, each):
             state, immediate = self.linearise(params, residuals, jacobians)
-            return SparsePast(
-                advance_entries(self.structure, self.sets, past.parts, residuals, state, immediate)
-            ), None
+            parts = advance_entries(
+                self.structure, self.sets, past.parts, residuals, state, immediate, self.turns
+            )
+            return SparsePast(parts), None
 
         return block.fold(step, past)[0], NoInfo()
 
@@ -86,22 +120,36 @@ def advance_entries(
     residuals: tuple,
     state: Entries,
     immediate: list,
+    turns: list[int] | None = None,
 ) -> tuple[jax.Array, ...]:
-    """One step of the entries of every group and dense leaf, (K, C, F, G)."""
+    """One step of the entries of every group and dense leaf, as in `SparsePast`; `turns` of its columns."""
     factors = (*structure.factors(residuals), *(jnp.ones(1, structure.dtype) for _ in structure.dense))
-    out = []
-    for part, old, jacobian, factor in zip(sets, parts, immediate, factors, strict=True):
-        # Sets with fewer rows or columns than others are filled up by -1, for which `at` gives zeros.
-        carried = state.at(part.rows[:, None], part.rows[None])
-        new = jacobian.at(part.rows[:, None], part.columns[None])
-        out.append(_product(carried, old) + new[:, :, None] * factor[None, None, :, None])
+    out, turns = [], turns or [0] * len(sets)
+    for part, turn, old, jacobian, factor in zip(sets, turns, parts, immediate, factors, strict=True):
+        carried, new = matrices_of_sets(part, state, jacobian)
+        if jnp.iscomplexobj(old):
+            # In memory, or XLA makes it anew for every weight.
+            new = computed_once(as_numbers(new[:, : old.shape[1]])[None])
+            moved = turned(carried, old, bool(turn))
+            out.append(
+                computed_once(moved + new[:, :, None] * factor.astype(new.dtype)[None, None, :, None])
+            )
+        else:
+            out.append(product_of_sets(carried, old) + new[:, :, None] * factor[None, None, :, None])
     return tuple(out)
+
+
+def matrices_of_sets(part: ColumnSets, state: Entries, immediate: Entries) -> tuple[jax.Array, jax.Array]:
+    """The state Jacobian between the rows of every set, (K, K, G), and the immediate one, (K, C, G)."""
+    # Sets with fewer rows or columns than others are filled up by -1, for which `at` gives zeros.
+    carried = state.at(part.rows[:, None], part.rows[None])
+    return carried, immediate.at(part.rows[:, None], part.columns[None])
 
 
 def arriving(part: ColumnSets, old: jax.Array, credit: jax.Array) -> jax.Array:
     """Credit (S,) times the entries of one group or dense leaf, (C, F, G)."""
     rows = part.rows.ravel()
-    return _product(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
+    return product_of_sets(gather(credit, rows, 0).reshape(1, *part.rows.shape), old)[0]
 
 
 def scatter_columns(
@@ -127,8 +175,8 @@ def scatter_columns(
     return GroupedGradient(tuple(groups), tuple(a.reshape(s) for a, s in zip(dense, shapes, strict=True)))
 
 
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Left (I, K, G) times right (K, C, F, G), for every set."""
+def product_of_sets(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Left (I, K, G) times right (K, C, F, G), for every set: (I, C, F, G)."""
     if 0 < len(right) <= _SMALL:
         parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
         return sum(parts[1:], start=parts[0])

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from foretrace._types import Cell, Hidden, Info, Input, Params
 from foretrace._xla import as_numbers, false_after, is_spread
 from foretrace.learners._engine._block import AgedBlock, Block
+from foretrace.learners._engine._lane_sums import read_lanes, sum_leading
 from foretrace.learners._engine._lanes import (
     Lanes,
     check_credits,
@@ -42,7 +43,7 @@ from foretrace.learners._engine._lanes import (
     repeat,
     write,
 )
-from foretrace.learners._engine._past import PastRule, PreparedRule, sum_lanes, zero_dense
+from foretrace.learners._engine._past import PastRule, PreparedRule, zero_dense
 
 
 class WindowState(NamedTuple):
@@ -199,7 +200,7 @@ class WindowEngine:
                 jax.lax.dynamic_update_index_in_dim(buffer, value, i, 0)
                 for buffer, value in zip(preacts, new, strict=True)
             )
-            dense = tuple(total + jnp.sum(leaf, axis=0) for total, leaf in zip(dense, leaves, strict=True))
+            dense = tuple(total + sum_leading(leaf) for total, leaf in zip(dense, leaves, strict=True))
             return stop_at_restart(i, credit), preacts, dense
 
         older, steps = self._older, self._older + self.length
@@ -217,7 +218,7 @@ class WindowEngine:
                 0, phase, lambda j, carry: step(older + phase - 1 - j, carry, receive), carry
             )
         # The past stands at the start of the present block, also where credit runs on into an older one.
-        past = jax.vmap(self.rule.read)(state.past, carry[0])  # (2)
+        past = read_lanes(self.rule, state.past, carry[0])  # (2)
         if older:
             carry = jax.lax.fori_loop(
                 0, older, lambda j, carry: step(older - 1 - j, carry, lambda i, credit: credit), carry
@@ -226,10 +227,10 @@ class WindowEngine:
         each = jax.vmap(jax.vmap(structure.factors, axis_size=lanes), axis_size=steps)
         factors = each(state.window)
         groups = [
-            jnp.tensordot(f, z, ((0, 1), (0, 1))) + sum_lanes(group)  # (1)
+            jnp.tensordot(f, z, ((0, 1), (0, 1))) + group  # (1)
             for f, z, group in zip(factors, preacts, past.groups, strict=True)
         ]
-        dense = [a + jnp.sum(b, axis=0) for a, b in zip(dense, past.dense, strict=True)]
+        dense = [a + b for a, b in zip(dense, past.dense, strict=True)]
         return structure.gradient(groups, dense)
 
     def reset(self, state: WindowState, restart: Any) -> WindowState:

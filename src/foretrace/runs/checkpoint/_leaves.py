@@ -1,4 +1,7 @@
-"""Between a pytree and named arrays of plain dtypes; a PRNG key is its data and the name of its kind."""
+"""Between a pytree and named arrays of plain dtypes; a PRNG key is its data and the name of its kind.
+
+safetensors has no complex128: its real and imaginary parts are stored on a last axis.
+"""
 
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ CODES = {
     "float8_e5m2": "F8_E5M2",
     "complex64": "C64",
 }
+_PAIRS = "complex128"
 _SCALARS = {bool: "bool", int: "int64", float: "float64"}
 
 
@@ -25,8 +29,9 @@ class Form(NamedTuple):
     """Kind, dtype and shape of a leaf.
 
     Attributes:
-        kind: "array"; "bool", "int" or "float" for a Python number; `key<fry>` or the like for PRNG keys.
-        dtype: of its values, for a key of its data.
+        kind: "array"; "bool", "int" or "float" for a Python number; `key<fry>` or the like for PRNG keys;
+            "complex128".
+        dtype: of its values, for a key of its data, for complex128 float64.
         shape: of its values.
     """
 
@@ -68,9 +73,11 @@ def form_of(path: str, leaf: Any) -> Form:
         data = jax.eval_shape(jax.random.key_data, leaf)
         return Form(str(leaf.dtype), data.dtype.name, data.shape)
     name = np.dtype(leaf.dtype).name
+    if name == _PAIRS:
+        return Form(_PAIRS, "float64", (*leaf.shape, 2))
     if name not in CODES:
         raise UserTypeError(
-            f"tree must have leaves of {', '.join(CODES)}; got {name} at {path}; convert it."
+            f"tree must have leaves of {', '.join(CODES)} or {_PAIRS}; got {name} at {path}; convert it."
         )
     return Form("array", name, tuple(leaf.shape))
 
@@ -87,6 +94,8 @@ def values_of(path: str, leaf: Any) -> np.ndarray:
     form = form_of(path, leaf)
     if is_key(form.kind):
         leaf = jax.random.key_data(leaf)
+    if form.kind == _PAIRS:
+        leaf = np.stack([np.real(leaf), np.imag(leaf)], axis=-1)
     return np.asarray(leaf, dtype=np.dtype(form.dtype), order="C")
 
 
@@ -98,6 +107,8 @@ def leaf_of(values: np.ndarray, kind: str, impl: str | None, like: Any) -> Any:
     """
     if kind in ("bool", "int", "float"):
         return values.item()
+    if kind == _PAIRS:
+        values = values[..., 0] + 1j * values[..., 1]
     if isinstance(like, np.ndarray | np.generic):
         return values.copy() if isinstance(like, np.ndarray) else values[()]
     if getattr(like, "weak_type", False) and values.ndim == 0:

@@ -1,0 +1,126 @@
+"""The same written by hand in plain JAX: what a user would write for one method and one cell.
+
+Beside the methods there is a floor, one read and one write of the numbers that a method carries.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ours import params_of
+from rows import INPUTS, LEAK, WINDOW, Contender, Row, looped
+
+NAME = "plain JAX"
+PACKAGE = "jax"
+
+
+def contenders(row: Row) -> dict[str, Contender]:
+    """The method written by hand, where it is here, and the floor."""
+    those: dict[str, Contender] = {}
+    if row.method in ("rflo", "eprop"):
+        those[NAME] = _traces(row)
+    if row.cell == "diagonal":
+        those[NAME] = _complex_traces(row)
+    if row.method.startswith("tbptt"):
+        those[NAME] = _windows(row)
+    carried = {"leaky": (row.units + INPUTS + 1, row.units), "diagonal": (INPUTS, row.units, 2)}.get(
+        row.cell
+    )
+    if carried and row.method in ("rflo", "eprop", "rtrl"):
+        those["one read, one write"] = _floor(row, carried)
+    return those
+
+
+def _floor(row: Row, shape: tuple[int, ...]) -> Contender:
+    start = jnp.ones((row.lanes, *shape))
+    return looped(
+        lambda carry, xs: jax.lax.scan(lambda a, x: (0.9 * a + x[0, 0], None), carry, xs)[0], start, row
+    )
+
+
+def _traces(row: Row) -> Contender:
+    """RFLO of leaky units."""
+    params, n = params_of(row), row.units
+
+    def lane(params, hidden, trace, x):
+        z = hidden @ params["recurrent"] + x @ params["input"] + params["bias"]
+        factor = jnp.concatenate([hidden, x, jnp.ones(1)])
+        out = jnp.tanh(z)
+        hidden = (1 - LEAK) * hidden + LEAK * out
+        return hidden, (1 - LEAK) * trace + factor[:, None] * (LEAK * (1 - out**2))
+
+    def step(carry, x):
+        params, hidden, trace, total = carry
+        hidden, trace = jax.vmap(lane, in_axes=(None, 0, 0, 0))(params, hidden, trace, x)
+        gradient = jnp.sum(hidden[:, None] * trace, axis=0)
+        parts = {"recurrent": gradient[:n], "input": gradient[n:-1], "bias": gradient[-1]}
+        return (params, hidden, trace, jax.tree.map(jnp.add, total, parts)), None
+
+    hidden = jnp.zeros((row.lanes, n))
+    trace = jnp.zeros((row.lanes, n + INPUTS + 1, n))
+    carry = params, hidden, trace, jax.tree.map(jnp.zeros_like, params)
+    return looped(lambda carry, xs: jax.lax.scan(step, carry, xs)[0], carry, row)
+
+
+def _complex_traces(row: Row) -> Contender:
+    """Exact RTRL of the linear recurrent unit, in complex numbers."""
+    params, n = params_of(row), row.units
+    weights = jax.lax.complex(params["input"][:, :n], params["input"][:, n:])
+    params = {**{key: params[key] for key in ("decay", "angle", "scale")}, "input": weights}
+
+    def moved(params, hidden, x):
+        """The next state, for the derivatives by what belongs to a single unit."""
+        turn = jnp.exp(-jnp.exp(params["decay"]) + 1j * jnp.exp(params["angle"]))
+        return turn * hidden + jnp.exp(params["scale"]) * (x.astype(weights.dtype) @ params["input"])
+
+    def lane(params, hidden, traces, x):
+        turn = jnp.exp(-jnp.exp(params["decay"]) + 1j * jnp.exp(params["angle"]))
+        single = {key: params[key] for key in ("decay", "angle", "scale")}
+        units = {}
+        for key in single:
+            tangents = {k: jnp.ones(n) if k == key else jnp.zeros(n) for k in single}
+            _, new = jax.jvp(lambda single: moved({**params, **single}, hidden, x), (single,), (tangents,))
+            units[key] = turn * traces[key] + new
+        scale = jnp.exp(params["scale"])
+        units["input"] = turn * traces["input"] + x[:, None] * scale
+        return moved(params, hidden, x), units
+
+    def step(carry, x):
+        params, hidden, traces, total = carry
+        hidden, traces = jax.vmap(lane, in_axes=(None, 0, 0, 0))(params, hidden, traces, x)
+        credit = jnp.conj(hidden)
+        gradient = {
+            key: jnp.sum((credit if trace.ndim == 2 else credit[:, None]) * trace, axis=0)
+            for key, trace in traces.items()
+        }
+        return (params, hidden, traces, jax.tree.map(jnp.add, total, gradient)), None
+
+    zero = {key: jnp.zeros(a.shape, weights.dtype) for key, a in params.items()}
+    traces = jax.tree.map(lambda a: jnp.zeros((row.lanes, *a.shape), a.dtype), zero)
+    carry = params, jnp.zeros((row.lanes, n), weights.dtype), traces, zero
+    return looped(lambda carry, xs: jax.lax.scan(step, carry, xs)[0], carry, row)
+
+
+def _windows(row: Row) -> Contender:
+    """TBPTT: `jax.grad` of a scan over a window, one gradient per window."""
+    params = params_of(row)
+
+    def loss(params: Any, hidden: Any, xs: Any) -> Any:
+        def step(hidden, x):
+            z = hidden @ params["recurrent"] + x @ params["input"] + params["bias"]
+            hidden = jnp.tanh(z)
+            return hidden, jnp.sum(hidden)
+
+        hidden, losses = jax.lax.scan(step, hidden, xs)
+        return jnp.sum(losses), hidden
+
+    def window(carry, xs):
+        params, hidden, total = carry
+        gradient, hidden = jax.grad(loss, has_aux=True)(params, hidden, xs)
+        return (params, hidden, jax.tree.map(jnp.add, total, gradient)), None
+
+    def program(carry, xs):
+        return jax.lax.scan(window, carry, xs.reshape(-1, WINDOW, *xs.shape[1:]))[0]
+
+    hidden = jnp.zeros((row.lanes, row.units))
+    return looped(program, (params, hidden, jax.tree.map(jnp.zeros_like, params)), row)
