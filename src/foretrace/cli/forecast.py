@@ -98,7 +98,7 @@ def run(words: Sequence[str]) -> int:
             "engine must be left out but for a file with --series; got "
             f"{'standard input' if data == '-' else 'one series'}; drop --engine."
         )
-    gather = [] if engine is None else _learn_in_parts(engine, data, arguments, words)
+    gather = [] if engine is None else _learn_in_parts(engine, data, arguments)
     source = forecast.standard_input() if data == "-" else data
     config = {"command": ["forecast", *words]} | ({"source": "-"} if data == "-" else {})
     with _format.warnings_in_one_line(), StopSignal(interrupt_waits=True) as stop:
@@ -126,12 +126,14 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _learn_in_parts(engine: str, data: str, arguments: dict[str, Any], words: Sequence[str]) -> list[Path]:
+def _learn_in_parts(engine: str, data: str, arguments: dict[str, Any]) -> list[Path]:
     """Lets tasks of Ray learn the series, a part each; their folders, or none if that was done before."""
     out = arguments["out"]
     if checkpoint.steps(out / "checkpoints"):
         return []  # gathered before: what is there is refused, or goes on, as without tasks
     folder, console = out / "parts", Console()
+    # What no task could use is refused here, before there is a folder.
+    forecast.forecast_file(data, **arguments | {"out": None, "resume": False}).close()
     with _ray.connected(engine, out) as ray:
         old = sorted(folder.glob("part-*-of-*"))
         if (old or read_config(out) is not None) and not arguments["resume"]:

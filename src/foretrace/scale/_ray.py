@@ -59,6 +59,7 @@ def connected(engine: str, shared: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             # JAX warns of every fork; those of Ray become another program at once.
             warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+            warnings.filterwarnings("ignore", message="Ray Client connection timed out")  # raised below
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
