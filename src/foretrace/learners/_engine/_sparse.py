@@ -127,14 +127,16 @@ def advance_entries(
     out, turns = [], turns or [0] * len(sets)
     for part, turn, old, jacobian, factor in zip(sets, turns, parts, immediate, factors, strict=True):
         carried, new = matrices_of_sets(part, state, jacobian)
+        # The Jacobians in memory, or XLA makes them anew for every weight; of complex numbers the sum too,
+        # or it is made anew in every read, from the old past, which XLA then has to copy.
         if jnp.iscomplexobj(old):
-            # In memory, or XLA makes it anew for every weight.
             new = computed_once(as_numbers(new[:, : old.shape[1]])[None])
             moved = turned(carried, old, bool(turn))
             out.append(
                 computed_once(moved + new[:, :, None] * factor.astype(new.dtype)[None, None, :, None])
             )
         else:
+            carried, new = computed_once(carried), computed_once(new)
             out.append(product_of_sets(carried, old) + new[:, :, None] * factor[None, None, :, None])
     return tuple(out)
 
