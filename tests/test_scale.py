@@ -199,14 +199,16 @@ def test_the_mesh_of_one_device_changes_nothing():
     assert (states[0] == states[1]).all()
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 12), reason="the page has the programs of JAX 0.12's compiler"
+)
 def test_the_formulas_of_the_page_are_those_of_the_compiled_program():
     sizes = _roofline.Sizes(state=128, inputs=16, lanes=8, rank=4, block=8, devices=8)
     expected = [_roofline.roofline(name, sizes) for name in ("low_rank", "ok", "rtrl")]
     cell = {"name": "rnn", "hidden": 128, "inputs": 16}
     plans = _plan.plan_elsewhere(cell, [plan.learner for plan in expected], {"lanes": 1, "units": 8}, 8)
     for formula, plan in zip(expected, plans, strict=True):
-        # JAX 0.10 keeps a number more of every unit and step in the window.
-        assert formula.held == pytest.approx(plan.held, rel=0.15), plan.learner
+        assert formula.held == pytest.approx(plan.held, rel=0.02), plan.learner
         assert formula.sent == pytest.approx(plan.sent, rel=0.1), plan.learner
         assert formula.operations == plan.operations
 
