@@ -1,7 +1,8 @@
 """Right factors Q_i D_i of the products that a block's k steps add to the influence, k matrices (S, Z).
 
-The past stores its right factors with their number last, (S, Z, R). Sums over S and Z are written as such,
-and not over both as one axis: where Z is divided over devices, that axis would be in pieces on each.
+The past stores its right factors with their number last, (S, Z, R). Where Z is divided over devices, sums
+over S and Z are written as such, since both as one axis would be in pieces on each; on one device XLA takes
+an eighth longer for them (`foretrace bench highway-128`, kf_rtrl).
 """
 
 from functools import cached_property, reduce
@@ -27,7 +28,9 @@ class DenseRight:
 
     def squares(self) -> Float[Array, " k"]:
         """Squared norms."""
-        return jnp.sum(self.dense**2, axis=(1, 2))
+        if is_spread():
+            return jnp.sum(self.dense**2, axis=(1, 2))
+        return jnp.sum(self.dense.reshape(len(self.dense), -1) ** 2, axis=1)
 
     def gram(self) -> Float[Array, "k k"]:
         """Inner products with each other."""
@@ -40,8 +43,8 @@ class DenseRight:
     def added(self, past: Float[Array, "S Z r"], mixing: Float[Array, "r k"]) -> Float[Array, "S Z r"]:
         """A past with so much of each added to every factor."""
         if len(mixing) == 1 and not is_spread():  # which needs no transpose
-            flat = mixing @ self.dense.reshape(len(self.dense), -1)
-            return past + flat.reshape(past.shape)
+            flat = past.reshape(-1, 1) + (mixing @ self.dense.reshape(len(self.dense), -1)).T
+            return flat.reshape(past.shape)
         return past + self._columns @ mixing.T
 
 
@@ -91,7 +94,10 @@ _NARROW = 8
 
 def inner(a: Float[Array, "S Z q"], b: Float[Array, "S Z r"]) -> Float[Array, "q r"]:
     """Inner products, written so that the compiler sees no transpose of these tall arrays."""
-    return jnp.einsum("szq,szr->qr", a, b)
+    if is_spread():
+        return jnp.einsum("szq,szr->qr", a, b)
+    a, b = (each.reshape(-1, each.shape[-1]) for each in (a, b))
+    return jnp.einsum("nq,nr->qr", a, b)
 
 
 def mixed(past: Float[Array, "S Z q"], mixing: Float[Array, "r q"]) -> Float[Array, "S Z r"]:
