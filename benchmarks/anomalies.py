@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from river import anomaly, linear_model, preprocessing, time_series
+from river import anomaly, preprocessing, time_series
 
 from foretrace import stream
 from foretrace.experiments._bench import environment
@@ -179,13 +179,7 @@ DETECTORS: dict[str, Callable[[File], np.ndarray]] = {
     "River StandardAbsoluteDeviation": one_by_one(anomaly.StandardAbsoluteDeviation, supervised=True),
     "River PredictiveAnomalyDetection": one_by_one(
         lambda: anomaly.PredictiveAnomalyDetection(
-            time_series.SNARIMAX(
-                p=12,
-                d=1,
-                q=0,
-                regressor=preprocessing.StandardScaler() | linear_model.BayesianLinearRegression(),
-            ),
-            warmup_period=100,
+            time_series.SNARIMAX(p=12, d=1, q=0), warmup_period=100
         ),
         supervised=True,
     ),
