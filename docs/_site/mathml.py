@@ -1,5 +1,6 @@
 """Mathematics as MathML, made when the site is built: browsers draw it with no script and no network."""
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -19,6 +20,10 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
+    text = node.astext()
+    numbers = re.findall(r"\\tag\{(\d)\}", text)
+    drawn = convert(re.sub(r"\\tag\{\d\}", "", text), display="block")
+    number = "".join(f'<span class="number">({each})</span>' for each in numbers)
     # A box of its own scrolls where a formula is wider than a phone.
-    writer.body.append(f'<div class="math-block">{convert(node.astext(), display="block")}</div>\n')
+    writer.body.append(f'<div class="math-block">{drawn}{number}</div>\n')
     raise nodes.SkipNode
