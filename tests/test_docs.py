@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -123,6 +124,29 @@ def test_the_first_programs_of_the_site_run_and_learn(tmp_path, monkeypatch):
     assert first["grads"]["reset"]["recurrent"].shape == (32, 32)
     assert names["losses"][-500:].mean() < 0.5 * names["losses"][:500].mean()
     assert len((tmp_path / "wave.csv").read_text().splitlines()) == 601
+
+
+def test_the_figures_on_the_pages_are_those_of_the_records():
+    page, rows = (ROOT / "docs" / "speed.md").read_text(), 0
+    for setting in json.loads((ROOT / "benchmarks" / "results" / "cpu.json").read_text())["settings"]:
+        lanes = "one lane" if setting["lanes"] == 1 else f"{setting['lanes']} lanes"
+        times = {row["learner"]: row for row in setting["rows"]}
+        for learner, row in times.items():
+            head = re.escape(f"| {setting['cell']} {setting['hidden']}, {lanes} | `{learner}` |")
+            if shown := re.search(rf"{head} (\S+) ms \| (\S+) ms \| (\S+) ms \|", page):
+                measured = row["floor_us"], row["us"], times[f"{learner}/16"]["us"]
+                for figure, microseconds in zip(shown.groups(), measured, strict=True):
+                    decimals = len(figure.partition(".")[2])
+                    assert f"{microseconds / 1000:.{decimals}f}" == figure, (setting["setting"], learner)
+                rows += 1
+    assert rows == page.count(" ms |\n")
+    why, balance = (ROOT / "docs" / "why.md").read_text(), (ROOT / "docs" / "experiments.md").read_text()
+    rows = re.findall(r"^\| (`.*`) \| (.*?)(?:, on its way)? \| ([\d,]+) \|$", why, re.MULTILINE)
+    assert len(rows) == 5
+    for learner, theta, steps in rows:
+        for name in re.findall(r"`(.*?)`", learner):
+            measured = rf"\| {name} \| \S+ \| {re.escape(theta)}( ± \S+)? \| {steps} \|"
+            assert re.search(measured, balance), name
 
 
 def test_the_example_of_an_agent_goes_on_where_it_stopped(tmp_path):
