@@ -12,7 +12,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $
 # (The checks of River and of the command that forecasts take about as long by themselves.)
 QUICK := layout types jacobian cells right_factors recommend copy checkpoint plotting writers
 
-.PHONY: demo test quick clean python
+.PHONY: demo test quick docs docs-open release clean python
 
 demo: $(VENV)/installed
 	@out=runs/demo; n=2; \
@@ -29,6 +29,21 @@ quick: $(VENV)/installed-test
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n auto --dist loadfile $(QUICK:%=tests/test_%.py)
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
+	@echo "build/site/index.html"
+
+docs-open: docs
+	$(BIN)/python -m webbrowser build/site/index.html
+
+# The environments that try the wheel have nothing else in them.
+release: $(VENV)/installed-release
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	tools/try-wheel dist/*.whl
+
 python:
 	@$(or $(PYTHON),exit 1;) -c 'import sys; print("Python", sys.version.split()[0], "in $(VENV)")'
 
@@ -38,10 +53,20 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS) | python
 	$(INSTALL) '.[cli]'
 	@touch $@
 
+$(VENV)/installed-docs: pyproject.toml $(CONSTRAINTS) | python
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) '.[docs]'
+	@touch $(VENV)/installed $@
+
+$(VENV)/installed-release: pyproject.toml $(CONSTRAINTS) | python
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) '.[release]'
+	@touch $@
+
 $(VENV)/installed-test: pyproject.toml $(CONSTRAINTS) | python
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) '.[test]'
-	@touch $(VENV)/installed $@
+	@touch $(VENV)/installed $(VENV)/installed-docs $@
 
 clean:
-	rm -rf .venv .venv-* build src/foretrace.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist docs/api docs/learners src/foretrace.egg-info .pytest_cache .ruff_cache

@@ -52,7 +52,7 @@ LEARNERS = {
 LEARNERS_EXCLUDED = {
     "random_feedback": "a readout",
     **dict.fromkeys(("average", "online", "run_blocks"), "a loop around learners"),
-    **dict.fromkeys(("analyse", "explain", "parse", "recommend"), "tells of learners"),
+    **dict.fromkeys(("analyse", "citation", "explain", "parse", "recommend"), "tells of learners"),
 }
 CONTRIB = {
     "artbp": (lambda cell: ft.contrib.artbp(cell, length=3), "rnn", {"unbiased": True}),

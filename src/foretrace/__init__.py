@@ -15,6 +15,7 @@ from foretrace.cells import cell
 from foretrace.cells._adapters import from_equinox, from_flax
 from foretrace.learners import (
     average,
+    citation,
     contrib,
     eprop,
     explain,
@@ -51,6 +52,7 @@ __all__ = [
     "average",
     "cell",
     "cells",
+    "citation",
     "contrib",
     "eprop",
     "explain",

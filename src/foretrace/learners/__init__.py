@@ -4,6 +4,7 @@ Each paper is one file, private and named like its learner. It ends in a `SPEC`,
 file lies: names, tables, costs and commands follow from it.
 """
 
+from foretrace.learners._catalogue._citations import citation
 from foretrace.learners._catalogue._costs import Cost, Explanation, analyse, explain
 from foretrace.learners._catalogue._names import SPECS, Choice, parse
 from foretrace.learners._catalogue._recommend import Recommendation, recommend
@@ -44,6 +45,7 @@ __all__ = [
     "UOROInfo",
     "analyse",
     "average",
+    "citation",
     "eprop",
     "explain",
     "frozen",

@@ -1,0 +1,1 @@
+"""What Sphinx needs beside the pages: mathematics without a script, and the pages that the code writes."""
