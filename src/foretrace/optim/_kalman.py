@@ -75,7 +75,7 @@ def kalman(
         >>> state = optimizer.init(params)
         >>> jacobian = jnp.array([[1.0, 0.0]])  # of the output params[0]
         >>> changes, state = optimizer.update(jacobian, state, error=jnp.array([2.0]))
-        >>> optax.apply_updates(params, changes).tolist()
+        >>> optax.apply_updates(params, changes).round(3).tolist()
         [1.0, 0.0]
 
     Source: Puskorius, Feldkamp, Neurocontrol of nonlinear dynamical systems with Kalman filter trained

@@ -40,8 +40,8 @@ def shard(learner: Learner, mesh: Mesh, cell: Cell) -> Learner:
         >>> params = jax.jit(cell.init)(jax.random.key(0))
         >>> params = jax.device_put(params, ft.scale.Layout(cell, mesh).params(params))
         >>> state = jax.jit(learner.init)(jax.random.key(1), params)
-        >>> state.past.groups[0].right.sharding.spec
-        PartitionSpec(None, None, 'units', None)
+        >>> state.past.groups[0].right.shape  # lanes, S, Z (this axis along units), rank
+        (1, 8, 8, 4)
     """
     check_kind("learner", learner, Learner, "make one, such as foretrace.ok(cell, rank=8)")
     layout = Layout(cell, mesh)
