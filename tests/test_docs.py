@@ -245,6 +245,6 @@ def test_one_version_is_everywhere_and_public_packages_list_their_names():
     assert f"\nversion: {foretrace.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     public = foretrace.__doc__.partition("packages ")[2].partition(";")[0]
     packages = re.findall(r"`([\w.]+)`", public)
-    assert len(packages) == 15
+    assert len(packages) == 16
     for package in packages:
         assert importlib.import_module(f"foretrace.{package}").__all__, package
