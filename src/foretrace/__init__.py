@@ -43,6 +43,16 @@ from foretrace.structure._find import structure_of
 
 if TYPE_CHECKING:
     from foretrace.experiments import measure_noise
+else:  # a type checker would take any name for one that this function knows
+
+    def __getattr__(name: str) -> Any:
+        """`measure_noise`: the experiments are imported when they are asked for, as that takes a while."""
+        if name == "measure_noise":
+            from foretrace.experiments import measure_noise
+
+            return measure_noise
+        raise AttributeError(f"module 'foretrace' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 
@@ -84,12 +94,3 @@ __all__ = [
     "tbptt",
     "uoro",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """`measure_noise`: the experiments are imported when they are asked for, since that takes a while."""
-    if name == "measure_noise":
-        from foretrace.experiments import measure_noise
-
-        return measure_noise
-    raise AttributeError(f"module 'foretrace' has no attribute {name!r}")
