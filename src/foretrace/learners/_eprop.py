@@ -90,6 +90,7 @@ SPEC = Spec(
     time="K^2 P",
     requires=UNITS_APART,
     source="Bellec et al. 2020",
+    papers=("bellec2020solution",),
     operations=lambda sizes, number, block: sizes.within_units(block),
     order=7,
     takes_block=False,

@@ -58,6 +58,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="a baseline",
+    papers=("jaeger2001echo",),
     operations=_operations,
     order=11,
     takes_block=False,

@@ -48,6 +48,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="a baseline",
+    papers=("menick2021practical",),
     operations=lambda sizes, number, block: sizes.window(1),
     order=10,
     takes_block=False,

@@ -123,6 +123,7 @@ SPEC = Spec(
     time="S^2 Z",
     requires=FACTORISES,
     source="Mujika et al. 2018",
+    papers=("mujika2018approximating",),
     operations=_operations,
     order=2,
 )

@@ -193,6 +193,7 @@ SPEC = Spec(
     time="R S Z",
     requires=FACTORISES,
     source="Benzing et al. 2019",
+    papers=("benzing2019optimal",),
     operations=_operations,
     order=3,
     number=Number("rank", 8, recommended=(16,)),

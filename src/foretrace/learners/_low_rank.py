@@ -288,6 +288,7 @@ SPEC = Spec(
     time="R P",
     requires=ANY_CELL,
     source="ours",
+    papers=("benzing2019optimal",),
     operations=_operations,
     order=0,
     block=16,

@@ -146,6 +146,7 @@ SPEC = Spec(
     time="R S^2 Z",
     requires=FACTORISES,
     source="Benzing et al. 2019",
+    papers=("benzing2019optimal",),
     operations=_operations,
     order=1,
     number=Number("rank", 8, recommended=(16, 8, 2)),

@@ -166,6 +166,7 @@ SPEC = Spec(
     time="P",
     requires=UNITS_APART,
     source="Wang et al. 2026",
+    papers=("wang2026model",),
     operations=_operations,
     order=9,
     number=Number("span", 19, recommended=(19,)),

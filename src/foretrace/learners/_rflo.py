@@ -60,6 +60,7 @@ SPEC = Spec(
     time="P",
     requires=SINGLE_UNITS,
     source="Murray 2019",
+    papers=("murray2019local",),
     operations=lambda sizes, number, block: sizes.within_units(block),
     order=8,
     takes_block=False,

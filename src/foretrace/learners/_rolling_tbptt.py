@@ -147,6 +147,7 @@ SPEC = Spec(
     time="T P",
     requires=ANY_CELL,
     source="Williams & Peng 1990",
+    papers=("williams1990efficient",),
     operations=lambda sizes, window, block: {
         "forward": 2 * (window + 1) * sizes.weights,
         "backward": 4 * window * sizes.weights,

@@ -137,6 +137,7 @@ SPEC = Spec(
     time="S^2 P, or K^2 P",
     requires=ANY_CELL,
     source="Williams & Zipser 1989",
+    papers=("williams1989learning", "schmidhuber1992fixed"),
     operations=_operations,
     order=0,
 )

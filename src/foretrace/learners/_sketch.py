@@ -215,6 +215,7 @@ SPEC = Spec(
     time="S^3 + R^2 P",
     requires=ANY_CELL,
     source="Yi & Wang 2026",
+    papers=("yi2026certified",),
     operations=_operations,
     order=5,
     number=Number("rank", 8, recommended=(8,)),

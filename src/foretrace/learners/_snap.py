@@ -71,6 +71,7 @@ SPEC = Spec(
     time="K^2 P",
     requires=ANY_CELL,
     source="Menick et al. 2021",
+    papers=("menick2021practical",),
     operations=_operations,
     order=6,
     number=Number("order", 1, recommended=(2, 1)),

@@ -83,6 +83,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="Williams & Peng 1990",
+    papers=("williams1990efficient",),
     operations=lambda sizes, window, block: sizes.window(1),  # one sweep per window
     order=9,
     number=Number("window", 25, recommended=(25,)),

@@ -142,6 +142,7 @@ SPEC = Spec(
     time="P",
     requires=ANY_CELL,
     source="Tallec & Ollivier 2018",
+    papers=("tallec2018unbiased",),
     operations=_operations,
     order=4,
 )

@@ -63,9 +63,9 @@ def check_shared(path: Path, first_wrote: bool) -> None:
     """Raises UserError unless every process sees a path that the first has written."""
     if count() == 1:
         return
-    seen = gathered("1" if path.exists() else "0")
-    if first_wrote and "0" in seen:
-        blind = [str(i) for i, word in enumerate(seen) if word == "0"]
+    visible = gathered("1" if path.exists() else "0")
+    if first_wrote and "0" in visible:
+        blind = [str(i) for i, word in enumerate(visible) if word == "0"]
         raise UserError(
             f"out must be a folder that every process sees; got {str(path.parent)!r}, which process "
             f"{', '.join(blind)} does not; give one on a shared file system."

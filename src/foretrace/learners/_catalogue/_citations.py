@@ -8,29 +8,19 @@ from foretrace._checks import UserError, UserTypeError
 from foretrace._types import Learner
 from foretrace.learners._catalogue._names import SPECS, Choice, parse
 
-# The papers of each learner, the one that describes it first; with none it is ours, or a baseline.
-PAPERS: dict[str, tuple[str, ...]] = {
-    "rtrl": ("williams1989learning", "schmidhuber1992fixed"),
-    "low_rank": ("benzing2019optimal",),
-    "ok": ("benzing2019optimal",),
-    "kf_rtrl": ("mujika2018approximating",),
-    "ktp": ("benzing2019optimal",),
-    "uoro": ("tallec2018unbiased",),
-    "sketch": ("yi2026certified",),
-    "snap": ("menick2021practical",),
-    "eprop": ("bellec2020solution",),
-    "rflo": ("murray2019local",),
-    "pp_prop": ("wang2026model",),
-    "rolling_tbptt": ("williams1990efficient",),
-    "tbptt": ("williams1990efficient",),
-    "immediate": ("menick2021practical",),
-    "frozen": ("jaeger2001echo",),
+# Of the learners of `contrib`, which have no `SPEC`; all others name theirs there.
+_CONTRIB: dict[str, tuple[str, ...]] = {
     "r_kf_rtrl": ("marschall2020unified",),
     "pre_uoro": ("cooijmans2019variance",),
     "artbp": ("tallec2017unbiasing",),
     "kernl": ("roth2019kernel",),
     "dni": ("jaderberg2017decoupled",),
 }
+
+
+def papers() -> dict[str, tuple[str, ...]]:
+    """Keys of papers.bib by the name of the learner."""
+    return {name: spec.papers for name, spec in SPECS.items()} | _CONTRIB
 
 
 def entries() -> dict[str, str]:
@@ -62,7 +52,7 @@ def citation(learner: str | Choice | Callable[..., Learner]) -> str:
     """
     from foretrace import __version__  # which imports this file first
 
-    keys, known = PAPERS[_name(learner)], entries()
+    keys, known = papers()[_name(learner)], entries()
     own = known["foretrace"].replace("VERSION", __version__)
     return "\n\n".join([own, *(known[key] for key in keys)])
 
@@ -71,13 +61,13 @@ def _name(learner: object) -> str:
     if isinstance(learner, Choice):
         return learner.spec.name
     if isinstance(learner, str):
-        return learner if learner in PAPERS else parse(learner).spec.name
+        return learner if learner in papers() else parse(learner).spec.name
     if not inspect.isfunction(learner):
         raise UserTypeError(
             f"learner must be a name or the function that makes it; got {type(learner).__name__}; "
             'write "ok:16" or ft.ok.'
         )
-    if learner.__name__ not in PAPERS or not learner.__module__.startswith("foretrace.learners."):
+    if learner.__name__ not in papers() or not learner.__module__.startswith("foretrace.learners."):
         raise UserError(
             f"learner must be one of foretrace's; got {learner.__name__}; choose one of {', '.join(SPECS)}."
         )

@@ -75,6 +75,7 @@ class Spec(NamedTuple):
         takes_block: whether the factory has the keyword `block`.
         block: the fewest steps that a block should have; it has them where a name leaves it open.
         one_update: whether it is always used with one update per window.
+        papers: keys of papers.bib, the one that describes it first.
     """
 
     factory: Callable[..., Learner]
@@ -92,6 +93,7 @@ class Spec(NamedTuple):
     takes_block: bool = True
     block: int = 1
     one_update: bool = False
+    papers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
