@@ -108,6 +108,33 @@ def key_after(key: Any, tree: Any) -> Any:
     return key_of(jnp.where(false_after(tree), 0, numbers))
 
 
+def in_one_kernel(function: Callable) -> Callable:
+    """The same `(state, *inputs) -> (state, output)`, for a caller that waits for every step of a small state.
+
+    It runs in a loop of one turn: XLA for CPUs (since jaxlib 0.12) compiles a loop over small arrays to one
+    native function. Outside of loops each of a hundred operations is handed from thread to thread.
+    """
+
+    def step(state, *inputs):
+        if jax.default_backend() != "cpu":
+            return function(state, *inputs)
+        outputs = jax.eval_shape(function, state, *inputs)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outputs)
+        # A loop that XLA knows to have one turn is none.
+        turns = jax.lax.optimization_barrier(jnp.ones((), int))
+
+        def turn(carry):
+            # Together with the number, so that XLA takes nothing out of the loop.
+            number, state, given = jax.lax.optimization_barrier((carry[0], carry[1], inputs))
+            return number + 1, *function(state, *given)
+
+        return jax.lax.while_loop(
+            lambda carry: carry[0] < turns, turn, (jnp.zeros((), int), state, nothing)
+        )[1:]
+
+    return step
+
+
 def as_numbers(keys: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     """Keys as numbers, and the function that makes keys of them again.
 

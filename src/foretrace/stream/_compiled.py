@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import in_one_kernel, jit_unoptimised
 from foretrace.stream import _classification, _forecast, _regression
 from foretrace.stream._classification import ClassConfig
 from foretrace.stream._model import Config
@@ -167,6 +167,10 @@ def _compiled(
     def reads(function):
         return lambda state, *arguments: function(unpack(state), *arguments)
 
+    def reads_at_once(function):
+        step = in_one_kernel(lambda state, *arguments: (state, reads(function)(state, *arguments)))
+        return lambda state, *arguments: step(state, *arguments)[1]
+
     def writes(function):
         def packed(state, *arguments):
             tree, output = function(unpack(state), *arguments)
@@ -196,11 +200,11 @@ def _compiled(
 
     return Compiled(
         init=jit_unoptimised(lambda key: pack(init(key))),
-        predict=jax.jit(reads(predict)),
-        predict_after=jax.jit(reads(predict_after)),
+        predict=jax.jit(reads_at_once(predict)),
+        predict_after=jax.jit(reads_at_once(predict_after)),
         predict_many=jax.jit(jax.vmap(reads(predict), in_axes=(None, 0))),
-        learn=jax.jit(writes(learn), donate_argnums=0),
-        learn_late=jax.jit(writes(learn_late), donate_argnums=0),
+        learn=jax.jit(in_one_kernel(writes(learn)), donate_argnums=0),
+        learn_late=jax.jit(in_one_kernel(writes(learn_late)), donate_argnums=0),
         learn_chunk=jax.jit(writes(learn_chunk), donate_argnums=0),
         learn_series=jax.jit(learn_series, donate_argnums=0),
         pack=jax.jit(pack),

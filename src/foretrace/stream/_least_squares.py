@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from foretrace.stream._scale import mean_size
 
@@ -104,7 +105,7 @@ def fit(
     # Readouts that share their features share P too, and so the weight of a sample.
     shared = jnp.mean(weight, keepdims=True) if len(features) < len(targets) else weight
     errors = _errors(old, error, jnp.any(weight > 0))
-    variances = jnp.diagonal(old.covariance, axis1=1, axis2=2)
+    variances = old.covariance.reshape(len(old.covariance), -1)[:, :: features.shape[1] + 1]
     most = jnp.maximum(_WIDE / _PAST * prior / jnp.mean(variances, axis=1), 1)
     growth = jnp.where(errors.has_changed, jnp.minimum(1 / _PAST, most), 1)
     product = jnp.where(anew, prior * features, growth[:, None] * _product(old.covariance, features))  # P x
@@ -125,7 +126,7 @@ def fit(
     of_old = jnp.where(anew | (is_wanted & ~is_sound), 0, grown * jnp.where(is_wanted, growth, 1))
     of_prior = jnp.where(is_wanted & ~is_sound, 1, jnp.where(anew, grown, 0)) * prior
     less = jnp.where(is_wanted & is_sound, grown, 0)[:, None] * gain
-    identity = jnp.eye(features.shape[1])[None]
+    identity = jnp.asarray(np.eye(features.shape[1]))[None]
     covariance = (  # (4)
         of_old[:, None, None] * old.covariance
         + of_prior[:, None, None] * identity

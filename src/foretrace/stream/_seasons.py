@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from foretrace.stream._scale import mean_size
 
@@ -77,7 +78,7 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
     n = len(seasons.values)
     periods, distances = seasons.periods, seasons.distances
     if len(distances):
-        lags = jnp.arange(1, len(distances) + 1)
+        lags = jnp.asarray(np.arange(1, len(distances) + 1))
         counts = jnp.maximum(time - lags, 0).astype(value.dtype)
         sizes = mean_size(distances, counts, value - seasons.values[(time - lags) % n])
         distances = jnp.where(lags <= time, sizes, 0)
@@ -87,7 +88,7 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
     has_changed = periods != seasons.periods
     # A season that is new has no means yet: the values stand in for them.
     means = jnp.where(has_changed[:, None], seasons.values, seasons.means)
-    before = means[jnp.arange(2), (time - periods) % n]
+    before = means[np.arange(2), (time - periods) % n]
     rounds = time // jnp.maximum(periods, 1)
     rate = jnp.maximum(_RATE, 1 / (1 + rounds.astype(value.dtype)))
     mean = jnp.where((rounds > 0) & (periods > 0), before + rate * (value - before), value)
