@@ -24,7 +24,7 @@ body = rl.Body(
     learner=ft.rtrl,  # exact, and cheap for this cell; for a GRU lambda cell: ft.low_rank(cell, rank=4)
 )
 agent = rl.stream_ac(world, body, trace_decay=0.9)
-act = jax.jit(agent.act, donate_argnums=0)
+act = rl.jit_act(agent)
 
 # An episode begins from its own number, so that a run that goes on sees what it would have seen.
 everything = {"agent": agent.init(jax.random.key(0)), "episode": 0}

@@ -360,14 +360,12 @@ def test_a_scan_and_vmap_do_what_single_calls_do(name):
         jax.tree.leaves(state.learned.params), jax.tree.leaves(states[-1].learned.params), strict=True
     ):
         np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5)
-    assert act_compiles_once(agent, calls)
-
-
-def act_compiles_once(agent, calls):
-    act, state = jax.jit(agent.act), agent.init(jax.random.key(0))
-    for call in zip(*calls, strict=True):
-        state, _ = act(state, *call)
-    return act._cache_size() == 1
+    act, state = rl.jit_act(agent), agent.init(jax.random.key(0))
+    for action, call in zip(actions, zip(*calls, strict=True), strict=True):
+        state, at_once = act(state, *call)
+        np.testing.assert_allclose(at_once, action, rtol=1e-4, atol=1e-5)
+    assert act._cache_size() == 1
+    assert jnp.all(jax.random.key_data(state.key) == jax.random.key_data(states[-1].key))
 
 
 def test_what_is_learned_survives_an_episodes_start_and_a_cut_keeps_its_bootstrap():

@@ -7,7 +7,7 @@ take longer to compile.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial, reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any
 
@@ -109,7 +109,7 @@ def key_after(key: Any, tree: Any) -> Any:
 
 
 def in_one_kernel(function: Callable) -> Callable:
-    """The same `(state, *inputs) -> (state, output)`, for a caller that waits for every step of a small state.
+    """The same `(state, *inputs) -> (state, output)`, for a caller that waits for every single step.
 
     It runs in a loop of one turn: XLA for CPUs (since jaxlib 0.12) compiles a loop over small arrays to one
     native function. Outside of loops each of a hundred operations is handed from thread to thread.
@@ -118,36 +118,55 @@ def in_one_kernel(function: Callable) -> Callable:
     def step(state, *inputs):
         if jax.default_backend() != "cpu":
             return function(state, *inputs)
-        outputs = jax.eval_shape(function, state, *inputs)[1]
+        state, with_keys = as_numbers(state)
+
+        def call(state, *inputs):
+            state, output = function(with_keys(state), *inputs)
+            return as_numbers(state)[0], output
+
+        outputs = jax.eval_shape(call, state, *inputs)[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outputs)
         # A loop that XLA knows to have one turn is none.
         turns = jax.lax.optimization_barrier(jnp.ones((), int))
 
         def turn(carry):
             # Together with the number, so that XLA takes nothing out of the loop.
-            number, state, given = jax.lax.optimization_barrier((carry[0], carry[1], inputs))
-            return number + 1, *function(state, *given)
+            number, state, arguments = jax.lax.optimization_barrier((carry[0], carry[1], inputs))
+            return number + 1, *call(state, *arguments)
 
-        return jax.lax.while_loop(
-            lambda carry: carry[0] < turns, turn, (jnp.zeros((), int), state, nothing)
-        )[1:]
+        start = jnp.zeros((), int), state, nothing
+        _, state, output = jax.lax.while_loop(lambda carry: carry[0] < turns, turn, start)
+        return with_keys(state), output
 
     return step
 
 
-def as_numbers(keys: Any) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
-    """Keys as numbers, and the function that makes keys of them again.
+def as_numbers(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The same tree with its keys as numbers, and the function that makes keys of them again.
 
-    JAX's checker of keys takes those that a scan goes through for used.
+    JAX's checker of keys takes those that a loop goes through for used.
     """
-    return jax.random.key_data(keys), partial(jax.random.wrap_key_data, impl=jax.random.key_impl(keys))
+    kinds = jax.tree.map(lambda leaf: jax.random.key_impl(leaf) if is_key(leaf) else "", tree)
+    numbers = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+    def with_keys(numbers):
+        return jax.tree.map(
+            lambda kind, leaf: jax.random.wrap_key_data(leaf, impl=kind) if kind else leaf, kinds, numbers
+        )
+
+    return numbers, with_keys
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array holds keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def with_new_keys(tree: Any) -> Any:
     """The same tree with keys that count as not used yet: for what may be run again, or was a trial."""
 
     def renew(leaf):
-        return jax.random.clone(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return jax.random.clone(leaf) if is_key(leaf) else leaf
 
     return jax.tree.map(renew, tree)
 

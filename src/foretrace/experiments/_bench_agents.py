@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretrace import rl
+from foretrace._xla import as_numbers
 from foretrace.experiments._timing import compiled, spread, state_bytes, take_turns
 from foretrace.rl.environments import Discrete
 
@@ -64,7 +65,7 @@ def measure_agents(name: str, repeats: int = 7, say: Callable[[str], None] = pri
             "per_reference": float(np.median(times[text])) / reference,
         }
         row |= {
-            "state_bytes": state_bytes_of(loops[text].state[0]),
+            "state_bytes": state_bytes(as_numbers(loops[text].state[0])[0]),
             "compile_s": loops[text].compile_seconds,
         }
         rows.append(row)
@@ -79,15 +80,6 @@ def measure_agents(name: str, repeats: int = 7, say: Callable[[str], None] = pri
         "hidden": setting.hidden,
         "rows": rows,
     }
-
-
-def state_bytes_of(state: Any) -> int:
-    """Bytes of a state with keys in it."""
-    keys = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
-    others = [
-        leaf for leaf in jax.tree.leaves(state) if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    ]
-    return state_bytes(others) + state_bytes([jax.random.key_data(key) for key in keys])
 
 
 def _loop(observations: int, actions: int, setting: rl.Setting, learner: str) -> Any:

@@ -2,7 +2,7 @@
 
 from foretrace.rl import environments
 from foretrace.rl._adapters import Played, from_gymnasium, from_gymnax
-from foretrace.rl._agent import Agent, AgentState, Spaces
+from foretrace.rl._agent import Agent, AgentState, Spaces, jit_act
 from foretrace.rl._encoder import Encoder, encoded, normed_layer, sparse_uniform
 from foretrace.rl._life import Life, Living, Tally, living
 from foretrace.rl._live import live
@@ -41,6 +41,7 @@ __all__ = [
     "from_gymnax",
     "gaussian",
     "intentional",
+    "jit_act",
     "live",
     "living",
     "network",

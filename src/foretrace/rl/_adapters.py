@@ -107,7 +107,7 @@ def from_gymnasium(env: Any) -> Played:
         >>> world = rl.from_gymnasium(env)
         >>> body = rl.Body(lambda inputs: ft.cells.gru(hidden=4, inputs=inputs), ft.rtrl)
         >>> agent = rl.stream_ac(world, body)
-        >>> state, act = agent.init(jax.random.key(0)), jax.jit(agent.act)
+        >>> state, act = agent.init(jax.random.key(0)), rl.jit_act(agent)
         >>> observation, _ = env.reset(seed=0)
         >>> state, action = act(state, world.observe(observation), 0.0, False, False, True)
         >>> observation, reward, terminated, truncated, _ = env.step(world.act(action))

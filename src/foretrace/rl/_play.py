@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from foretrace._xla import jit_unoptimised
+from foretrace._xla import in_one_kernel, jit_unoptimised
 from foretrace.rl._adapters import Played
 from foretrace.rl._agent import Agent, AgentState
 from foretrace.tasks import Metric
@@ -58,7 +58,7 @@ def play(
     state, last = start or (jit_unoptimised(agent.init)(jax.random.key(seed)), first)
     yield state, last
     nothing = np.zeros(world.observations, np.float32)
-    act = jax.jit(agent.act).lower(state, nothing, 0.0, False, False, True).compile()
+    act = jax.jit(in_one_kernel(agent.act)).lower(state, nothing, 0.0, False, False, True).compile()
     step, games, seconds = last["step"], last["games"], last["seconds"]
     begin, errors, returns, skipped = time.perf_counter(), [], [], 0
     while step < steps:
