@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from foretrace._types import Learner, Params
+from foretrace._types import Learner, Params, at_phase
 from foretrace.learners import run_blocks
 
 _TARGET = 0.25  # seconds that one run of a loop lasts, about
@@ -50,7 +50,7 @@ def learning_loop(learner: Learner, params: Params, inputs: Any, *, sweep: bool 
         return update(params, learner.sweep(params, state, credits)), None
 
     def blocks(carry, count):
-        params, state = carry
+        params, state = carry[0], at_phase(carry[1], 0)  # where every run of whole blocks begins
         # A scan over calls of one block each would cost a loop more.
         xs = jax.tree.map(lambda a: jnp.tile(a, (count,) + (1,) * (a.ndim - 1)), inputs)
         params, state, _ = run_blocks(learner, params, state, xs, each, end if sweep else None)
@@ -71,12 +71,16 @@ def compiled(repeat: Callable[[Any, int], Any], carry: Any, length: int) -> Loop
     def lowered(count):
         return jax.jit(lambda carry: repeat(carry, count), donate_argnums=0).lower(carry)
 
-    probe = lowered(2).compile()
-    carry = jax.block_until_ready(probe(jax.tree.map(jnp.copy, carry)))
-    start = time.perf_counter()
-    carry = jax.block_until_ready(probe(carry))
-    turn = (time.perf_counter() - start) / 2
-    count = max(2, round(_TARGET / turn))
+    carry, count, least = jax.tree.map(jnp.copy, carry), 2, 0.0
+    while least < _TARGET / 8:  # so short a run is mostly the call itself, and says little of the steps
+        if least:
+            count = max(2, round(count * _TARGET / least / 4))
+        probe, least = lowered(count).compile(), float("inf")
+        for _ in range(4):
+            start = time.perf_counter()
+            carry = jax.block_until_ready(probe(carry))
+            least = min(least, time.perf_counter() - start)
+    count = max(2, round(count * _TARGET / least))
     program = lowered(count)
     start = time.perf_counter()
     run = program.compile()
