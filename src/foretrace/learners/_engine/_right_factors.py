@@ -26,11 +26,16 @@ class DenseRight:
         # Transposed once, since products that contract over rows are several times faster.
         return computed_once(jnp.moveaxis(self.dense, 0, -1))
 
+    @cached_property
+    def _rows(self) -> Float[Array, "k SZ"]:
+        # Both their norms and their sum read them; without this each of the two computes them.
+        return computed_once(self.dense.reshape(len(self.dense), -1))
+
     def squares(self) -> Float[Array, " k"]:
         """Squared norms."""
         if is_spread():
             return jnp.sum(self.dense**2, axis=(1, 2))
-        return jnp.sum(self.dense.reshape(len(self.dense), -1) ** 2, axis=1)
+        return jnp.sum(self._rows**2, axis=1)
 
     def gram(self) -> Float[Array, "k k"]:
         """Inner products with each other."""
@@ -43,7 +48,7 @@ class DenseRight:
     def added(self, past: Float[Array, "S Z r"], mixing: Float[Array, "r k"]) -> Float[Array, "S Z r"]:
         """A past with so much of each added to every factor."""
         if len(mixing) == 1 and not is_spread():  # which needs no transpose
-            flat = past.reshape(-1, 1) + (mixing @ self.dense.reshape(len(self.dense), -1)).T
+            flat = past.reshape(-1, 1) + (mixing @ self._rows).T
             return flat.reshape(past.shape)
         return past + self._columns @ mixing.T
 
