@@ -27,11 +27,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(folder, *words):
+def start(folder, *words, **variables):
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words],
         cwd=folder,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,6 +42,21 @@ def job(folder, *words, processes=2, each=lambda i: ()):
     """Starts the processes of a job; `each` gives words of one alone."""
     address = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]
     return [start(folder, *RUN, *address, "--process", str(i), *words, *each(i)) for i in range(processes)]
+
+
+def slurm(folder, *words):
+    """The two processes of a job that Slurm started, with nothing but its variables to find each other."""
+    ports = 2**12  # from which JAX takes one by the number of the job
+    while (number := free_port() % ports) and not is_free(2**16 - ports + number):
+        pass
+    of_all = {"SLURM_JOB_ID": str(number), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+    own = [{"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    return [start(folder, *RUN, "--coordinator", "auto", *words, **of_all, **each) for each in own]
+
+
+def is_free(port):
+    with socket.socket() as listener:
+        return listener.connect_ex(("127.0.0.1", port)) != 0
 
 
 def ended(jobs):
@@ -111,6 +126,14 @@ def test_processes_that_disagree_or_do_not_fit_refuse_together(tmp_path, each, m
     for code, _, errors in ended(job(tmp_path, "--out", "run", each=each)):
         assert code == 2 and message in errors and "Traceback" not in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_slurm_names_the_others_and_the_run_is_that_of_a_job_told_by_hand(tmp_path):
+    words = ["--mesh", "lanes=2", "--steps", "40"]
+    by_hand = job(tmp_path, *words, "--out", "by-hand")
+    for code, _, errors in ended(by_hand) + ended(slurm(tmp_path, *words, "--out", "slurm")):
+        assert code == 0, errors
+    assert records(tmp_path / "slurm") == records(tmp_path / "by-hand")
 
 
 def test_a_folder_that_is_not_shared_is_refused(tmp_path):
