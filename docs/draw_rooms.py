@@ -14,7 +14,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "foretrace"
 PICTURE = Path(__file__).parent / "rooms.png"
 FILES = "one file each"  # stands for the modules that lie beside the rooms
-WIDTH, HEIGHT = 2.1, 0.95  # of a box, where neighbours are 2.5 and floors 1.75 apart
+WIDTH, HEIGHT = 2.3, 1.25  # of a box, where neighbours are 2.5 and floors 1.9 apart
 
 
 def rooms() -> dict[str, str]:
@@ -116,13 +116,13 @@ def draw(path: Path) -> None:
     from matplotlib.patches import FancyBboxPatch, Patch
 
     imported, questions = arrows(), rooms()
-    at = {room: (x, 1.75 * floor) for room, (x, floor) in place(imported).items()}
+    at = {room: (x, 1.9 * floor) for room, (x, floor) in place(imported).items()}
     left, right = (edge(x for x, _ in at.values()) for edge in (min, max))
-    figure = Figure(figsize=(11, 8.6), dpi=110)
+    figure = Figure(figsize=(11, 9.9), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(left - 1.3, right + 1.3)
-    axes.set_ylim(-0.8, max(y for _, y in at.values()) + 0.7)
+    axes.set_ylim(-0.9, max(y for _, y in at.values()) + 0.7)
     axes.axis("off")
     for room, other in shown(imported):
         (x, y), (u, v) = at[room], at[other]
@@ -141,9 +141,9 @@ def draw(path: Path) -> None:
         axes.add_patch(box)
         files = sorted(path.stem for path in SOURCE.glob("_*.py") if path.stem != "__init__")
         text = questions.get(room) or "which every room may import: " + ", ".join(files)
-        text = textwrap.fill(text, 200 if room == FILES else 26)
-        axes.text(x, y + 0.28, room, ha="center", va="center", fontsize=11.5, weight="bold", zorder=3)
-        axes.text(x, y - 0.13, text, ha="center", va="center", fontsize=8.5, zorder=3)
+        text = textwrap.fill(text, 200 if room == FILES else 25)
+        axes.text(x, y + 0.42, room, ha="center", va="center", fontsize=12.5, weight="bold", zorder=3)
+        axes.text(x, y - 0.16, text, ha="center", va="center", fontsize=10, zorder=3)
     legend = [
         Patch(facecolor=pure[0], edgecolor="#444444", label="without a run folder"),
         Patch(

@@ -82,7 +82,7 @@ def _is_module(name):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     # The build of the site makes these, and fails at a link that leads nowhere.
-    made = [ROOT / "docs" / name for name in ("api", "learners")]
+    made = [ROOT / "docs" / name for name in ("api", "learners", "refusals")]
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         place = (page.parent / target).resolve()
         is_there = "://" in target or place.exists() or any(map(place.is_relative_to, made))
@@ -114,7 +114,7 @@ def test_the_first_programs_of_the_site_run_and_learn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = {
         page: re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-        for page in ("index.md", "start.md")
+        for page in ("index.md", "start.md", "training.md")
     }
     first, names = {}, {}
     with jax.numpy_dtype_promotion("standard"):  # which Adam needs
@@ -122,7 +122,11 @@ def test_the_first_programs_of_the_site_run_and_learn(tmp_path, monkeypatch):
             exec(block, first)
         for block in shown["start.md"]:
             exec(block, names)
-    assert f"```py\n{shown['index.md'][0]}```" in (ROOT / "README.md").read_text()
+    names["state"] = names["carry"][2]
+    for block in shown["training.md"]:  # saves and loads what the first loop has
+        exec(block, names)
+    assert names["everything"]["params"]["cell"].keys() == names["params"]["cell"].keys()
+    assert f"```python\n{shown['index.md'][0]}```" in (ROOT / "README.md").read_text()
     assert first["grads"]["reset"]["recurrent"].shape == (32, 32)
     assert names["losses"][-500:].mean() < 0.5 * names["losses"][:500].mean()
     assert len((tmp_path / "wave.csv").read_text().splitlines()) == 601
@@ -140,8 +144,13 @@ def test_the_figures_on_the_pages_are_those_of_the_records():
                 for figure, microseconds in zip(shown.groups(), measured, strict=True):
                     decimals = len(figure.partition(".")[2])
                     assert f"{microseconds / 1000:.{decimals}f}" == figure, (setting["setting"], learner)
+                if (setting["setting"], learner) == ("highway-128", "ok:16"):
+                    ratios = [row["us"] / row["floor_us"] for row in (row, times["ok:16/16"])]
                 rows += 1
     assert rows == page.count(" ms |\n")
+    readme = (ROOT / "README.md").read_text()
+    assert f"takes {ratios[0]:.1f} times as long as that product with block 1, and a third" in readme
+    assert 0.3 < ratios[1] < 0.4
     why, balance = (ROOT / "docs" / "why.md").read_text(), (ROOT / "docs" / "experiments.md").read_text()
     rows = re.findall(r"^\| (`.*`) \| (.*?)(?:, on its way)? \| ([\d,]+) \|$", why, re.MULTILINE)
     assert len(rows) == 5
@@ -149,6 +158,29 @@ def test_the_figures_on_the_pages_are_those_of_the_records():
         for name in re.findall(r"`(.*?)`", learner):
             measured = rf"\| {name} \| \S+ \| {re.escape(theta)}( ± \S+)? \| {steps} \|"
             assert re.search(measured, balance), name
+
+
+METHODS = {
+    "rflo": "`rflo`",
+    "pp_prop": "`pp_prop:19`",
+    "lru": "`rtrl`, `diagonal`",
+    "tbptt": "`tbptt:25`, in windows",
+}
+
+
+def test_speeds_beside_other_packages_are_those_of_the_record():
+    record = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text())
+    page, rows = (ROOT / "docs" / "comparison.md").read_text(), []
+    for row in record["rows"]:
+        name, units, lanes = row["row"].rsplit("-", 2)
+        ratios = {label: f"{each['cpu_ratio']:.2f}" for label, each in row["contenders"].items()}
+        beside = [ratios.get(label, "") for label in ("braintrace", "plain JAX")]
+        if any(beside):
+            cells = [METHODS[name], units, lanes, *beside]
+            rows.append(re.sub(" +", " ", f"| {' | '.join(cells)} |"))
+    assert "\n".join(rows) in page, "the table must be:\n" + "\n".join(rows)
+    for package, words in {"jax": "JAX {},", "braintrace": "BrainTrace {},"}.items():
+        assert words.format(record["versions"][package]) in page.replace("\n", " ")
 
 
 def test_the_example_of_an_agent_goes_on_where_it_stopped(tmp_path):

@@ -8,8 +8,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import jax
-
 import foretrace
 
 SOURCE = Path(foretrace.__file__).parent
@@ -106,14 +104,10 @@ def test_the_version_is_the_packages():
     assert f'__version__ = "{foretrace.__version__}"' in (SOURCE / "__init__.py").read_text()
 
 
-def test_the_code_in_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_code_in_the_readme_runs():
     text = (SOURCE.parents[1] / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 1
     names = {}
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
-        for block in blocks:
-            exec(block, names)
-    assert names["grads"]["cell"]["reset"]["recurrent"].shape == (32, 32)
-    assert names["everything"]["params"]["cell"].keys() == names["params"]["cell"].keys()
+    exec(blocks[0], names)
+    assert names["grads"]["reset"]["recurrent"].shape == (32, 32)

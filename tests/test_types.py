@@ -145,11 +145,11 @@ ft.rtlr(cell)
 
 def test_right_programs_pass_and_every_wrong_line_is_an_error(tmp_path):
     """All programs in one run of the checker, which costs seconds before it reads the first."""
-    readme = (SOURCE.parent / "README.md").read_text()
+    page = (SOURCE.parent / "docs" / "start.md").read_text()
     loop = next(
-        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "ft.online" in block
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "ft.online" in block
     )
-    for name, text in (RIGHT | {"readme": loop, "wrong": WRONG}).items():
+    for name, text in (RIGHT | {"start": loop, "wrong": WRONG}).items():
         (tmp_path / f"{name}.py").write_text(text)
     settings = {"typeCheckingMode": "standard", "include": ["."], "extraPaths": [str(SOURCE)]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))

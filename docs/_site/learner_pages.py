@@ -59,21 +59,12 @@ def write(folder: Path, write_page: Any) -> None:
     heading, *rows = table()
     lines = [f"| [{call}]({call.partition('(')[0]}.md) | {' | '.join(rest)} |" for call, *rest in rows]
     pages = "\n".join([*SPECS, "../contrib", *contrib()])
+    listed = "\n".join([f"| {' | '.join(heading)} |", "|---" * len(heading) + "|", *lines])
+    # What stands before the first learner there is for the page that lists them.
+    prose = (Path(__file__).parent / "learners.md").read_text().partition("\n# ")[0]
     write_page(
         folder / "index.md",
-        "# Learners\n\nA learner carries the influence matrix, or what it makes of it, and reads gradients "
-        "out of it. Exact ones first, then unbiased ones from little noise to much, then biased "
-        "ones. S is the "
-        "size of the hidden state, P the number of parameters, F and Z the lengths of the input "
-        "factor and of the "
-        "pre-activation of a group of weights, R the rank, K the entries of the state that a parameter "
-        "reaches.\n\n"
-        f"| {' | '.join(heading)} |\n{'|---' * len(heading)}|\n"
-        + "\n".join(lines)
-        + "\n\n`ft.recommend(cell)` says which of them fit a cell of yours, `foretrace noise RUN` "
-        "how noisy they are on your own network and stream. For comparisons there is [more of the "
-        "field](../contrib.md).\n\n"
-        f"```{{toctree}}\n:hidden:\n\n{pages}\n```\n",
+        f"# Learners\n\n{prose.replace('TABLE', listed)}\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n",
     )
 
 
@@ -190,7 +181,12 @@ def draw(name: str, path: Path) -> str:
         axes[place].barh(labels, means, color=colors)
         for row, (mean, label) in enumerate(zip(means, labels, strict=True)):
             if parse(label).spec.name == name:
-                axes[place].text(min(mean + 0.03, 0.72), row, f"{mean:.3f}", va="center", fontsize=SMALL)
+                # White within a long bar, black behind a short one.
+                at, color, side = (
+                    (mean - 0.03, "white", "right") if mean > 0.6 else (mean + 0.03, "black", "left")
+                )
+                where = {"va": "center", "ha": side, "color": color, "fontsize": SMALL}
+                axes[place].text(at, row, f"{mean:.3f}", **where)
                 said.append(f"{task} {label} {mean:.3f}")
         frame(axes[place], title, "cosine")
         axes[place].set_xlim(0, 1.02)

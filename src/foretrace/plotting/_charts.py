@@ -67,9 +67,9 @@ def draw_charts(charts: Sequence[Chart], title: str, path: Path, columns: int | 
         charts: at least one.
         title: of the picture.
         path: PNG file to write.
-        columns: panels side by side; up to three unless given.
+        columns: panels side by side; up to two unless given, which a page of a site shows at half size.
     """
-    columns = columns or (3 if len(charts) % 3 == 0 else min(2, len(charts)))
+    columns = columns or min(2, len(charts))
     rows = math.ceil(len(charts) / columns)
     width, least = (4.4, 3.1) if columns > 1 else (6.4, 4.0 if rows == 1 else 2.9)
     height = max(least, *(0.23 * (len(chart.lines) + 3) for chart in charts))
