@@ -52,6 +52,11 @@ class Setting(NamedTuple):
         return getattr(cells, self.cell)(hidden=self.hidden, inputs=self.inputs)
 
 
+def _stored(*names: str) -> tuple[str, ...]:
+    """Each learner, and the same with a past in bfloat16."""
+    return tuple(text for name in names for text in (name, f"{name}@bfloat16"))
+
+
 _LOW_RANK = ("low_rank:4/16", "low_rank:8/16")
 SETTINGS = {
     "rnn-256": Setting("rnn", 256, 32, 1, ("kf_rtrl", "ok:8", "kf_rtrl/16", "ok:8/16")),
@@ -67,6 +72,11 @@ SETTINGS = {
     "rtrl-32": Setting("highway", 32, 4, 1, ("rtrl", "rtrl/8", "rtrl/32")),
     "rtrl-64": Setting("highway", 64, 4, 1, ("rtrl", "rtrl/8", "rtrl/16", "rtrl/32", "rtrl/64")),
     "uoro-256": Setting("rnn", 256, 32, 1, ("uoro", "uoro/16", "tbptt:1")),
+    "bfloat16-256": Setting(
+        "leaky", 256, 32, 32, _stored("rflo", "snap:1", "uoro", "ok:8/16", "low_rank:8/16")
+    ),
+    "bfloat16-rtrl": Setting("rnn", 64, 4, 8, _stored("rtrl", "rtrl/16")),
+    "bfloat16-diagonal": Setting("diagonal", 1024, 32, 32, _stored("rtrl")),
     "every-32": Setting("rnn", 32, 4, 16, tuple(str(parse(name)) for name in SPECS)),
 }
 

@@ -1,5 +1,7 @@
 """e-prop, eligibility traces along every unit's own dynamics, and feedback that is not the readout's."""
 
+from typing import Any
+
 import jax
 from jaxtyping import Array, Float
 
@@ -10,7 +12,7 @@ from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import unit_rule
 
 
-def eprop(cell: Cell) -> Learner:
+def eprop(cell: Cell, *, past_dtype: Any = None) -> Learner:
     """e-prop: an eligibility vector per weight that follows the hidden state of its own unit.
 
     With own the part of the state Jacobian that passes no weight, a small matrix for every unit (such as
@@ -29,12 +31,13 @@ def eprop(cell: Cell) -> Learner:
 
     Args:
         cell: the dynamics; within a step every parameter must act on one unit.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is empty.
 
     Raises:
-        ValueError: at `init`, the cell is not of this class.
+        ValueError: `past_dtype` is not bfloat16; at `init`, the cell is not of this class.
 
     Example:
         >>> import jax, foretrace as ft
@@ -50,7 +53,7 @@ def eprop(cell: Cell) -> Learner:
     Spikes need a derivative of the cell's own (`jax.custom_jvp`); a leaky readout is a part of the cell or
     of the loss; feedback that is itself learned is not included.
     """
-    return learner_of(cell, unit_rule(UNITS_APART, "eprop"), 1)  # (1), (2)
+    return learner_of(cell, unit_rule(UNITS_APART, "eprop"), 1, past_dtype=past_dtype)  # (1), (2)
 
 
 def random_feedback(
@@ -94,4 +97,5 @@ SPEC = Spec(
     operations=lambda sizes, number, block: sizes.within_units(block),
     order=7,
     takes_block=False,
+    takes_past_dtype=True,
 )

@@ -1,6 +1,6 @@
 """KF-RTRL: the influence matrix as one random Kronecker product."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class KFInfo(NamedTuple):
     scalings: Float[Array, "..."]
 
 
-def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
+def kf_rtrl(cell: Cell, *, block: int = 1, past_dtype: Any = None) -> Learner:
     """KF-RTRL: the influence matrix as an unbiased random Kronecker product u (x) A per group.
 
     With H the state Jacobian, f the input factor, D the preactivation Jacobian, c random signs:
@@ -52,12 +52,14 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         block: steps per reduction; 1 is the paper's algorithm, more is cheaper.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `KFInfo`.
 
     Raises:
-        TypeError, ValueError: `block` is not an int >= 1. At `init`: the cell does not factorise.
+        TypeError, ValueError: `block` is not an int >= 1, or `past_dtype` not bfloat16. At
+            `init`: the cell does not factorise.
 
     Example:
         >>> import jax, foretrace as ft
@@ -74,7 +76,7 @@ def kf_rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_positive_int("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, _KFRule, block)
+    return learner_of(cell, _KFRule, block, past_dtype=past_dtype)
 
 
 class _KFRule(KroneckerSumRule):
@@ -126,4 +128,5 @@ SPEC = Spec(
     papers=("mujika2018approximating",),
     operations=_operations,
     order=2,
+    takes_past_dtype=True,
 )

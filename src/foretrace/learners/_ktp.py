@@ -1,6 +1,6 @@
 """KTP, Kronecker triple products: the influence matrix in the memory of the parameters."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ class KTPPast(NamedTuple):
     dense: tuple[jax.Array, ...]
 
 
-def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
+def ktp(cell: Cell, *, rank: int, block: int = 1, past_dtype: Any = None) -> Learner:
     """KTP: the influence matrix as an unbiased random u (x) sum_r a_r b_r^T per group.
 
     With H the state Jacobian, f the input factor, D the preactivation Jacobian, c random signs:
@@ -76,12 +76,14 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         rank: number of products a b^T kept, R.
         block: steps that are kept exactly before they join the past, one after the other; 1 is the paper's
             algorithm.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `KTPInfo`.
 
     Raises:
-        TypeError, ValueError: `rank` or `block` is not an int >= 1. At `init`: the cell does not factorise.
+        TypeError, ValueError: `rank` or `block` is not an int >= 1, or `past_dtype` not bfloat16. At
+            `init`: the cell does not factorise.
 
     Example:
         >>> import jax, foretrace as ft
@@ -101,7 +103,7 @@ def ktp(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_positive_int("rank", rank, "for one product as in KF-RTRL use kf_rtrl(cell)")
     check_positive_int("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, lambda structure: _KTPRule(structure, rank), block)
+    return learner_of(cell, lambda structure: _KTPRule(structure, rank), block, past_dtype=past_dtype)
 
 
 class _KTPRule(PastRule[KTPPast]):
@@ -197,4 +199,5 @@ SPEC = Spec(
     operations=_operations,
     order=3,
     number=Number("rank", 8, recommended=(16,)),
+    takes_past_dtype=True,
 )

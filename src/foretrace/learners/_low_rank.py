@@ -1,7 +1,7 @@
 """low_rank: an exact window of two blocks, and a past of few directions of the hidden state."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,13 @@ class LowRankPast(NamedTuple):
 
 
 def low_rank(
-    cell: Cell, *, rank: int = 8, probes: int | None = None, block: int = 16, unbiased: bool = True
+    cell: Cell,
+    *,
+    rank: int = 8,
+    probes: int | None = None,
+    block: int = 16,
+    unbiased: bool = True,
+    past_dtype: Any = None,
 ) -> Learner:
     """low_rank: the newest one to two blocks exactly, all before as an unbiased matrix of rank `rank`.
 
@@ -89,12 +95,14 @@ def low_rank(
         probes: random tangents that look for new directions, beside the R old ones; as many by default.
         block: steps per compression.
         unbiased: whether what the basis misses is represented by a random direction.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `LowRankInfo`.
 
     Raises:
-        TypeError, ValueError: `rank`, `probes` or `block` is not an int >= 1, or `rank` is above S.
+        TypeError, ValueError: `rank`, `probes` or `block` is not an int >= 1, `rank` is above S, or
+            `past_dtype` not bfloat16.
 
     Example:
         >>> import jax, foretrace as ft
@@ -114,7 +122,13 @@ def low_rank(
     probes = check_positive_int("probes", rank if probes is None else probes, "the default is the rank")
     check_positive_int("block", block, "16 is the default")
 
-    return learner_of(cell, lambda structure: _LowRankRule(structure, rank, probes, unbiased), block, age=1)
+    return learner_of(
+        cell,
+        lambda structure: _LowRankRule(structure, rank, probes, unbiased),
+        block,
+        age=1,
+        past_dtype=past_dtype,
+    )
 
 
 class _Prepared(NamedTuple):
@@ -293,4 +307,5 @@ SPEC = Spec(
     order=0,
     block=16,
     number=Number("rank", 8, recommended=(16, 8, 4), within_state=True),
+    takes_past_dtype=True,
 )

@@ -1,7 +1,7 @@
 """OK, the optimal Kronecker-sum approximation of real-time recurrent learning."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ class OKInfo(NamedTuple):
     share: Float[Array, "..."]
 
 
-def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
+def ok(cell: Cell, *, rank: int, block: int = 1, past_dtype: Any = None) -> Learner:
     """OK: the influence matrix as an unbiased sum of `rank` Kronecker products, of least variance.
 
     Per group, with f_i the input factors and D_i the preactivation Jacobians of a block's k steps, and Q_i
@@ -57,12 +57,14 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         rank: number of Kronecker products kept, R.
         block: steps per reduction; 1 is the papers' algorithm, more is cheaper and less noisy.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is an `OKInfo`.
 
     Raises:
-        TypeError, ValueError: `rank` or `block` is not an int >= 1. At `init`: the cell does not factorise.
+        TypeError, ValueError: `rank` or `block` is not an int >= 1, or `past_dtype` not bfloat16. At
+            `init`: the cell does not factorise.
 
     Example:
         >>> import jax, foretrace as ft
@@ -81,7 +83,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1) -> Learner:
     check_positive_int("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_positive_int("block", block, "1 is the papers' algorithm")
 
-    return learner_of(cell, lambda structure: _OKRule(structure, rank), block)
+    return learner_of(cell, lambda structure: _OKRule(structure, rank), block, past_dtype=past_dtype)
 
 
 class _OKRule(KroneckerSumRule):
@@ -150,4 +152,5 @@ SPEC = Spec(
     operations=_operations,
     order=1,
     number=Number("rank", 8, recommended=(16, 8, 2)),
+    takes_past_dtype=True,
 )

@@ -1,5 +1,7 @@
 """RFLO, random-feedback local online learning."""
 
+from typing import Any
+
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import SINGLE_UNITS
 from foretrace.learners._catalogue._spec import Spec
@@ -7,7 +9,7 @@ from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import unit_rule
 
 
-def rflo(cell: Cell) -> Learner:
+def rflo(cell: Cell, *, past_dtype: Any = None) -> Learner:
     """RFLO: a trace per weight that decays with the leak of its unit.
 
     With leak the part of the state Jacobian that passes no weight, a number for every unit (1 - alpha in
@@ -27,12 +29,13 @@ def rflo(cell: Cell) -> Learner:
     Args:
         cell: the dynamics; every parameter must act on one entry of the state, and without the weights
             every entry depend on none but itself.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is empty.
 
     Raises:
-        ValueError: at `init`, the cell is not of this class.
+        ValueError: `past_dtype` is not bfloat16; at `init`, the cell is not of this class.
 
     Example:
         >>> import jax, foretrace as ft
@@ -47,7 +50,7 @@ def rflo(cell: Cell) -> Learner:
     Source: Murray, eLife 8:e43299, 2019, for the leaky network above; here the leak may depend on the
     state, as a gate does, and is then taken as it is at every step.
     """
-    return learner_of(cell, unit_rule(SINGLE_UNITS, "rflo"), 1)  # (1), (2)
+    return learner_of(cell, unit_rule(SINGLE_UNITS, "rflo"), 1, past_dtype=past_dtype)  # (1), (2)
 
 
 SPEC = Spec(
@@ -64,4 +67,5 @@ SPEC = Spec(
     operations=lambda sizes, number, block: sizes.within_units(block),
     order=8,
     takes_block=False,
+    takes_past_dtype=True,
 )

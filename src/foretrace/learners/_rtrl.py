@@ -1,6 +1,6 @@
 """Exact real-time recurrent learning."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class RTRLPast(NamedTuple):
     dense: tuple[jax.Array, ...]
 
 
-def rtrl(cell: Cell, *, block: int = 1) -> Learner:
+def rtrl(cell: Cell, *, block: int = 1, past_dtype: Any = None) -> Learner:
     """RTRL: the exact influence matrix, carried forward.
 
         influence <- state_jacobian influence + immediate_jacobian                       (1)
@@ -54,12 +54,14 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     Args:
         cell: the dynamics, any differentiable cell.
         block: steps per update of the influence matrix; 1 is the classic algorithm.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random; no longer exact,
+            but unbiased.
 
     Returns:
         A learner; `info` is empty.
 
     Raises:
-        TypeError, ValueError: `block` is not an int >= 1.
+        TypeError, ValueError: `block` is not an int >= 1, or `past_dtype` not bfloat16.
 
     Example:
         >>> import jax, foretrace as ft
@@ -76,7 +78,7 @@ def rtrl(cell: Cell, *, block: int = 1) -> Learner:
     """
     check_positive_int("block", block, "1 is the classic algorithm")
 
-    return learner_of(cell, _rule, block)
+    return learner_of(cell, _rule, block, past_dtype=past_dtype)
 
 
 def _rule(structure: Structure) -> PastRule:
@@ -140,4 +142,5 @@ SPEC = Spec(
     papers=("williams1989learning", "schmidhuber1992fixed"),
     operations=_operations,
     order=0,
+    takes_past_dtype=True,
 )

@@ -1,5 +1,7 @@
 """SnAp-n, the influence matrix with a sparse pattern that is kept."""
 
+from typing import Any
+
 from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._requirements import ANY_CELL
@@ -8,7 +10,7 @@ from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._sparse import SparseRule
 
 
-def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
+def snap(cell: Cell, *, order: int, block: int = 1, past_dtype: Any = None) -> Learner:
     """SnAp-n: the entries of the influence matrix that parameters reach within `order` steps.
 
         mask = non-zeros of the influence matrix after `order` steps                     (1)
@@ -31,12 +33,13 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
         order: n, steps within which an entry must be reached to be kept.
         block: steps that are kept exactly, without a mask, before they join the past; 1 is the paper's
             algorithm.
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is empty.
 
     Raises:
-        TypeError, ValueError: `order` or `block` is not an int >= 1.
+        TypeError, ValueError: `order` or `block` is not an int >= 1, or `past_dtype` not bfloat16.
 
     Example:
         >>> import jax, foretrace as ft
@@ -54,7 +57,9 @@ def snap(cell: Cell, *, order: int, block: int = 1) -> Learner:
     check_positive_int("order", order, "immediate(cell) keeps nothing")
     check_positive_int("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, lambda structure: SparseRule(structure, steps=order), block)  # (1), (2), (3)
+    return learner_of(
+        cell, lambda structure: SparseRule(structure, steps=order), block, past_dtype=past_dtype
+    )  # (1), (2), (3)
 
 
 def _operations(sizes: CellSizes, order: int, block: int) -> Operations:
@@ -75,4 +80,5 @@ SPEC = Spec(
     operations=_operations,
     order=6,
     number=Number("order", 1, recommended=(2, 1)),
+    takes_past_dtype=True,
 )

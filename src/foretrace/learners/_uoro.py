@@ -1,6 +1,6 @@
 """UORO: the influence matrix as one random rank-one matrix."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class UOROPast(NamedTuple):
     epsilon: jax.Array
 
 
-def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
+def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7, past_dtype: Any = None) -> Learner:
     """UORO: the influence matrix as an unbiased random rank-one matrix s (x) w.
 
         s' = state_jacobian s,  g = nu^T immediate_jacobian,  nu random signs                    (1)
@@ -62,12 +62,14 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
         cell: the dynamics, any differentiable cell.
         block: steps per update of the past; 1 is the paper's algorithm.
         epsilon: as in (2).
+        past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `UOROInfo`.
 
     Raises:
-        TypeError, ValueError: `block` is not an int >= 1, `epsilon` not a number > 0.
+        TypeError, ValueError: `block` is not an int >= 1, `epsilon` not a number > 0, or `past_dtype` not
+            bfloat16.
 
     Example:
         >>> import jax, foretrace as ft
@@ -84,7 +86,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7) -> Learner:
     check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block)
+    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block, past_dtype=past_dtype)
 
 
 class _UORORule(PastRule[UOROPast]):
@@ -145,4 +147,5 @@ SPEC = Spec(
     papers=("tallec2018unbiased",),
     operations=_operations,
     order=4,
+    takes_past_dtype=True,
 )

@@ -1,14 +1,15 @@
-"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][*COPIES], for commands, records and tables."""
+"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][*COPIES][@bfloat16], for commands and records."""
 
 import importlib
 import pkgutil
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from foretrace._checks import UserError, check_kind, check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace.learners._catalogue._spec import Spec
+from foretrace.learners._engine._rounded import check_past_dtype
 from foretrace.learners._online import average
 
 
@@ -30,12 +31,14 @@ class Choice(NamedTuple):
         number: rank, order or window; 1 for a learner that has none.
         block: steps per block, or None where the name leaves it open.
         copies: independent copies whose gradients are averaged.
+        past_dtype: "bfloat16", or None for the precision of the parameters.
     """
 
     spec: Spec
     number: int
     block: int | None = None
     copies: int = 1
+    past_dtype: str | None = None
 
     def build(self, cell: Cell, block: int | None = None) -> Learner:
         """The learner on a cell.
@@ -45,9 +48,11 @@ class Choice(NamedTuple):
             block: steps per block where the name leaves it open and the learner takes one; by default those
                 that it should have at least.
         """
-        options = {self.spec.number.keyword: self.number} if self.spec.number else {}
+        options: dict[str, Any] = {self.spec.number.keyword: self.number} if self.spec.number else {}
         if self.spec.takes_block:
             options["block"] = self.block or block or self.spec.block
+        if self.past_dtype:
+            options["past_dtype"] = self.past_dtype
         learner = self.spec.factory(cell, **options)
         return learner if self.copies == 1 else average(learner, self.copies)
 
@@ -59,14 +64,18 @@ class Choice(NamedTuple):
     def __str__(self) -> str:
         number = f":{self.number}" if self.spec.number else ""
         block = f"/{self.block}" if self.block else ""
-        return f"{self.spec.name}{number}{block}" + (f"*{self.copies}" if self.copies > 1 else "")
+        copies = f"*{self.copies}" if self.copies > 1 else ""
+        past = f"@{self.past_dtype}" if self.past_dtype else ""
+        return f"{self.spec.name}{number}{block}{copies}{past}"
 
 
 def parse(text: str) -> Choice:
     """Reads a learner's name: NAME, then `:` and its number, `/` and its block, `*` and copies to average.
 
+    `@bfloat16` at its end is the `past_dtype`.
+
     Args:
-        text: such as `ok`, `ok:8`, `ok:8/16`, `kf_rtrl*8`, `tbptt:25`.
+        text: such as `ok`, `ok:8`, `ok:8/16`, `kf_rtrl*8`, `tbptt:25`, `rtrl/16@bfloat16`.
 
     Raises:
         ValueError: there is no such learner, or it has no such size.
@@ -77,26 +86,30 @@ def parse(text: str) -> Choice:
         'ok:8/16'
     """
     check_kind("learner", text, str, "write its name, such as ok:8")
-    name = re.split(r"[:/*]", text, maxsplit=1)[0]
+    name = re.split(r"[:/*@]", text, maxsplit=1)[0]
     if name not in SPECS:
         raise UserError(f"learner must be one of {', '.join(SPECS)}; got {text!r}; choose one of them.")
     spec = SPECS[name]
-    sizes = re.fullmatch(r"\w+(?::(-?\d+))?(?:/(-?\d+))?(?:\*(-?\d+))?", text)
+    sizes = re.fullmatch(r"\w+(?::(-?\d+))?(?:/(-?\d+))?(?:\*(-?\d+))?(?:@(\w+))?", text)
     example = (
         name + (f":{spec.number.default}" if spec.number else "") + ("/16" if spec.takes_block else "")
     )
     if not sizes:
         raise UserError(
-            f"learner must be NAME:NUMBER/BLOCK*COPIES with ints, each part but the name optional; got "
-            f"{text!r}; write {example}."
+            f"learner must be NAME:NUMBER/BLOCK*COPIES with ints, each part but the name optional, then "
+            f"@bfloat16 or nothing; got {text!r}; write {example}."
         )
-    number, block, copies = (None if size is None else int(size) for size in sizes.groups())
+    number, block, copies = (None if size is None else int(size) for size in sizes.groups()[:3])
+    past_dtype = sizes[4]
     if number is not None and not spec.number:
         raise UserError(f"{name} has no number; got {text!r}; write {example}.")
     if block is not None and not spec.takes_block:
         raise UserError(f"{name} has no block; got {text!r}; write {example}.")
     if block is not None:
         check_positive_int("block", block, "1 is the papers' algorithm")
+    if past_dtype and not spec.takes_past_dtype:
+        raise UserError(f"{name} has no past_dtype; got {text!r}; write {example}.")
+    check_past_dtype(past_dtype)
     if copies is not None:
         check_positive_int("copies", copies, "1 is the learner itself")
         if copies > 1 and (spec.exact or not spec.unbiased):
@@ -104,7 +117,7 @@ def parse(text: str) -> Choice:
             raise UserError(f"copies must be 1 for {name}, which is {why}; got {copies}; leave them out.")
     if number is None:
         number = spec.number.default if spec.number else 1
-    return Choice(spec, number, block, copies or 1)
+    return Choice(spec, number, block, copies or 1, past_dtype)
 
 
 SPECS: dict[str, Spec] = _collect()

@@ -1,10 +1,12 @@
 """The machinery that learners share: window, block, past. Each paper's file gives only its `PastRule`."""
 
 from collections.abc import Callable
+from typing import Any
 
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine._immediate import ImmediateEngine, sweep_of_steps
 from foretrace.learners._engine._past import PastRule
+from foretrace.learners._engine._rounded import check_past_dtype, rounded
 from foretrace.learners._engine._window import WindowEngine
 from foretrace.structure._find import structure_of
 from foretrace.structure._structure import Structure
@@ -17,6 +19,7 @@ def learner_of(
     *,
     age: int = 0,
     one_update: bool = False,
+    past_dtype: Any = None,
 ) -> Learner:
     """A learner from a method's rule for the past.
 
@@ -26,8 +29,14 @@ def learner_of(
         block: steps per block.
         age: whole blocks, 0 or 1, that steps wait in the window before they join the past.
         one_update: whether weights change between blocks alone.
+        past_dtype: bfloat16, or None for the structure's own dtype.
+
+    Raises:
+        ValueError: `past_dtype` is another one.
     """
+    is_rounded = check_past_dtype(past_dtype)
     rule = make_rule(structure_of(cell))
+    rule = rounded(rule) if is_rounded else rule
     if block == 1 and rule.needs_no_window and not age:
         engine = ImmediateEngine(cell, rule)
         sweep = sweep_of_steps(engine.grad)

@@ -49,7 +49,8 @@ def read_lanes(rule: PastRule, past: Any, credit: jax.Array) -> GroupedGradient:
             tuple(_sum_group(group) for group in parts.groups),
             tuple(sum_leading(leaf) for leaf in parts.dense),
         )
-    return rule.place(_sum_of(lambda lanes: collect(*lanes), (past, credit)))
+    written_out = _TOGETHER if rule.widens_to_read else _WRITTEN_OUT
+    return rule.place(_sum_of(lambda lanes: collect(*lanes), (past, credit), written_out))
 
 
 def sum_leading(a: jax.Array) -> jax.Array:
@@ -57,7 +58,7 @@ def sum_leading(a: jax.Array) -> jax.Array:
     return _sum_of(lambda part: part, a)
 
 
-def _sum_of(function: Any, arguments: Any) -> Any:
+def _sum_of(function: Any, arguments: Any, written_out: int = _WRITTEN_OUT) -> Any:
     """The sum over the first axis of `function(arguments)`, which maps every lane alone.
 
     The arguments are cut, not the results: XLA then joins the function of few lanes with their sum.
@@ -81,16 +82,16 @@ def _sum_of(function: Any, arguments: Any) -> Any:
             total = jax.tree.map(lambda a, b: computed_once(a + b), total, part)
         return total
 
-    whole, rest = divmod(lanes, _WRITTEN_OUT)
-    if not whole or lanes == _WRITTEN_OUT:
+    whole, rest = divmod(lanes, written_out)
+    if not whole or lanes == written_out:
         return sum_slices(0, lanes)
-    first = sum_slices(0, _WRITTEN_OUT)
+    first = sum_slices(0, written_out)
 
     def turn(total, start):
-        return jax.tree.map(add, total, sum_slices(start, _WRITTEN_OUT)), None
+        return jax.tree.map(add, total, sum_slices(start, written_out)), None
 
-    total, _ = jax.lax.scan(turn, first, jnp.arange(1, whole) * _WRITTEN_OUT)
-    return jax.tree.map(add, total, sum_slices(whole * _WRITTEN_OUT, rest)) if rest else total
+    total, _ = jax.lax.scan(turn, first, jnp.arange(1, whole) * written_out)
+    return jax.tree.map(add, total, sum_slices(whole * written_out, rest)) if rest else total
 
 
 def _sum_group(group: Any) -> jax.Array:

@@ -53,11 +53,14 @@ class PastRule(ABC, Generic[P]):
             the past alone: only for methods whose past represents the present step exactly.
         keeps_step_weights: whether a step leaves its weights in the window at block 1 too, as it does in
             longer blocks.
+        widens_to_read: whether a read makes numbers as large as a past, which should be of few lanes at a
+            time.
     """
 
     is_random = True
     needs_no_window = False
     keeps_step_weights = False
+    widens_to_read = False
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
