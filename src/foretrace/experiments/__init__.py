@@ -5,6 +5,7 @@ from foretrace.experiments import (
     _block,
     _conditioning,
     _curriculum,
+    _dense_error,
     _encoder,
     _low_rank,
     _memory,
@@ -58,6 +59,7 @@ EXPERIMENTS = {
         _conditioning.TRACE_CONDITIONING,
         _repeat.REPEAT,
         _encoder.ENCODER,
+        _dense_error.DENSE_ERROR,
     )
 }
 
