@@ -38,6 +38,7 @@ nb_execution_timeout = 300
 nb_merge_streams = True
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+smartquotes = False  # an option is --gaps, with two hyphens
 html_theme = "furo"
 html_title = f"foretrace {release}"
 html_static_path = ["_static"]

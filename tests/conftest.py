@@ -6,8 +6,8 @@ import sys
 import tempfile
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 # Most of the time goes into compiling programs that then run for milliseconds. What was compiled once is
 # kept while the tests run, for the commands that they start too; by each process in a folder of its own,
@@ -44,7 +44,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 # Must run before any test module imports foretrace.
-install_import_hook("foretrace", "beartype.beartype")
+jaxtyping.install_import_hook("foretrace", "beartype.beartype")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-refusals",
+        action="store_true",
+        help="note every refusal that the tests provoke in docs/refusals.json; use it with -n 0",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--record-refusals"):
+        import refusals
+        from foretrace._checks import UserError
+
+        config.pluginmanager.register(refusals.Recorder(UserError))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,6 +68,14 @@ def forget_programs():
     """Programs of one file are of no use to the next, and take gigabytes together."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def no_types():
+    """Calls reach the code as a user's do, whose types nobody checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

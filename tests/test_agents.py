@@ -399,6 +399,10 @@ def test_several_recurrent_layers_learn():
     assert all((a != b).any() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
 
 
+def in_a_row(inputs):
+    return ft.cells.gru(hidden=2, inputs=inputs)._replace(output=lambda hidden: hidden[None])
+
+
 def seen_by(agent, observation):
     return agent.act(agent.init(jax.random.key(0)), observation, 0.0, False, False, True)
 
@@ -415,6 +419,10 @@ def seen_by(agent, observation):
         (
             lambda: rl.td(WORLD, rl.Body(lambda inputs: ft.cells.gru(hidden=2, inputs=7), ft.rtrl)),
             r"cell must take a vector of 2, .*build it with as many inputs as it is asked for",
+        ),
+        (
+            lambda: rl.td(WORLD, rl.Body(in_a_row, ft.rtrl)),
+            r"cell.output must give a vector for the head; got float32\[1, 2\]; give output=",
         ),
         (
             lambda: seen_by(rl.td(WORLD, body()), np.zeros(3)),

@@ -148,6 +148,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert {path.name[:5] for path in tmp_path.iterdir()} == {"step-"}
 
 
+class Twice:
+    """A node whose two leaves have one name."""
+
+
+two_leaves = ((jax.tree_util.GetAttrKey("a"), 1),) * 2
+jax.tree_util.register_pytree_with_keys(Twice, lambda _: (two_leaves, None), lambda *_: Twice())
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^path must be a folder with checkpoints; got .*nothing"):
         ft.load(tmp_path / "nothing", {})
@@ -155,6 +163,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         ft.load(tmp_path / "nothing", {})
     with pytest.raises(TypeError, match=r"^tree must have arrays.* got str at \['a'\]; leave it out"):
         ft.save(tmp_path / "a", {"a": "text"})
+    with pytest.raises(TypeError, match=r"^tree must have leaves of .*; got int4 at \['a'\]; convert it"):
+        ft.save(tmp_path / "a", {"a": jnp.zeros(2, jnp.int4)})
+    with pytest.raises(
+        ValueError, match=r"^tree must have a path of its own for every leaf; got one twice"
+    ):
+        ft.save(tmp_path / "a", Twice())
     with pytest.raises(ValueError, match=r"^an int in tree must fit in 64 bits"):
         ft.save(tmp_path / "a", {"a": 2**70})
     with pytest.raises(ValueError, match=r"^keep must be an int >= 1; got 0"):

@@ -127,6 +127,7 @@ BAD_INPUT = {
     "train copy --nosuch 3": "option must be one of those that this command has; got '--nosuch'",
     "train nosuch": "task must be one of copy, text, anbn, brackets, adding, rotation, balance; got",
     "nosuch": "command must be one of train, resume, compare, ",
+    "train text --file nosuch.txt --reset -1": "reset must be an int >= 0; got -1; the papers have 100.",
     "train text --file nosuch.txt": "file must be a text file; got 'nosuch.txt': No such file",
     "train anbn --longest 0": "longest must be an int >= 1; got 0",
     "train brackets --gap 3 2": "gap must be two ints, 0 <= least <= largest; got (3, 2)",
@@ -301,6 +302,11 @@ def test_bench_refuses_bad_input_in_one_sentence(words, capsys):
     said = capsys.readouterr().err
     assert BENCH_REFUSALS[words] in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_device_that_jax_does_not_have_is_refused():
+    with pytest.raises(UserError, match="device must be one that JAX has here; got 'tpu'; install JAX for"):
+        experiments.choose_device("tpu")
 
 
 def test_bench_writes_a_record_that_compare_reads(tmp_path, capsys, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import sys
 
 import jax
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from foretrace import forecast as library
 from foretrace._checks import UserError
 from foretrace.cli import main
+from foretrace.cli.forecast import command_of
 from foretrace.forecast._columns import split_names
 from foretrace.forecast._numbers import NumberReader
 
@@ -202,3 +205,37 @@ def test_json_of_another_shape_is_refused_in_a_sentence(tmp_path, capsys, text, 
     assert main(list(map(str, words))) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
+
+
+FILES = {
+    "long.csv": (b"t,y\n1," + b"2" * 200_000 + b"\n", "long.csv must be CSV; got field larger than"),
+    "latin.csv": (b"t,y,\xe4\n1,2,3\n", "latin.csv must be text in UTF-8; got other bytes"),
+    "torn.csv": ("t,y\n1,2\n".encode("utf-16") + b"3", "torn.csv must be text in UTF-8; got other bytes"),
+    "other.parquet": (b"no table", "other.parquet must be Parquet; got "),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_kind_is_refused_in_a_sentence(tmp_path, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    content, sentence = FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}"):
+        list(library.forecast_file(tmp_path / name, target="y", hidden=4))
+
+
+def test_parquet_without_its_package_is_refused_with_what_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(
+        UserError, match=r"not installed; got 'a.parquet'; pip install 'foretrace\[parquet\]'"
+    ):
+        library.forecast_file(tmp_path / "a.parquet", target="y")
+
+
+def test_a_run_that_a_program_fed_is_resumed_by_it():
+    with pytest.raises(
+        UserError, match=r"got one that a program feeds; go on by forecast_file\(.., resume=True"
+    ):
+        command_of({"kind": "forecast"})

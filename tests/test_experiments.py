@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import pytest
 from foretrace import experiments, learners, tasks
 from foretrace._checks import UserError
 from foretrace.cli import main
-from foretrace.experiments import _balance, _block, _noise, _ptb, _variance
+from foretrace.experiments import _balance, _block, _noise, _ptb, _record, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import highway, stream
@@ -361,3 +362,31 @@ def test_every_claim_holds_at_scale_quick(name, tmp_path):
     words = ["reproduce", name, "--out", str(tmp_path)]
     subprocess.run([sys.executable, "-c", code, *words], check=True)
     assert (tmp_path / f"{name}-quick.png").exists()
+
+
+def test_a_text_is_named_where_there_is_none(monkeypatch):
+    with pytest.raises(
+        UserError, match=r"data must be a folder .*; got none; give --data DIR \(foretrace data"
+    ):
+        _ptb._corpora({"data": None, "needs_data": True})
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(
+        UserError, match="where Python comes without its documentation; got none; give --data"
+    ):
+        _ptb._corpora({"data": None, "needs_data": False})
+
+
+def test_what_is_no_record_is_named(tmp_path):
+    (tmp_path / "fake-quick.json").write_text("[]")
+    with pytest.raises(UserError, match=r"fake-quick.json must be a record that foretrace reproduce wrote"):
+        _record._read(tmp_path / "fake-quick.json", fake())
+
+
+def test_networks_that_training_broke_are_counted(no_types, monkeypatch):
+    class Broken(NamedTuple):
+        credits: jax.Array
+
+    monkeypatch.setattr(_noise, "stream", lambda *_, **__: Broken(jnp.full((2, 4), jnp.nan)))
+    settings = _noise.NOISE_TIME.scales["quick"] | {"seeds": 2, "learners": ("uoro",)}
+    with pytest.raises(UserError, match="training must leave finite parameters; got 2 of 2 networks"):
+        _noise._measure("trained", 4, settings, np.arange(2), print, lambda name, make: make())

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import re
 
 import jax
 import numpy as np
@@ -141,11 +142,42 @@ def test_of_parquet_the_predictions_are_parquet_too(tmp_path):
         (table(), {"series": "meter"}, "series must be among the columns id, t, y; got 'meter'"),
         ([*table(["meter 1"]), table(["meter 1"])[-1]], {"series": "id"}, "id 'meter 1': time must rise"),
         (table(), {"series": "id", "from_checkpoint": "x"}, "from_checkpoint must be left out with series"),
+        (
+            table(),
+            {"series": "id", "share": (2, 2)},
+            "share must be (i, n) with 0 <= i < n, and series a col",
+        ),
+        (
+            iter(table()),
+            {"series": "id", "share": (0, 2)},
+            "share must be left out for rows that arrive one",
+        ),
+        (
+            table(),
+            {"series": "id", "resume": True},
+            "out must be the folder of the run to resume; got None",
+        ),
+        (
+            table(),
+            {"from_checkpoint": "nowhere"},
+            "from_checkpoint must be a run folder of a forecast; got 'now",
+        ),
+        (table(), {"cell": "elman"}, "cell must be one of diagonal, elstm, gru"),
+        (table(), {"gaps": "skip"}, "gaps must be stop, fill or ignore; got 'skip'; choose one."),
+        (3, {}, "source must be a path, a Source or lines of text; got 3."),
     ],
 )
-def test_bad_input_is_one_sentence(lines, options, words):
-    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+def test_bad_input_is_one_sentence(no_types, lines, options, words):
+    with pytest.raises(UserError, match=re.escape(words)):
         list(forecast_file(lines, **SMALL, **options))
+
+
+def test_parts_that_are_not_equally_far_are_no_fleet(tmp_path):
+    parts = [tmp_path / "far", tmp_path / "less far"]
+    for part, lines in zip(parts, (table(), table()[:-20]), strict=True):
+        list(forecast_file(lines, series="id", out=part, **SMALL))
+    with pytest.raises(UserError, match="gather must be parts that have learned the same rows; got some"):
+        list(forecast_file(table(), series="id", gather=parts, out=tmp_path / "all", **SMALL))
 
 
 def test_a_fleet_beyond_the_memory_is_refused_with_what_it_needs(monkeypatch):

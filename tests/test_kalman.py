@@ -137,6 +137,11 @@ def test_options_out_of_range(options, words):
         kalman(**options)
 
 
+def test_groups_have_a_name(no_types):
+    with pytest.raises(ValueError, match=r"groups must be one of .*; got 'layer'; try 'unit'"):
+        kalman(groups="layer")
+
+
 def test_shapes_that_do_not_fit():
     optimizer = kalman()
     state = optimizer.init(jnp.zeros(2))

@@ -1,7 +1,7 @@
 """One battery for every learner over every cell it accepts."""
 
 import inspect
-import subprocess
+import re
 import sys
 from functools import cache
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace._checks import UserError
+from foretrace._checks import UserError, UserTypeError
 from foretrace._types import at_phase
 from foretrace.learners import _kronecker
 from foretrace.learners._engine import _lanes, _window
@@ -738,72 +738,104 @@ def test_arguments_that_do_not_fit_the_state_are_refused_in_one_sentence(name):
     lanes, single = (learner.init(jax.random.key(0), params, lanes) for lanes in (2, None))
     other, (xs, credits) = jax.tree.map(lambda a: a[:-1], params), stream(rnn(), 2, 2)
     steps = learner.block
-    for function, arguments, kind, message in (
-        (learner.reset, (lanes, jnp.ones(3, bool)), ValueError, "restart must have shape (2,); got (3,)"),
+    for call, kind, message in (
         (
-            learner.reset,
-            (lanes, True),
+            lambda: learner.reset(lanes, jnp.ones(3, bool)),
+            ValueError,
+            "restart must have shape (2,); got (3,)",
+        ),
+        (
+            lambda: learner.reset(lanes, True),
             ValueError,
             "restart must have shape (2,); got (); give one for each",
         ),
-        (learner.reset, (single, jnp.ones(1, bool)), ValueError, "restart must have shape (); got (1,)"),
-        (learner.reset, (lanes, jnp.ones(2)), TypeError, "restart must be a bool array; got float32"),
-        (learner.step, (other, lanes, xs[0]), ValueError, "params must be shaped like cell.init"),
-        (learner.grad, (other, lanes, credits[0]), ValueError, "params must be shaped like cell.init"),
-        (learner.grad, (params, lanes, credits[0, :1]), ValueError, "credit must have the shapes of state"),
-        (learner.grad, (params, lanes, credits[0, 0]), ValueError, "credit must have the shapes of state"),
-        (learner.step, (params, lanes, jnp.ones((3, 2))), ValueError, "x must be float32[2, 2], like cell"),
         (
-            learner.step,
-            (params, single, xs[0]),
+            lambda: learner.reset(single, jnp.ones(1, bool)),
+            ValueError,
+            "restart must have shape (); got (1,)",
+        ),
+        (lambda: learner.reset(lanes, jnp.ones(2)), TypeError, "restart must be a bool array; got float32"),
+        (lambda: learner.step(other, lanes, xs[0]), ValueError, "params must be shaped like cell.init"),
+        (
+            lambda: learner.grad(other, lanes, credits[0]),
+            ValueError,
+            "params must be shaped like cell.init",
+        ),
+        (
+            lambda: learner.grad(params, lanes, credits[0, :1]),
+            ValueError,
+            "credit must have the shapes of state",
+        ),
+        (
+            lambda: learner.grad(params, lanes, credits[0, 0]),
+            ValueError,
+            "credit must have the shapes of state",
+        ),
+        (
+            lambda: learner.step(params, lanes, jnp.ones((3, 2))),
+            ValueError,
+            "x must be float32[2, 2], like cell",
+        ),
+        (
+            lambda: learner.step(params, single, xs[0]),
             ValueError,
             "x must be float32[2], like cell.example_input(); ",
         ),
         (
-            learner.sweep,
-            (params, lanes, noise(jnp.ones((3, 2, 3)), 0)),
+            lambda: learner.sweep(params, lanes, noise(jnp.ones((3, 2, 3)), 0)),
             ValueError,
             f"axis of {steps}, the",
         ),
     ):
         with pytest.raises(kind) as caught:
-            jax.eval_shape(lambda function=function, arguments=arguments: function(*arguments))
+            jax.eval_shape(call)
         assert message in str(caught.value)
         assert isinstance(caught.value, UserError) and "\n" not in str(caught.value)
     assert not np.any(learner.reset(single._replace(hidden=jnp.ones(3)), True).hidden)
 
 
-# What a wrong kind is answered where types are not checked, as they are in these tests.
-KINDS = {
-    "ft.ok(None, rank=1)": "cell must be a Cell; got NoneType; take one of foretrace.cells",
-    "ft.ok(print, rank=1)": "cell must be a Cell; got builtin_function_or_method; ",
-    "ft.contrib.dni(None)": "cell must be a Cell; got NoneType; ",
-    "ft.explain(learner)": "cell must be a Cell; got Learner; ",
-    "ft.recommend(ft.Cell)": "cell must be a Cell; got the class Cell; ",
-    "ft.online(cell)": "learner must be a Learner; got Cell; make one of the cell, such as ok(",
-    "ft.average(cell, 2)": "learner must be a Learner; got Cell; ",
-    "ft.run_blocks(cell, {}, (), (), print)": "learner must be a Learner; got Cell; ",
-    "ft.learners.parse(3)": "learner must be a str; got int; write its name, such as ok:8.",
-    "ft.recommend(cell, memory='1GB')": "memory must be a number > 0; got '1GB'; give bytes",
-    "ft.uoro(cell, epsilon='small')": "epsilon must be a number > 0; got 'small'; ",
-}
-
-
-def test_what_is_no_cell_no_learner_or_no_number_is_refused_with_the_remedy():
-    code = """
-import sys
-import foretrace as ft
-cell = ft.cells.rnn(hidden=3, inputs=2)
-learner = ft.rtrl(cell)
-for call in sys.argv[1:]:
-    try:
-        eval(call)
-    except TypeError as error:
-        print(type(error).__name__, error)
-"""
-    run = subprocess.run([sys.executable, "-c", code, *KINDS], capture_output=True, text=True, check=True)
-    for line, message in zip(run.stdout.splitlines(), KINDS.values(), strict=True):
-        assert line.startswith(f"UserTypeError {message}")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda cell, learner: ft.ok(None, rank=1),
+            "cell must be a Cell; got NoneType; take one of foretrace.c",
+        ),
+        (
+            lambda cell, learner: ft.ok(print, rank=1),
+            "cell must be a Cell; got builtin_function_or_method; ",
+        ),
+        (lambda cell, learner: ft.contrib.dni(None), "cell must be a Cell; got NoneType; "),
+        (lambda cell, learner: ft.explain(learner), "cell must be a Cell; got Learner; "),
+        (lambda cell, learner: ft.recommend(ft.Cell), "cell must be a Cell; got the class Cell; "),
+        (
+            lambda cell, learner: ft.online(cell),
+            "learner must be a Learner; got Cell; make one of the cell, such",
+        ),
+        (lambda cell, learner: ft.average(cell, 2), "learner must be a Learner; got Cell; "),
+        (
+            lambda cell, learner: ft.run_blocks(cell, {}, (), (), print),
+            "learner must be a Learner; got Cell; ",
+        ),
+        (
+            lambda cell, learner: ft.learners.parse(3),
+            "learner must be a str; got int; write its name, such as ok:8",
+        ),
+        (
+            lambda cell, learner: ft.recommend(cell, memory="1GB"),
+            "memory must be a number > 0; got '1GB'; give by",
+        ),
+        (
+            lambda cell, learner: ft.uoro(cell, epsilon="small"),
+            "epsilon must be a number > 0; got 'small'; ",
+        ),
+        (lambda cell, learner: ft.ok(cell, rank="8"), "rank must be an int >= 1; got '8'; "),
+    ],
+)
+def test_what_is_no_cell_no_learner_or_no_number_is_refused_with_the_remedy(no_types, call, message):
+    cell = rnn()
+    with pytest.raises(UserTypeError, match=f"^{re.escape(message)}"):
+        call(cell, ft.rtrl(cell))
 
 
 @pytest.mark.parametrize("name", ["rtrl*2", "rflo*2", "tbptt:5*3"])
@@ -812,6 +844,11 @@ def test_copies_of_what_is_exact_or_biased_are_refused(name):
         UserError, match=r"^copies must be 1 for \w+, which is (exact|biased); got [23]; leave"
     ):
         ft.learners.parse(name)
+
+
+def test_a_block_is_refused_where_there_is_none():
+    with pytest.raises(UserError, match=r"^rflo has no block; got 'rflo/4'; write rflo\.$"):
+        ft.learners.parse("rflo/4")
 
 
 @pytest.mark.parametrize("epsilon", [0, -1.0, float("nan")])

@@ -1,9 +1,11 @@
 """Lines as they arrive: logs that begin again, garbled lines, half a line, and rows that come twice."""
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 
 import jax
 import pytest
@@ -183,3 +185,14 @@ def test_the_count_of_bad_rows_goes_on(tmp_path, capsys):
     assert "1 rows could not be read, or not all of their cells" in forecasts.summary()
     _, forecasts = learn(["load\n", "y\n", "4\n", "5\n"], tmp_path, resume=True)
     assert "2 rows could not be read, or not all of their cells" in forecasts.summary()
+
+
+def test_a_source_that_breaks_off_is_named():
+    def lines():
+        yield from LOG[:4]
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(
+        UserError, match=r"the lines cannot be read any more: Input/output error; go on with"
+    ):
+        list(library.forecast_file(lines(), target="load", hidden=4))

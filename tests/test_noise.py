@@ -1,5 +1,7 @@
 """What learners' gradients are worth on a network of one's own."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,3 +106,10 @@ def test_the_command_refuses_bad_input_in_one_sentence(words, sentence, tmp_path
     assert main(["noise", *(word.format(tmp_path) for word in words)]) == 2
     said = capsys.readouterr().err
     assert sentence in said and len(said.splitlines()) == 1
+
+
+def test_a_run_that_has_saved_nothing_is_refused(tmp_path, capsys):
+    words = ["train", "adding", "--hidden", "4", "--lanes", "2", "--learner", "uoro"]
+    (tmp_path / "config.json").write_text(json.dumps({"command": words}))
+    assert main(["noise", str(tmp_path)]) == 2
+    assert "without one; go on with it by foretrace resume." in capsys.readouterr().err

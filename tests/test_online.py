@@ -269,6 +269,8 @@ def test_blocks_that_begin_within_a_block_are_refused():
     state, _ = learner.step(params, learner.init(jax.random.key(0), params), xs[0])
     with pytest.raises(ValueError, match="after 1; take"):
         ft.run_blocks(learner, params, state, xs, lambda params, state, x: (params, None))
+    with pytest.raises(ValueError, match="xs must have a multiple of 4 steps, those of a block; got 3"):
+        ft.run_blocks(learner, params, state, xs[:3], lambda params, state, x: (params, None))
 
 
 MODULES = sorted(

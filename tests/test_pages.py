@@ -244,6 +244,10 @@ def test_half_a_line_at_the_end_is_left_out_and_other_text_refused(tmp_path):
 def test_a_folder_without_forecasts_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match="run must be a folder of foretrace forecast; got"):
         plotting.forecast_page(tmp_path)
+    with pytest.raises(
+        UserError, match=r"run must be a folder of foretrace forecast --series with a check"
+    ):
+        plotting.fleet_page(tmp_path)
     run = run_of(tmp_path, wave(40))
     (run / "predictions.csv").write_text(forecast._scores.HEADING)
     with pytest.raises(UserError, match=r"run must have forecasts; got one whose predictions.csv has none"):

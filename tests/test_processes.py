@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from foretrace._checks import UserError
-from foretrace.runs import checkpoint
+from foretrace.runs import _together, checkpoint
 from foretrace.runs.checkpoint import _step
 from foretrace.scale import _processes
 
@@ -167,6 +168,43 @@ def test_who_waits_in_vain_says_so_in_one_sentence(tmp_path, number):
 def test_words_that_name_no_job_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         _processes.join(*arguments)
+
+
+def test_what_one_of_many_processes_refuses_all_refuse(tmp_path, monkeypatch):
+    def answers(other):
+        monkeypatch.setattr(_together, "gathered", lambda mine: [mine, other])
+
+    monkeypatch.setattr(_together, "count", lambda: 2)
+    answers("lanes 3")
+    with pytest.raises(UserError, match="versions of process 0; got lanes 3 in process 1; start all with"):
+        _processes.agree({"lanes": 2})
+    answers("lanes must be even; got 3; give 4.")
+    with pytest.raises(UserError, match=r"^lanes must be even; got 3; give 4\.$"):
+        _together.refuse_together(lambda: None)
+    answers("0")
+    (tmp_path / "run").touch()
+    with pytest.raises(
+        UserError, match=r"folder that every process sees; got .*, which process 1 does not"
+    ):
+        _together.check_shared(tmp_path / "run", True)
+    with pytest.raises(UserError, match="step must be given where many processes save together; got None"):
+        checkpoint.save(tmp_path / "saved", {"a": 1})
+    monkeypatch.setattr(_together, "gathered", lambda mine: [mine, mine])
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"could not be written to .*: Not a directory; the"
+    ):
+        checkpoint.save(tmp_path / "run" / "saved", {"a": 1}, step=1)
+
+
+def test_a_job_that_cannot_be_joined_is_one_sentence(monkeypatch):
+    def fail(**_):
+        raise RuntimeError("no such host")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(
+        UserError, match="where a job can be joined; got 'there:1': no such host; give HOST"
+    ):
+        _processes.join("there:1", 2, 0, 60)
 
 
 def pieces(folder, *parts):

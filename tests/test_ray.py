@@ -1,5 +1,6 @@
 """Many runs on a local cluster of Ray: the same numbers, also where a worker is killed on the way."""
 
+import contextlib
 import json
 import math
 import os
@@ -8,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
 from foretrace._checks import UserError
+from foretrace.cli import main
 from foretrace.scale import _ray
 
 pytest.importorskip("ray")
@@ -139,11 +142,12 @@ def test_experiments_are_tasks(tmp_path):
         (["reproduce", "noise-size", "--engine", "spark"], "engine must be ray"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, words, message):
-    process = start(tmp_path, *words, "--out", "run")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2 and message in err and "Traceback" not in err
-    assert not list(tmp_path.iterdir())
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--out", "run"]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_without_ray_it_says_what_brings_it(tmp_path, monkeypatch):
@@ -151,6 +155,40 @@ def test_without_ray_it_says_what_brings_it(tmp_path, monkeypatch):
     refused = pytest.raises(UserError, match=r"pip install 'foretrace\[ray\]'")
     with refused, _ray.connected("ray", tmp_path):
         pass
+
+
+def test_parts_of_a_fleet_begin_in_a_folder_without_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_ray, "connected", lambda engine, out: contextlib.nullcontext())
+    (tmp_path / "meters.csv").write_text("id,y\na,1\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    words = "forecast meters.csv --target y --series id --engine ray --out run"
+    assert main(words.split()) == 2
+    assert "out must be a folder without a run; got 'run', which already" in capsys.readouterr().err
+
+
+class NoCluster:
+    """Stands for Ray: nobody answers, and a worker dies as often as it is started."""
+
+    exceptions = types.SimpleNamespace(RayTaskError=type("Task", (Exception,), {}), RayError=MemoryError)
+
+    def init(self, **_):
+        raise ConnectionError("nobody is there")
+
+    def get(self, reference):
+        raise MemoryError
+
+
+def test_a_cluster_that_does_not_answer_and_a_worker_that_dies_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", NoCluster())
+    refused = pytest.raises(
+        UserError, match="got 'ray://there:1': nobody is there; start one with ray start"
+    )
+    with refused, _ray.connected("ray://there:1", tmp_path):
+        pass
+    with pytest.raises(UserError, match=r"got ok-8 ended 21 times \(MemoryError\); give it memory"):
+        _ray._result(NoCluster(), None, _ray.Part("ok-8", tmp_path, ()))
 
 
 class Machines:

@@ -249,6 +249,12 @@ class TestForecaster:
         (lambda: RecurrentRegressor(learning_rate=0.0), "learning_rate must be above 0"),
         (lambda: RecurrentRegressor(coverage=1.0), "coverage must be above 0 and below 1; got 1.0"),
         (lambda: RecurrentRegressor(delay=-1), "delay must be an int from 0"),
+        (lambda: RecurrentRegressor(seed=-1), "seed must be an int from 0"),
+        (lambda: RecurrentForecaster(period=-1), "period must be an int from 0 to 100,000"),
+        (
+            lambda: RecurrentForecaster().forecast(2, [{}]),
+            "xs must have one dict for each of 2 values; got 1",
+        ),
         (lambda: RecurrentForecaster(target="log"), "target must be auto, change or level; got 'log'"),
         (lambda: RecurrentForecaster(horizon=0), "horizon must be an int >= 1; got 0"),
         (lambda: regressor().learn_one({"a": float("inf")}, 1.0), "'a' must be finite"),
@@ -396,6 +402,22 @@ class TestWeights:
     def test_other_weights_are_refused(self, w):
         with pytest.raises(ValueError, match="w must be a finite number >= 0"):
             regressor().learn_one({"a": 1.0}, 1.0, w=w)
+
+
+def test_what_json_cannot_say_is_not_saved(tmp_path):
+    model = regressor()
+    model.learn_one({("a", 1): 1.0}, 1.0)
+    with pytest.raises(
+        ValueError, match=r"features must be named by strings or numbers to be saved; got \('a'"
+    ):
+        model.save(tmp_path)
+    model = regressor(delay=2)
+    model.learn_one({"a": 1.0}, 1.0)
+    model.predict_one({"a": decimal.Decimal(1)})
+    with pytest.raises(
+        ValueError, match="'a' must be a number to be saved while its label is pending; got De"
+    ):
+        model.save(tmp_path)
 
 
 def test_text_is_refused_with_the_remedy():

@@ -16,7 +16,7 @@ import pytest
 import foretrace as ft
 from foretrace import experiments, rl
 from foretrace._checks import UserError
-from foretrace.cli import main
+from foretrace.cli import _lives, main
 from foretrace.rl import environments
 from foretrace.rl._play import play
 from foretrace.rl.environments import Continuous, Discrete, Environment, Outcome
@@ -111,6 +111,40 @@ def test_a_reward_that_is_not_finite_ends_the_run_or_the_episode(skip):
     after, record = next(records)
     assert record["skipped"] == 20 and record["episodes"] == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.agent.learned))
+
+
+def spoilt(agent):
+    """An agent whose state has numbers that are not finite from the beginning."""
+
+    def broken(leaf):
+        return leaf * jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return rl.Agent(
+        lambda key: jax.tree.map(broken, agent.init(key)), lambda state, *call: (state, jnp.int32(0))
+    )
+
+
+def test_an_agent_that_is_not_finite_is_named():
+    bad = spoilt(rl.stream_ac(counting(), body()))
+    records = rl.live(rl.living(bad, counting(), steps=40, discount=0.9), jax.random.key(0), 1)
+    next(records)
+    with pytest.raises(
+        NonFiniteError, match="parameters, traces and influence must be finite; got one that"
+    ):
+        next(records)
+    world = rl.from_gymnasium(Walk())
+    bad = spoilt(rl.stream_q(world, body()))
+    with pytest.raises(
+        NonFiniteError, match="parameters, traces and influence must be finite; got one that"
+    ):
+        list(play(bad, Walk(), world, 0, steps=10, chunk=5))
+
+
+def test_an_object_that_is_no_world_is_refused():
+    with pytest.raises(
+        UserError, match="env must have reset_env; got int without it; give an environment lik"
+    ):
+        rl.from_gymnax(3)
 
 
 class Gymnax:
@@ -278,6 +312,7 @@ def test_learners_are_compared_as_the_memory_of_agents_and_finished_lives_stay(t
         (["rl", "t_maze", "--discount", "1.5"], "discount must be a number from 0 to 1"),
         (["rl", "t_maze", "--chunk", "0"], "chunk must be an int >= 1"),
         (["rl", "t_maze", "--seed", "-1"], "seed must be an int from 0"),
+        (["compare", "t_maze", "--seeds", "0"], "seeds must be an int from 1 to 1000; got 0; use 3."),
         (["rl", "gym:NoSuchWorld-v0"], "environment must be one that Gymnasium has"),
     ],
 )
@@ -286,6 +321,11 @@ def test_the_command_refuses_in_one_sentence(words, message, tmp_path, monkeypat
     assert main(words) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+def test_lives_in_which_no_episode_ends_have_no_curve():
+    with pytest.raises(UserError, match="steps must reach the end of an episode; got too few"):
+        _lives._curve([[{"step": 10}]], "return")
 
 
 def test_agents_are_timed_beside_the_same_one_with_the_present_step_alone(monkeypatch, capsys):

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import foretrace as ft
 from foretrace._checks import UserError
+from foretrace.cli import main
 from foretrace.scale import _plan, _roofline
 from test_testing import CONTRIB, LEARNERS
 
@@ -137,6 +139,31 @@ def test_what_cannot_be_is_refused_in_a_sentence(call, message):
         call()
 
 
+def test_a_mesh_of_many_processes_has_all_their_devices(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "devices", lambda: ["of process 0", "of process 1"])
+    with pytest.raises(
+        UserError, match="mesh must have all 2 devices of the 2 processes; got lanes=1,units=1"
+    ):
+        ft.scale.mesh(lanes=1)
+
+
+def test_a_mesh_divides_lanes_and_columns():
+    def mesh(lanes, units):
+        devices = np.full((lanes, units), jax.devices()[0])
+        return jax.sharding.Mesh(devices, ("lanes", "units"))
+
+    cell = ft.cells.rnn(hidden=4, inputs=3)
+    with pytest.raises(
+        UserError, match=r"lanes must be a multiple of the 3 parts of the mesh; got 8; use 9"
+    ):
+        ft.scale.Layout(cell, mesh(lanes=3, units=1)).check_lanes(8)
+    with pytest.raises(
+        UserError, match=r"mesh must divide the 4 columns of .*; got units=3; use a divisor"
+    ):
+        ft.scale.Layout(cell, mesh(lanes=1, units=3))
+
+
 COMMAND = "import sys; from foretrace.cli import main; sys.exit(main(sys.argv[1:]))"
 SMALL = ["--learner", "ok:2/4", "--hidden", "16", "--lanes", "8", "--chunk", "20"]
 SMALL += ["--checkpoint-every", "20"]
@@ -234,12 +261,12 @@ def test_the_program_of_the_page_runs():
     assert names["state"].hidden.shape == (8, 16)
 
 
-def test_explain_plans_for_a_mesh_or_says_why_not(tmp_path):
+def test_explain_plans_for_a_mesh_or_says_why_not(tmp_path, capsys):
     words = ["explain", "rnn", "--hidden", "32", "--lanes", "2", "--learner", "uoro/2", "--mesh"]
     run = command(tmp_path, *words, "lanes=2,units=4", devices=1)
     assert run.returncode == 0, run.stderr
     assert "8 devices (h200), 2 along lanes, 4 along units" in run.stdout and "uoro/2" in run.stdout
-    run = command(tmp_path, *words, "lanes=4", devices=1)
-    assert run.returncode == 2 and "lanes must be a multiple of the 4 parts" in run.stderr
-    run = command(tmp_path, *words[:-1])
-    assert run.returncode == 2 and "learner must be left out without --mesh" in run.stderr
+    assert main([*words, "lanes=4"]) == 2
+    assert "lanes must be a multiple of the 4 parts" in capsys.readouterr().err
+    assert main(words[:-1]) == 2
+    assert "learner must be left out without --mesh" in capsys.readouterr().err

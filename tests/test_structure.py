@@ -421,3 +421,20 @@ def test_other_shapes_another_cell_and_another_precision_are_other_structures():
         assert ft.structure_of(free) is not ft.structure_of(cell)
         assert ft.structure_of(cell) is not structure
     assert ft.structure_of(cell) is structure
+
+
+def test_a_step_that_is_finite_nowhere_is_refused():
+    cell = ft.cell(
+        lambda p, h, x: jnp.sqrt(-1 - jnp.abs(p @ x)), init=lambda key: jnp.ones((3, 2)), hidden=3, inputs=2
+    )
+    with pytest.raises(
+        ValueError, match="got infinities or NaN there and near it; give one from your data"
+    ):
+        ft.structure_of(cell)
+
+
+def test_params_of_another_shape_are_refused():
+    with pytest.raises(
+        ValueError, match=r"^params must be shaped like cell.init\(key\), .*; got float32\[2\]"
+    ):
+        ft.structure_of(ft.cells.rnn(hidden=3, inputs=2), jnp.ones(2))

@@ -149,3 +149,10 @@ def test_a_folder_without_a_page_is_refused_in_one_sentence(tmp_path, capsys, co
     assert main(["watch", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"foretrace: {sentence}") and error.count("\n") == 1
+
+
+def test_a_run_without_a_line_of_metrics_is_refused(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"command": ["train", "copy"]}')
+    (tmp_path / "metrics.jsonl").touch()
+    assert main(["watch", str(tmp_path)]) == 2
+    assert "without one; wait for its first chunk." in capsys.readouterr().err

@@ -6,20 +6,20 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from . import api, learner_pages
+from . import api, learner_pages, refusals
 
 DOCS = Path(__file__).parents[1]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Writes learners/ and api/, and checks the reference at the end."""
+    """Writes learners/, api/ and refusals/, and checks the reference at the end."""
     app.connect("config-inited", lambda app, config: write_pages())
     app.connect("build-finished", _check_reference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def write_pages() -> None:
-    """Writes the pages of learners and of the API where they differ from what is there."""
+    """Writes the pages of learners, of the API and of refusals where they differ from what is there."""
     written: set[Path] = set()
 
     def write_page(path: Path, text: str) -> None:
@@ -31,7 +31,8 @@ def write_pages() -> None:
     learner_pages.same_numbers()
     learner_pages.write(DOCS / "learners", write_page)
     api.write(DOCS / "api", write_page)
-    for folder in ("learners", "api"):
+    refusals.write(DOCS / "refusals", write_page)
+    for folder in ("learners", "api", "refusals"):
         for path in (DOCS / folder).glob("*.md"):
             if path not in written:
                 path.unlink()

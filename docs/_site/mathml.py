@@ -15,15 +15,20 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
-    writer.body.append(convert(node.astext(), display="inline"))
+    writer.body.append(_drawn(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
     text = node.astext()
     numbers = re.findall(r"\\tag\{(\d)\}", text)
-    drawn = convert(re.sub(r"\\tag\{\d\}", "", text), display="block")
+    drawn = _drawn(re.sub(r"\\tag\{\d\}", "", text), "block")
     number = "".join(f'<span class="number">({each})</span>' for each in numbers)
     # A box of its own scrolls where a formula is wider than a phone.
     writer.body.append(f'<div class="math-block">{drawn}{number}</div>\n')
     raise nodes.SkipNode
+
+
+def _drawn(text: str, display: str) -> str:
+    """Primes have a class of their own: without a font for mathematics they are too small to be seen."""
+    return convert(text, display=display).replace("<mi>&#x02032;", '<mi class="prime">&#x02032;')

@@ -71,7 +71,8 @@ class CsvSource:
         """Reads the heading."""
         self._first = self.lines.first()
         second = "" if self.is_live else next(self.lines, "")
-        self.delimiter = delimiter_of(self._first, second)
+        with self._errors():
+            self.delimiter = delimiter_of(self._first, second)
         if second:
             self.lines.give_back(second)
         if self._first.startswith("sep="):
