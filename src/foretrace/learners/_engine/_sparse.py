@@ -19,7 +19,7 @@ from foretrace.structure._structure import Structure
 
 # So many rows are multiplied one by one; XLA on a CPU sums over an axis of two entries many times slower
 # (`foretrace bench every-32`, snap:1 and eprop).
-_SMALL = 4
+SMALL = 4
 
 
 class SparsePast(NamedTuple):
@@ -164,7 +164,7 @@ def scatter_columns(
         if not columns.size:  # nothing of it reaches the state
             out.append(jnp.zeros((part.width, part.total), structure.dtype))
             continue
-        if len(values) <= _SMALL:
+        if len(values) <= SMALL:
             values = jnp.concatenate(list(values), axis=1)
         else:
             values = values.swapaxes(0, 1).reshape(part.width, -1)
@@ -179,7 +179,7 @@ def scatter_columns(
 
 def product_of_sets(left: jax.Array, right: jax.Array) -> jax.Array:
     """Left (I, K, G) times right (K, C, F, G), for every set: (I, C, F, G)."""
-    if 0 < len(right) <= _SMALL:
+    if 0 < len(right) <= SMALL:
         parts = [left[:, k, None, None] * right[None, k] for k in range(len(right))]
         return sum(parts[1:], start=parts[0])
     return jnp.einsum("ikg,kcfg->icfg", left, right)
