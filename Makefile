@@ -12,6 +12,9 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $
 # (The checks of River and of the command that forecasts take about as long by themselves.)
 QUICK := layout types jacobian cells right_factors recommend copy checkpoint plotting writers
 
+# Run with a wheel on every Python: what loads and runs from an installed file, its data among them.
+WHEEL := cells recommend citation plotting writers
+
 .PHONY: demo test quick docs docs-open release clean python
 
 demo: $(VENV)/installed
@@ -42,7 +45,7 @@ release: $(VENV)/installed-release
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
-	tools/try-wheel dist/*.whl
+	tools/try-wheel dist/*.whl $(WHEEL:%=tests/test_%.py)
 
 python:
 	@$(or $(PYTHON),exit 1;) -c 'import sys; print("Python", sys.version.split()[0], "in $(VENV)")'
@@ -69,4 +72,4 @@ $(VENV)/installed-test: pyproject.toml $(CONSTRAINTS) | python
 	@touch $(VENV)/installed $(VENV)/installed-docs $@
 
 clean:
-	rm -rf .venv .venv-* build dist docs/api docs/learners src/foretrace.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist docs/api docs/learners docs/refusals src/foretrace.egg-info .pytest_cache .ruff_cache
