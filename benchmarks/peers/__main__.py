@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ours
 from rows import ROWS, Contender
 
-PEERS = ("plain_jax", "braintrace_peer")
+PEERS = ("plain_jax", "braintrace_peer", "torch_peer")
 _LINE = "{:14} {:20} {:>14} {:>14} {:>7} {:>10}"
 
 
