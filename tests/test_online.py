@@ -227,7 +227,7 @@ def test_a_training_loop_of_ten_lines_learns():
     assert np.mean(losses[-50:]) < 0.1
 
 
-@pytest.mark.parametrize("name", ["ok:16", "ok:16/4", "uoro/2*2", "tbptt:4"])
+@pytest.mark.parametrize("name", ["ok:2", "ok:2/4", "uoro/2*2", "tbptt:4"])
 def test_steps_then_blocks_then_steps_are_steps(x64, name):
     """`step` leaves a full block to the step after it, and `run_blocks` ends it."""
     cell = CELLS["rnn"]()
