@@ -335,6 +335,7 @@ def test_agents_are_timed_beside_the_same_one_with_the_present_step_alone(monkey
     assert main(["bench", "tiny", "--repeats", "1"]) == 0
     said = capsys.readouterr().out
     assert "steps/s" in said and "1.00 times tbptt:1" in said
+    assert "rtrl, a call" in said and "rtrl, an empty call" in said
 
 
 def test_without_gymnasium_its_worlds_are_refused_with_the_remedy(monkeypatch, capsys):

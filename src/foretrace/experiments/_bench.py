@@ -60,7 +60,9 @@ def _stored(*names: str) -> tuple[str, ...]:
 _LOW_RANK = ("low_rank:4/16", "low_rank:8/16")
 SETTINGS = {
     "rnn-256": Setting("rnn", 256, 32, 1, ("kf_rtrl", "ok:8", "kf_rtrl/16", "ok:8/16")),
-    "highway-128": Setting("highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl")),
+    "highway-128": Setting(
+        "highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl", "kf_rtrl/16")
+    ),
     "highway-256": Setting("highway", 256, 50, 32, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32")),
     "low-rank-128": Setting("highway", 128, 4, 16, ("ok:8/8", "ok:8/16", *_LOW_RANK)),
     "low-rank-256": Setting("highway", 256, 50, 32, ("ok:8/16", "ok:8/32", *_LOW_RANK)),
@@ -178,13 +180,13 @@ def compare_records(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str,
         for row in setting["rows"]:
             earlier = before.get((setting["setting"], row["learner"]))
             if earlier:
-                times = [cell for each in (earlier, row) for cell in _median_andspread(each)]
+                times = [cell for each in (earlier, row) for cell in _median_and_spread(each)]
                 ratio = f"{earlier['us'] / row['us']:.2f} x"
                 rows.append((setting["setting"], row["learner"], *times, ratio))
     return rows
 
 
-def _median_andspread(row: dict[str, Any]) -> tuple[str, str]:
+def _median_and_spread(row: dict[str, Any]) -> tuple[str, str]:
     return f"{row['us']:,.1f}", f"({row['us_min']:,.1f} to {row['us_max']:,.1f})"
 
 

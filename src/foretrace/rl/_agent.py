@@ -98,7 +98,8 @@ class Agent(NamedTuple):
 def jit_act(agent: Agent) -> Callable[..., tuple[AgentState, Any]]:
     """`agent.act`, compiled for a loop that calls it step by step; the state given to it is used up.
 
-    On a CPU the many small operations of a step become one native function (jaxlib 0.12 or later).
+    On a CPU the operations of a small agent become one native function (jaxlib 0.12 or later), in place of
+    some hundred that threads hand to each other; `foretrace bench agent-gru-16` times a call.
 
     Example:
         >>> import jax, foretrace as ft

@@ -28,7 +28,8 @@ class DenseRight:
 
     @cached_property
     def _rows(self) -> Float[Array, "k SZ"]:
-        # Both their norms and their sum read them; without this each of the two computes them.
+        # Norms and sum read them; without this each computes them anew, with a copy of all Jacobians of the
+        # block (`foretrace bench highway-128`, kf_rtrl/16).
         return computed_once(self.dense.reshape(len(self.dense), -1))
 
     def squares(self) -> Float[Array, " k"]:
