@@ -105,6 +105,8 @@ def fit(
     # Readouts that share their features share P too, and so the weight of a sample.
     shared = jnp.mean(weight, keepdims=True) if len(features) < len(targets) else weight
     errors = _errors(old, error, jnp.any(weight > 0))
+    # A slice for the diagonal, and below an identity that is written out: XLA computes the
+    # indices and masks of JAX's own outside of the one kernel of a step (`_xla.in_one_kernel`).
     variances = old.covariance.reshape(len(old.covariance), -1)[:, :: features.shape[1] + 1]
     most = jnp.maximum(_WIDE / _PAST * prior / jnp.mean(variances, axis=1), 1)
     growth = jnp.where(errors.has_changed, jnp.minimum(1 / _PAST, most), 1)

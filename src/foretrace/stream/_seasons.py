@@ -78,6 +78,7 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
     n = len(seasons.values)
     periods, distances = seasons.periods, seasons.distances
     if len(distances):
+        # Numbers that are written out: `jnp.arange` would be a kernel beside that of the step.
         lags = jnp.asarray(np.arange(1, len(distances) + 1))
         counts = jnp.maximum(time - lags, 0).astype(value.dtype)
         sizes = mean_size(distances, counts, value - seasons.values[(time - lags) % n])
