@@ -109,7 +109,10 @@ def reduce_optimally(
     present = jnp.any(triangular != 0, axis=0)
     widths = jnp.where(present, jnp.sqrt(jnp.diagonal(gram)), 0)
     core = triangular @ (widths[:, None] * _root(gram, widths))
-    v, d, _ = jnp.linalg.svd(core, full_matrices=False)  # (1)
+    v, d, wt = jnp.linalg.svd(core, full_matrices=False)  # (1)
+    # Decompositions leave the sign of a direction to rounding. With the greatest entry of w positive (Q has
+    # no say in it), the same key draws the same in programs that round differently.
+    v = jnp.where(jnp.max(wt, axis=1) + jnp.min(wt, axis=1) < 0, -v, v)
     # Below rounding a singular value is noise: mixing it would cost sqrt(d_i d_j), dropping it nothing.
     d = jnp.where(d > count * jnp.finfo(d.dtype).eps * d[0], d, 0)
     empty = max(rank - d.size, 0)  # with fewer directions than slots, some slots stay empty
