@@ -2,7 +2,7 @@
 
 Run by `test_scale.py` in a process of its own, whose CPU has eight virtual devices:
 
-    JAX_NUM_CPU_DEVICES=8 python tests/devices.py float32 ok rtrl
+    JAX_NUM_CPU_DEVICES=9 python tests/devices.py float32 ok rtrl
 """
 
 import json

@@ -41,6 +41,14 @@ def mesh(*, lanes: int = 1, units: int = 1) -> Mesh:
             f"mesh must have at most the {len(devices)} devices that there are; got lanes={lanes},"
             f"units={units}, {wanted} of them; use {remedy}."
         )
+    local = jax.local_device_count()
+    if jax.__version_info__ < (0, 11) and jax.default_backend() == "cpu" and 1 < local <= wanted:
+        # A decomposition waits for a thread of a pool that has as many of them as there are devices.
+        raise UserError(
+            f"mesh must leave one virtual device of the CPU idle with jaxlib before 0.11, where the "
+            f"decompositions of all {local} would wait for one another for ever; got lanes={lanes},"
+            f"units={units}; set JAX_NUM_CPU_DEVICES={local + 1}, or take Python 3.12 or later."
+        )
     if jax.process_count() > 1 and wanted != len(devices):
         raise UserError(
             f"mesh must have all {len(devices)} devices of the {jax.process_count()} processes; got "

@@ -150,7 +150,8 @@ def plan_elsewhere(
     """
     words = json.dumps({"cell": cell, "learners": list(learners), "sizes": sizes, "lanes": lanes})
     devices = sizes["lanes"] * sizes["units"]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    # And one more, which a mesh of virtual devices may have to leave idle.
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices + 1), "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, "-m", "foretrace.scale._plan", words],
         capture_output=True,
