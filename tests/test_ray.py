@@ -122,11 +122,11 @@ def test_a_fleet_of_two_hundred_is_forecast_as_by_one_process_also_when_a_worker
 
 
 def test_experiments_are_tasks(tmp_path):
-    words = ["reproduce", "noise-size", "--seeds", "1", "--out", "records", "--engine", "ray"]
+    words = ["reproduce", "t-maze", "--seeds", "1", "--out", "records", "--engine", "ray"]
     process = start(tmp_path, *words)
     _, err = process.communicate(timeout=900)
     assert process.returncode in (0, 1) and "Traceback" not in err, err  # of one seed a claim may fail
-    record = json.loads((tmp_path / "records" / "noise-size-quick.json").read_text())
+    record = json.loads((tmp_path / "records" / "t-maze-quick.json").read_text())
     assert record["settings"]["seeds"] == 1 and record["result"]
     assert not list((tmp_path / "records").glob("*.parts*"))
 

@@ -152,7 +152,7 @@ def test_a_mesh_leaves_a_virtual_device_idle_where_decompositions_would_wait_for
     monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     monkeypatch.setattr(jax, "devices", lambda: ["one", "two"])
-    with pytest.raises(UserError, match="must leave one virtual device .* set JAX_NUM_CPU_DEVICES=3"):
+    with pytest.raises(UserError, match=r"must leave one virtual device .* set JAX_NUM_CPU_DEVICES=3"):
         ft.scale.mesh(lanes=2)
 
 

@@ -6,10 +6,11 @@ cells of several gates send more, since a product of their state Jacobians takes
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from foretrace.cells import rnn
-from foretrace.learners import analyse, parse
+from foretrace.learners import Explanation, analyse, parse
 from foretrace.scale._plan import Plan
 
 _NUMBER = 4  # bytes
@@ -67,10 +68,17 @@ def roofline(learner: str, sizes: Sizes) -> Plan:
     """
     number = f":{sizes.rank}" if learner != "rtrl" else ""
     name = f"{learner}{number}/{sizes.block}"
-    cell = rnn(hidden=sizes.state, inputs=sizes.inputs)
-    operations = analyse(cell).cost(parse(name), lanes=sizes.lanes).operations / sizes.devices
+    operations = (
+        _network(sizes.state, sizes.inputs).cost(parse(name), lanes=sizes.lanes).operations / sizes.devices
+    )
     held, sent = (values[learner] * _NUMBER for values in (_held(sizes), _sent(sizes)))
     return Plan(name, int(held), 0, operations, sent)
+
+
+@cache
+def _network(state: int, inputs: int) -> Explanation:
+    """A large cell takes seconds to analyse, and a table has it in every row."""
+    return analyse(rnn(hidden=state, inputs=inputs))
 
 
 def table(

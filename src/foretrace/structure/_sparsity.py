@@ -151,10 +151,13 @@ def _any(places: np.ndarray | None) -> bool:
 
 def reachable(immediate: np.ndarray, state: np.ndarray, steps: int | None) -> np.ndarray:
     """(S, columns) bool: the entries that columns reach within so many steps, or ever."""
-    reached, count = immediate, 1
+    reached, count, is_dense = immediate, 1, bool(state.all())
     while steps is None or count < steps:
-        # As floats: NumPy multiplies boolean matrices without BLAS, several times slower.
-        more = reached | ((state.astype(np.float32) @ reached.astype(np.float32)) > 0)
+        # A product with a dense matrix needs none. As floats: NumPy multiplies boolean matrices without
+        # BLAS, several times slower.
+        more = reached | (
+            reached.any(axis=0) if is_dense else state.astype(np.float32) @ reached.astype(np.float32) > 0
+        )
         if (more == reached).all():
             break
         reached, count = more, count + 1

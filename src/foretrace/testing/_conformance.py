@@ -92,7 +92,7 @@ def check_learner(
         exact: whether its gradient claims to be that of the unrolled loss at every step.
         unbiased: whether it claims to be that in the mean: the mean over 1000 keys must then lie within
             five standard errors.
-        steps: length of the random streams.
+        steps: least length of the random streams, which are of whole blocks, and two at least.
 
     Raises:
         AssertionError: with the claim that does not hold.
@@ -103,6 +103,7 @@ def check_learner(
         >>> check_learner(ft.rtrl, ft.cells.rnn(hidden=3, inputs=2), exact=True)
     """
     learner, params = _compiled(make(cell)), draw(cell)
+    steps = max(2, -(-steps // learner.block)) * learner.block
     xs, credits = stream(cell, steps, 2)
     tolerance = _tolerance(cell.initial_hidden())
     scanned = jax.jit(lambda xs, restart: _scan(learner, params, xs, credits, restart, 2))
@@ -119,7 +120,7 @@ def check_learner(
 
     _check_calls(learner, params, xs, credits, gradients, tolerance)
     _check_restarts(learner, params, scanned, xs, credits, tolerance)
-    _check_blocks(learner, cell, params, tolerance)
+    _check_blocks(learner, params, xs, credits, gradients, tolerance)
     lane, single = (jax.tree.map(lambda a, k=k: a[:, k], (xs, credits, never)) for k in (slice(1), 0))
     of_lane, *_ = _scan(learner, params, lane[0], lane[1], lane[2], 1)
     of_single, *_ = _scan(learner, params, single[0], single[1], single[2], None)
@@ -244,11 +245,8 @@ def _check_restarts(learner, params, scanned, xs, credits, tolerance) -> None:
     assert_close(total, whole, tolerance, "a lane that goes on must not notice another's restart:")
 
 
-def _check_blocks(learner, cell, params, tolerance) -> None:
+def _check_blocks(learner, params, xs, credits, expected, tolerance) -> None:
     """Blocks of steps are the same as steps, and `sweep` is the sum of their gradients."""
-    block = learner.block
-    xs, credits = stream(cell, 2 * block, 2)
-    expected, _, _ = _scan(learner, params, xs, credits, jnp.zeros((2 * block, 2), bool), 2)
 
     @jax.jit
     def blocks(xs, credits):
