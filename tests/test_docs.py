@@ -162,10 +162,19 @@ def test_the_figures_on_the_pages_are_those_of_the_records():
 
 METHODS = {
     "rflo": "`rflo`",
+    "eprop": "`eprop`",
+    "snap": "`snap:1`",
+    "uoro": "`uoro`",
     "pp_prop": "`pp_prop:19`",
     "lru": "`rtrl`, `diagonal`",
+    "rtu": "`rtrl`, `rtu`",
+    "sketch": "`sketch:16`",
     "tbptt": "`tbptt:25`, in windows",
 }
+BESIDE = [
+    *("braintrace", "jax_rtrl", "rtus", "sketched-rtrl", "PyTorch"),
+    *("plain JAX", "plain JAX, transposed"),
+]
 
 
 def test_speeds_beside_other_packages_are_those_of_the_record():
@@ -174,7 +183,7 @@ def test_speeds_beside_other_packages_are_those_of_the_record():
     for row in record["rows"]:
         name, units, lanes = row["row"].rsplit("-", 2)
         ratios = {label: f"{each['cpu_ratio']:.2f}" for label, each in row["contenders"].items()}
-        beside = [ratios.get(label, "") for label in ("braintrace", "plain JAX")]
+        beside = [ratios.get(label, "") for label in BESIDE]
         if any(beside):
             cells = [METHODS[name], units, lanes, *beside]
             rows.append(re.sub(" +", " ", f"| {' | '.join(cells)} |"))

@@ -9,12 +9,12 @@ compiled loop. The contenders take turns, so that other load of the machine fall
 clocks: the wall's, and the processor time of all threads, which other load disturbs less.
 
 A peer is a module of this folder with `NAME`, `PACKAGE` and `contenders(row)`, which gives those that it
-has, by their labels. One whose package is not installed is left out, and named.
+has, by their labels. One whose package cannot be imported is left out, and named. Peers that are the code
+of papers, on no package index and without versions, are clones on PYTHONPATH; their modules say which.
 """
 
 import argparse
 import importlib
-import importlib.util
 import json
 import sys
 import time
@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import ours
 from rows import ROWS, Contender
 
-PEERS = ("plain_jax", "braintrace_peer", "torch_peer")
-_LINE = "{:14} {:20} {:>14} {:>14} {:>7} {:>10}"
+PEERS = ("plain_jax", "braintrace_peer", "torch_peer", "jax_rtrl_peer", "rtus_peer", "sketched_rtrl_peer")
+_LINE = "{:14} {:25} {:>14} {:>14} {:>7} {:>10}"
 
 
 class Timing(NamedTuple):
@@ -53,13 +52,16 @@ def main() -> None:
     modules = [ours]
     for name in PEERS:
         peer = importlib.import_module(name)
-        if importlib.util.find_spec(peer.PACKAGE) is None:
-            print(f"{peer.NAME} is not installed, and left out")
+        try:
+            importlib.import_module(peer.PACKAGE)
+        except ImportError as error:
+            print(f"{peer.NAME} is left out: {error}")
         else:
             modules.append(peer)
     print(_LINE.format("row", "contender", "wall, us/step", "cpu, us/step", "ratio", "cpu ratio"))
-    versions = {m.PACKAGE: importlib.import_module(m.PACKAGE).__version__ for m in modules}
-    record: dict[str, Any] = {"versions": versions | {"jax": jax.__version__}, "rows": []}
+    packages = {m.PACKAGE: sys.modules[m.PACKAGE] for m in modules}
+    versions = {name: p.__version__ for name, p in packages.items() if hasattr(p, "__version__")}
+    record: dict[str, Any] = {"versions": versions, "rows": []}
     for name in options.rows or ROWS:
         record["rows"].append(_measure(name, modules, options.rounds))
         if options.out:  # after every row, so that what was measured is there whatever happens

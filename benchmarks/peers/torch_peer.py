@@ -15,6 +15,7 @@ def contenders(row: Row) -> dict[str, Contender]:
         return {}
     import torch
 
+    torch.set_num_threads(1)  # on a busy machine the second one costs more than it brings
     layer = torch.nn.RNN(INPUTS, row.units)
     windows = torch.tensor(np.array(inputs_of(row, WINDOW)))
 
