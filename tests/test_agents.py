@@ -433,3 +433,64 @@ def seen_by(agent, observation):
 def test_what_cannot_be_used_is_refused_with_a_remedy(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+MAKERS = {
+    "stream_ac": lambda learner, rule: rl.stream_ac(
+        environments.t_maze(length=3), body(learner=learner), value_rule=rule, policy_rule=rule
+    ),
+    "stream_ac, encoder outside": lambda learner, rule: rl.stream_ac(
+        environments.t_maze(length=3),
+        body("lstm", learner, encoder=rl.normed_layer(4)),
+        value_rule=rule,
+        policy_rule=rule,
+    ),
+    "stream_q, encoder inside": lambda learner, rule: rl.stream_q(
+        environments.t_maze(length=3),
+        body(learner=learner, encoder=rl.normed_layer(4), inside=True),
+        rule=rule,
+    ),
+    "td": lambda learner, rule: rl.td(
+        environments.trace_conditioning(), body("leaky", learner, features=jnp.tanh), rule=rule
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_streams_of_an_agent_give_the_gradients_that_it_takes(x64, name):
+    make, steps = MAKERS[name], 24
+    keeps_gradient = rl.StepRule(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, trace, error, state: (jax.tree.map(jnp.zeros_like, trace), gradient),
+    )
+    world = environments.trace_conditioning() if name == "td" else environments.t_maze(length=3)
+    agent = make(ft.rtrl, keeps_gradient)
+    state = agent.init(jax.random.key(0))
+    params = jax.tree.map(lambda a: 3 * a + 0.1, state.learned.params)  # nothing hides in small numbers
+    state = state._replace(learned=state.learned._replace(params=params), steps=jnp.int64(9))
+    streams = rl.streams_of(make, world, state, steps=steps, key=jax.random.key(1))
+
+    # The same life, with the learner in it.
+    one = rl.living(agent, world, steps=1, discount=world.discount)
+    life = one.init(jax.random.split(jax.random.key(1), 1)[0])
+    mind = life.agent
+    mind = mind._replace(learned=mind.learned._replace(params=params), steps=state.steps)
+    life, chunk, taken, begins = life._replace(agent=mind), jax.jit(one.chunk), [], []
+    for _ in range(steps + 1):
+        begins.append(bool(life.percept[4]))
+        life = chunk(life)[0]
+        taken.append(life.agent.learned.rules)
+    assert sum(begins) > 1 or name == "td"
+    for network, stream in streams.items():
+        np.testing.assert_array_equal(stream.restarts[:, 0], begins[:-1])
+        learner = ft.rtrl(stream.cell)
+        memory = learner.init(jax.random.key(0), stream.params)
+        for t in range(steps):
+            x, credit = jax.tree.map(lambda a, t=t: a[t, 0], (stream.xs, stream.credits))
+            memory = learner.reset(memory, stream.restarts[t, 0])
+            memory, _ = learner.step(stream.params, memory, x)
+            got = learner.grad(stream.params, memory, credit)
+            if begins[t + 1]:
+                assert all(not a.any() for a in jax.tree.leaves(credit))
+            else:
+                assert_close(got, taken[t + 1][network]["cell"])

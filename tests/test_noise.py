@@ -51,6 +51,9 @@ def test_error_bias_and_cosine_are_those_of_the_definition(problem):
     assert tbptt.bias == pytest.approx(np.sum((got - wanted) * wanted) / size, rel=1e-4)
     lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(wanted, axis=1)
     assert tbptt.cosine == pytest.approx(np.mean(np.sum(got * wanted, axis=1) / lengths), rel=1e-4)
+    # Steps without a gradient have no cosine.
+    pause = jax.tree.map(lambda a: a.at[-4:].set(0), credits)
+    assert measure_noise(cell, params, xs, pause, ["rtrl"], draws=2).rows[0].cosine == pytest.approx(1)
     assert tbptt.spread == 0 and tbptt.microseconds > 0
     assert tbptt.state_bytes == ft.learners.analyse(cell).cost("tbptt:3").bytes
 
@@ -97,9 +100,9 @@ def test_the_command_measures_a_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["{}"], "run must be the folder of a run of foretrace train"),
+        (["{}"], "run must be the folder of a run of foretrace train or rl"),
         (["{}", "--draws", "0"], "draws must be an int >= 1; got 0"),
-        (["{}/nowhere"], "run must be the folder of a run of foretrace train"),
+        (["{}/nowhere"], "run must be the folder of a run of foretrace train or rl"),
     ],
 )
 def test_the_command_refuses_bad_input_in_one_sentence(words, sentence, tmp_path, capsys):
@@ -113,3 +116,33 @@ def test_a_run_that_has_saved_nothing_is_refused(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"command": words}))
     assert main(["noise", str(tmp_path)]) == 2
     assert "without one; go on with it by foretrace resume." in capsys.readouterr().err
+
+
+def test_the_command_measures_the_networks_of_an_agent(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    words = ["rl", "t_maze", "--length", "3", "--cell", "gru", "--hidden", "4", "--encoder", "3"]
+    words += ["--steps", "100", "--chunk", "50", "--out"]
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        assert main([*words, out]) == 0
+        capsys.readouterr()
+        assert main(["noise", out, "--learners", "tbptt:3", "--steps", "24", "--draws", "2"]) == 0
+    shown = capsys.readouterr().out
+    for network in ("policy", "value"):
+        assert f"{network} of stream_ac in t_maze, gru of 4 units, parameters of step 100, 1 lane" in shown
+        assert (tmp_path / "run" / f"noise-{network}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<span>tbptt:3</span>" in (tmp_path / "run" / f"noise-{network}.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("rl t_maze --agent qrc", "agent must have a step rule for each network"),
+        ("rl gym:CartPole-v1", "run must be of one of our own environments"),
+    ],
+)
+def test_an_agent_whose_gradients_cannot_be_measured_is_refused(tmp_path, capsys, words, sentence):
+    out = str(tmp_path / "run")
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        assert main([*words.split(), "--hidden", "3", "--steps", "20", "--chunk", "20", "--out", out]) == 0
+        assert main(["noise", out]) == 2
+    assert sentence in capsys.readouterr().err

@@ -45,6 +45,19 @@ def body(hidden=3):
     return rl.Body(lambda inputs: ft.cells.mingru(hidden=hidden, inputs=inputs), ft.rtrl)
 
 
+@pytest.mark.parametrize("name", environments.ENVIRONMENTS)
+def test_an_agent_lives_in_every_environment_in_double_precision(x64, name):
+    world = environments.ENVIRONMENTS[name].make()
+    make = rl.td if world.actions is None else rl.stream_ac
+    life = rl.living(make(world, body()), world, steps=3, discount=0.9)
+    start = jax.eval_shape(life.init, jax.random.key(0))
+    after, loss, _ = jax.eval_shape(life.chunk, start)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), start
+    )
+    assert loss.shape == ()
+
+
 class Always:
     """An agent that repeats one action, and remembers how it was called."""
 

@@ -75,7 +75,7 @@ class Scene(NamedTuple):
 
 def run(words: Sequence[str]) -> int:
     """Runs the command with the words typed after it."""
-    name, rest = _split(words)
+    name, rest = split_world(words)
     purpose = "Let an agent with a memory learn at every step in"
     options = parse(options_for(name, Rl, purpose), rest, f"foretrace rl {name}")
     return _live(name, options, words)
@@ -102,7 +102,7 @@ def options_for(name: str, command: type, purpose: str) -> Any:
     )
 
 
-def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+def split_world(words: Sequence[str]) -> tuple[str, list[str]]:
     """The world that was typed, and the words after it; `--help` alone shows the options of the T-maze."""
     if words[:1] in (["--help"], ["-h"]):
         return "t_maze", ["--help"]

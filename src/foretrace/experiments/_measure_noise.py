@@ -36,7 +36,7 @@ class Noise(NamedTuple):
         bias: sum of (g - exact) . exact over that of |exact|^2: 0 where a gradient is right in the mean,
             -1 where it is nothing.
         bias_error: its standard error over the draws.
-        cosine: of g and exact, mean over steps and draws.
+        cosine: of g and exact, mean over draws and over the steps that have a gradient.
         microseconds: of a step forward with gradient and update, all lanes.
         state_bytes: of the learner's state, all lanes.
     """
@@ -216,17 +216,17 @@ def compare(
     one = partial(_along_one, members, exact, params, draws)
     keys = jax.random.split(jax.random.key(0), restarts.shape[1])
     streams = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (xs, credits, restarts))
-    sums, size, own = jit_fast_compile(lambda: jax.lax.map(lambda a: one(*a), (keys, *streams)))()
+    sums, size, count, own = jit_fast_compile(lambda: jax.lax.map(lambda a: one(*a), (keys, *streams)))()
     total = float(jnp.sum(size))
     if not 0 < total < float("inf"):
         raise UserError(
             "credits must make some exact gradient that is not zero and finite; got "
             f"|gradient|^2 = {total} in all; give those of the loss at this network."
         )
-    values = {}
+    values, steps = {}, float(jnp.sum(count))
     for name in members:
         error, along, cosine = (np.asarray(a, float) for a in sums[name])  # (streams, draws)
-        values[name] = error.sum(axis=0) / total, along.sum(axis=0) / total, cosine.mean(axis=0)
+        values[name] = error.sum(axis=0) / total, along.sum(axis=0) / total, cosine.sum(axis=0) / steps
     return Compared(values, reference, float(jnp.sum(own)) / total)
 
 
@@ -257,12 +257,12 @@ def _along_one(
     xs: Any,
     credits: Any,
     restarts: jax.Array,
-) -> tuple[dict[str, Any], jax.Array, jax.Array]:
+) -> tuple[dict[str, Any], jax.Array, jax.Array, jax.Array]:
     """Sums over one stream.
 
     Returns:
-        Per learner |g - exact|^2 and (g - exact) . exact summed over steps, and the mean cosine, (draws,);
-        |exact|^2 summed over steps; and the squared error of the reference.
+        Per learner |g - exact|^2, (g - exact) . exact and cosines summed over steps, (draws,); |exact|^2
+        summed over steps; the number of steps where it is not 0; and the squared error of the reference.
     """
     truth_keys, *keys = (jax.random.split(k, draws) for k in jax.random.split(key, len(members) + 1))
 
@@ -277,7 +277,7 @@ def _along_one(
         return state, flat(learner.grad(params, state, credit))
 
     def step(carry, inputs):
-        truths, states, sums, size, own = carry
+        truths, states, sums, size, count, own = carry
         pairs = [read(learner, state, inputs) for learner, state in zip(exact, truths, strict=True)]
         truths, gradients = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         truth = sum(gradients[1:], gradients[0]) / len(gradients)
@@ -289,9 +289,10 @@ def _along_one(
             difference = got - truth[None]
             lengths = jnp.linalg.norm(got, axis=1) * jnp.linalg.norm(truth)
             cosine = got @ truth / jnp.where(lengths > 0, lengths, 1)
-            new = jnp.sum(difference**2, axis=1), difference @ truth, cosine / len(restarts)
+            new = jnp.sum(difference**2, axis=1), difference @ truth, cosine
             sums[name] = jax.tree.map(jnp.add, sums[name], new)
-        return (truths, states, sums, size + jnp.sum(truth**2), own), None
+        square = jnp.sum(truth**2)
+        return (truths, states, sums, size + square, count + (square > 0).astype(int), own), None
 
     zeros = (jnp.zeros(draws),) * 3
     carry = (
@@ -299,12 +300,13 @@ def _along_one(
         {name: start(learner, key) for (name, learner), key in zip(members.items(), keys, strict=True)},
         dict.fromkeys(members, zeros),
         jnp.zeros(()),
+        jnp.zeros((), int),
         jnp.zeros(()),
     )
-    (_, _, sums, size, own), _ = jax.lax.scan(
+    (_, _, sums, size, count, own), _ = jax.lax.scan(
         step, carry, (jnp.arange(len(restarts)), xs, credits, restarts)
     )
-    return sums, size, own
+    return sums, size, count, own
 
 
 def _times(members: dict[str, Learner], params: Params, xs: Any, lanes: int) -> dict[str, float]:

@@ -14,6 +14,7 @@ from foretrace.rl._setting import Setting, build
 from foretrace.rl._steps import StepRule, adaptive_obgd, by_optax, intentional, obgd
 from foretrace.rl._stream_ac import stream_ac
 from foretrace.rl._stream_q import stream_q
+from foretrace.rl._streams import Stream, streams_of
 from foretrace.rl._td import td
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Setting",
     "Spaces",
     "StepRule",
+    "Stream",
     "Tally",
     "adaptive_obgd",
     "build",
@@ -53,5 +55,6 @@ __all__ = [
     "sparse_uniform",
     "stream_ac",
     "stream_q",
+    "streams_of",
     "td",
 ]

@@ -89,10 +89,12 @@ class Agent(NamedTuple):
             `truncated` are what the last action led to; they do not matter where `first` is true, at the
             first observation of an episode. The last observation of an episode is given too, with `first`
             false; the action that comes back is then of no use.
+        networks: by name; what `streams_of` notes.
     """
 
     init: Callable[[Any], AgentState]
     act: Callable[..., tuple[AgentState, Any]]
+    networks: dict[str, Network] = {}  # noqa: RUF012
 
 
 def jit_act(agent: Agent) -> Callable[..., tuple[AgentState, Any]]:
@@ -185,7 +187,7 @@ def assemble(parts: Parts, sense: Senses) -> Agent:
         extra, action = parts.choose(key, state, outputs)
         return state._replace(learned=learned._replace(extra=extra), action=action), action
 
-    return Agent(init, act)
+    return Agent(init, act, networks)
 
 
 def follow(

@@ -91,11 +91,12 @@ def living(
     """
     check_positive_int("chunk", steps, "leave it out for the default")
     predicts = environment.actions is None
-    no, zero = jnp.zeros((), bool), jnp.zeros((), jnp.float32)
+    no, zero = jnp.zeros((), bool), jnp.zeros(())
 
+    # Numbers of the environment's own dtype, which may be another at the start and later, become one.
     def begin(key):
         world, observation = environment.reset(key)
-        return world, (observation, zero, no, no, ~no)
+        return world, (jnp.asarray(observation, zero.dtype), zero, no, no, ~no)
 
     def init(key):
         agent_key, world_key, key = jax.random.split(key, 3)
@@ -110,8 +111,12 @@ def living(
 
         def go_on(key):
             world, outcome = environment.step(life.world, action)
+            observation, reward = (
+                jnp.asarray(a, zero.dtype) for a in (outcome.observation, outcome.reward)
+            )
             succeeded = environment.succeeded(outcome) if environment.succeeded else no
-            return world, (*outcome, no), succeeded, _is_finite(outcome)
+            percept = observation, reward, outcome.terminated, outcome.truncated, no
+            return world, percept, succeeded, _is_finite(outcome)
 
         def begin_anew(key):
             return *begin(key), no, ~no

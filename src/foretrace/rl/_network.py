@@ -37,6 +37,7 @@ class Network(NamedTuple):
         peek: `(params, memory, x) -> outputs` that a step would lead to, which is not taken.
         grad: `(params, memory, cotangent) -> gradient` of the product of the outputs and a vector, by the
             learner: of all parameters, through the whole past.
+        cell: the dynamics, with the encoder where that is inside.
         dtype: of inputs and outputs.
     """
 
@@ -46,6 +47,7 @@ class Network(NamedTuple):
     output: Callable[[Any, Memory], jax.Array]
     peek: Callable[[Any, Memory, Any], jax.Array]
     grad: Callable[[Any, Memory, Any], Any]
+    cell: Cell
     dtype: Any
 
 
@@ -146,4 +148,4 @@ def network(body: Body, observations: int, others: int, outputs: int) -> Network
     def after(params, memory):
         return read(params["head"], memory.learner.hidden)
 
-    return Network(init, begin, step, after, peek, grad, output.dtype)
+    return Network(init, begin, step, after, peek, grad, cell, output.dtype)

@@ -1,6 +1,7 @@
 """An agent as data: the words and numbers from which commands and experiments build one."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
@@ -9,6 +10,7 @@ import optax
 
 from foretrace import cells, learners
 from foretrace._checks import UserError, check_positive_int
+from foretrace._types import Cell, Learner
 from foretrace.rl._agent import Agent, World
 from foretrace.rl._encoder import normed_layer
 from foretrace.rl._network import Body
@@ -76,13 +78,22 @@ class Setting:
     """Whether rewards are scaled by those of their discounted sums; predictions never are."""
 
 
-def build(setting: Setting, world: World, discount: float) -> Agent:
+def build(
+    setting: Setting,
+    world: World,
+    discount: float,
+    *,
+    learner: Callable[[Cell], Learner] | None = None,
+    rule: StepRule | None = None,
+) -> Agent:
     """The agent of a setting.
 
     Args:
         setting: words and numbers.
         world: observations and actions.
         discount: gamma, where the setting has none.
+        learner: in the place of the setting's.
+        rule: of every network, in the place of the setting's.
 
     Raises:
         TypeError, ValueError: a number is out of range, or the parts do not fit each other.
@@ -94,11 +105,11 @@ def build(setting: Setting, world: World, discount: float) -> Agent:
         "scale_observations": setting.scale_observations,
     }
     explored = {"explore": setting.explore, "explore_steps": setting.explore_steps}
-    body, scaled = body_of(setting), {"scale_rewards": setting.scale_rewards}
+    body, scaled = body_of(setting, learner), {"scale_rewards": setting.scale_rewards}
     if (setting.agent == "td") != (world.actions is None):
         right = "td" if world.actions is None else "stream_ac, stream_q or qrc"
         raise UserError(f"agent must be {right} here; got {setting.agent!r}; give another --agent.")
-    value = rule_of(setting, discount)
+    value = rule or rule_of(setting, discount)
     if setting.agent == "td":
         return td(world, body, rule=value, **common)
     if setting.agent == "stream_q":
@@ -106,14 +117,14 @@ def build(setting: Setting, world: World, discount: float) -> Agent:
     if setting.agent == "qrc":
         rate = {} if setting.rate is None else {"rate": setting.rate}
         return qrc(world, body, **rate, **common, **explored, **scaled)
-    policy = rule_of(setting, discount, for_policy=True)
+    policy = rule or rule_of(setting, discount, for_policy=True)
     return stream_ac(
         world, body, value_rule=value, policy_rule=policy, entropy=setting.entropy, **common, **scaled
     )
 
 
-def body_of(setting: Setting) -> Body:
-    """Encoder, cell and learner of a setting."""
+def body_of(setting: Setting, learner: Callable[[Cell], Learner] | None = None) -> Body:
+    """Encoder, cell and learner of a setting, or another learner."""
     check_positive_int("layers", setting.layers, "1 is usual")
     choice, make = learners.parse(setting.learner), cells.CELLS[setting.cell]
 
@@ -126,7 +137,7 @@ def body_of(setting: Setting) -> Body:
 
     features = {"features": jnp.tanh} if setting.cell in _LINEAR else {}
     encoder = normed_layer(setting.encoder) if setting.encoder else None
-    return Body(cell, choice.build, encoder, setting.encoder_inside, **features)
+    return Body(cell, learner or choice.build, encoder, setting.encoder_inside, **features)
 
 
 def rule_of(setting: Setting, discount: float, *, for_policy: bool = False) -> StepRule:

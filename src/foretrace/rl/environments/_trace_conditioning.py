@@ -57,8 +57,8 @@ def trace_conditioning(isi: int = 20, distractors: int = 10) -> Environment:
 
     def trial(key):
         event_key, pause_key = jax.random.split(key)
-        event = jax.random.randint(event_key, (), isi - isi // 3, isi + isi // 3 + 1)
-        return event, event + jax.random.randint(pause_key, (), _PAUSE[0], _PAUSE[1] + 1)
+        event = jax.random.randint(event_key, (), isi - isi // 3, isi + isi // 3 + 1, jnp.int32)
+        return event, event + jax.random.randint(pause_key, (), _PAUSE[0], _PAUSE[1] + 1, jnp.int32)
 
     def reset(key):
         trial_key, key = jax.random.split(key)

@@ -55,9 +55,9 @@ def trace_patterning() -> Environment:
 
     def trial(key):
         event_key, pause_key, pattern_key = jax.random.split(key, 3)
-        event = jax.random.randint(event_key, (), _WAIT[0], _WAIT[1] + 1)
-        end = event + jax.random.randint(pause_key, (), _PAUSE[0], _PAUSE[1] + 1)
-        return event, end, jax.random.randint(pattern_key, (), 0, len(_PATTERNS))
+        event = jax.random.randint(event_key, (), _WAIT[0], _WAIT[1] + 1, jnp.int32)
+        end = event + jax.random.randint(pause_key, (), _PAUSE[0], _PAUSE[1] + 1, jnp.int32)
+        return event, end, jax.random.randint(pattern_key, (), 0, len(_PATTERNS), jnp.int32)
 
     def reset(key):
         trial_key, valid_key, key = jax.random.split(key, 3)
