@@ -20,20 +20,9 @@ import numpy as np
 
 from foretrace._types import Hidden, Input, Params
 from foretrace._xla import at_construction, computed_once, jit_unoptimised
-from foretrace.structure._trace import (
-    ELEMENTWISE,
-    FIXED_PLACES,
-    DenseLeaf,
-    Equation,
-    Group,
-    Member,
-    Trace,
-    dtype_of,
-    evaluate,
-    nonzeros,
-    read,
-    variables,
-)
+from foretrace.structure._equations import ELEMENTWISE, FIXED_PLACES, Equation, evaluate, nonzeros
+from foretrace.structure._groups import DenseLeaf, Group, Member
+from foretrace.structure._trace import Trace, dtype_of, read, variables
 
 # A rule for linear equations: `(equation, values of its inputs) -> values of its outputs`. A tangent that
 # is zero everywhere is written None, so that nothing is computed from it.
