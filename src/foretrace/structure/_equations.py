@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-
 # Equations that keep every entry, up to its place and dtype.
 LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
 SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
@@ -33,19 +31,3 @@ def evaluate(e: Any, values: list) -> list:
     """The outputs of an equation, of a jaxpr's too, from the values of its inputs."""
     out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
     return list(out) if e.primitive.multiple_results else [out]
-
-
-def nonzeros(e: Equation, places: list) -> list | None:
-    """Where the outputs of a known equation may differ from zero, from where its operands may.
-
-    Places are ones and zeros; None where the equation tells nothing.
-    """
-    name, (out,) = e.primitive.name, e.outputs[:1]
-    if name == "mul" or name in LAYOUT or name in ("slice", "split", "concatenate", "pad", "rev"):
-        return evaluate(e, places)
-    if name == "neg":
-        return places
-    if name in ("add", "add_any", "sub"):
-        terms = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
-        return [jnp.any(jnp.stack(terms), axis=0).astype(out.aval.dtype)]
-    return None

@@ -140,7 +140,7 @@ class Patterns(NamedTuple):
 
 def find_patterns(structure: Structure) -> Patterns | None:
     """The patterns; None where some z feeds another, or one is too dense."""
-    if not structure.is_elementwise:
+    if not structure.linear_part.is_elementwise:
         return None
     sparsity = find_cut_sparsity(structure)
     if sparsity.chained:
@@ -151,7 +151,9 @@ def find_patterns(structure: Structure) -> Patterns | None:
     if len(patterns) < len(matrices):
         return None
     factors = dict(zip(used, patterns[1:], strict=False))
-    return Patterns(patterns[0], factors, tuple(patterns[1 + len(used) :]), structure.fixed_factors())
+    return Patterns(
+        patterns[0], factors, tuple(patterns[1 + len(used) :]), structure.linear_part.fixed_factors()
+    )
 
 
 class FromEntries(JacobianRule):
