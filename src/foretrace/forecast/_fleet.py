@@ -25,7 +25,7 @@ from foretrace.forecast._rows import Row
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper
 from foretrace.forecast._side_by_side import TOGETHER, SideBySide
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 _LISTED = 3  # series that do best and worst in the summary
 
