@@ -12,15 +12,9 @@ import numpy as np
 from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
-from foretrace.forecast._forecasts import (
-    Ahead,
-    Forecasts,
-    RowForecast,
-    calendar_of,
-    row_forecast,
-    season_for,
-)
+from foretrace.forecast._forecasts import Forecasts
 from foretrace.forecast._members import Member, SeriesScore, score_of, to_cell
+from foretrace.forecast._row_forecast import Ahead, RowForecast, calendar_of, row_forecast, season_for
 from foretrace.forecast._rows import Row
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper
 from foretrace.forecast._side_by_side import TOGETHER, SideBySide
