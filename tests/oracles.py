@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import foretrace as ft
-from foretrace.testing._conformance import assert_close, dot, draw, exact, exact_lanes, noise, stream
+from foretrace.testing._oracles import assert_close, dot, draw, exact, exact_lanes, noise, stream
 
 __all__ = [
     "CELLS",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.structure._jacobians import RowByRow, find_patterns, jacobian_rule
+from foretrace.structure._jacobian_rule import RowByRow
+from foretrace.structure._jacobians import find_patterns, jacobian_rule
 
 N, M = 5, 3
 

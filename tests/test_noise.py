@@ -9,7 +9,7 @@ import pytest
 
 import foretrace as ft
 from foretrace.cli import main
-from foretrace.experiments import _measure_noise, _timing, measure_noise
+from foretrace.experiments import _compare, _timing, measure_noise
 from oracles import CELLS, draw, exact_lanes, run, stream
 
 STEPS = 12
@@ -70,8 +70,8 @@ def test_unbiased_learners_have_no_bias_and_their_order(problem):
 
 def test_an_estimate_stands_in_for_a_gradient_that_is_too_dear(problem, monkeypatch):
     cell, params, xs, credits, _ = problem
-    monkeypatch.setattr(_measure_noise, "_REFERENCE_RANK", 1)
-    monkeypatch.setattr(_measure_noise, "_REFERENCE_BLOCK", 2)
+    monkeypatch.setattr(_compare, "_REFERENCE_RANK", 1)
+    monkeypatch.setattr(_compare, "_REFERENCE_BLOCK", 2)
     table = measure_noise(cell, params, xs, credits, ["ok:1/2"], draws=2, memory=1.0)
     assert table.reference == "two low_rank:1/2" and 0 < table.reference_error < 1
     assert "whose own relative squared error is" in str(table)

@@ -14,7 +14,7 @@ import pytest
 from foretrace import forecast, plotting
 from foretrace._checks import UserError
 from foretrace.cli import main
-from foretrace.experiments._measure_noise import Noise, NoiseTable
+from foretrace.experiments._noise_table import Noise, NoiseTable
 from foretrace.forecast._weights import WeightHistory
 from foretrace.plotting import Chart, Line
 from foretrace.plotting import _forecasts as forecasts_module

@@ -214,7 +214,7 @@ class Machines:
 
 
 def test_a_machine_that_does_not_see_the_folder_or_has_other_versions_is_named(tmp_path):
-    from foretrace.runs._folder import versions
+    from foretrace.runs._config import versions
 
     same = versions()
     _ray._check_machines(Machines(("here", True, same), ("there", True, same)), tmp_path / "run")

@@ -18,7 +18,7 @@ from foretrace.cli import _format
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import CellName
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 from foretrace.runs._lock import lock
 from foretrace.runs._progress import TableOfParts
 from foretrace.runs._signals import StopSignal

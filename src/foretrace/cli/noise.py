@@ -17,7 +17,7 @@ from foretrace.cli._parse import parse
 from foretrace.cli._tasks import options_for, problem_of
 from foretrace.experiments import measure_noise, streams_of
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

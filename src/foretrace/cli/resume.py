@@ -10,7 +10,7 @@ import tyro
 from foretrace._checks import UserError
 from foretrace.cli import compare, forecast, rl, train
 from foretrace.cli._parse import parse
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from foretrace.cli import _format, _job
 from foretrace.cli._parse import parse
 from foretrace.cli._tasks import Problem, options_for, problem_of
 from foretrace.runs import _together
-from foretrace.runs._folder import RunFolder, SaveInterval, open_run, versions
+from foretrace.runs._config import versions
+from foretrace.runs._folder import RunFolder, SaveInterval, open_run
 from foretrace.runs._progress import Reporter
 from foretrace.runs._signals import StopSignal
 from foretrace.runs._writers import TensorBoard, scalars

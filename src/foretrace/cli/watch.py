@@ -15,7 +15,8 @@ from foretrace.cli import _format, _job, compare, train
 from foretrace.cli._parse import parse
 from foretrace.cli._server import Pages, server_of
 from foretrace.cli._tasks import options_for, problem_of
-from foretrace.runs._folder import read_config, read_records
+from foretrace.runs._config import read_config
+from foretrace.runs._folder import read_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

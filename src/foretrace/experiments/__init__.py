@@ -32,7 +32,8 @@ from foretrace.experiments._bench import (
 from foretrace.experiments._bench_agents import AGENT_SETTINGS, AgentSetting, measure_agents
 from foretrace.experiments._experiment import SCALES, Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import streams_of
-from foretrace.experiments._measure_noise import Noise, NoiseTable, measure_noise
+from foretrace.experiments._measure_noise import measure_noise
+from foretrace.experiments._noise_table import Noise, NoiseTable
 from foretrace.experiments._page import page
 from foretrace.experiments._record import draw_record, load, perform, record_path, save
 from foretrace.runs._resumable import remove

@@ -12,9 +12,9 @@ import optax
 from foretrace import cells, learners, tasks
 from foretrace._types import Cell
 from foretrace._xla import jit_fast_compile
+from foretrace.experiments._compare import compare
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import streams_of
-from foretrace.experiments._measure_noise import compare
 from foretrace.learners import rtrl
 from foretrace.plotting import Chart, Line
 from foretrace.structure._find import structure_of

@@ -8,8 +8,9 @@ import numpy as np
 
 from foretrace.experiments._experiment import Experiment, Finding, Reported, mean_spread
 from foretrace.experiments._fixed_networks import highway, stream
-from foretrace.experiments._measure_noise import Noise, measure_noise
+from foretrace.experiments._measure_noise import measure_noise
 from foretrace.experiments._noise import slope
+from foretrace.experiments._noise_table import Noise
 from foretrace.plotting import Chart, Line
 
 _QUANTITIES = {

@@ -10,9 +10,10 @@ from foretrace.forecast._clock import Clock
 from foretrace.forecast._columns import Columns
 from foretrace.forecast._fleet import FleetForecasts
 from foretrace.forecast._forecast_file import forecast_file
-from foretrace.forecast._forecasts import Ahead, Forecasts, RowForecast
+from foretrace.forecast._forecasts import Forecasts
 from foretrace.forecast._members import Member, SeriesScore, score_of
 from foretrace.forecast._predictions import Bounds, Predictions, read_fleet, read_predictions
+from foretrace.forecast._row_forecast import Ahead, RowForecast
 from foretrace.forecast._rows import Row, read_rows
 from foretrace.forecast._scores import RuleScore, Score, ScoreKeeper, season_of, summary
 from foretrace.forecast._sources import (

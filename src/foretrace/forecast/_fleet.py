@@ -12,20 +12,14 @@ import numpy as np
 from foretrace import stream
 from foretrace._checks import UserError
 from foretrace.forecast._clock import Clock
-from foretrace.forecast._forecasts import (
-    Ahead,
-    Forecasts,
-    RowForecast,
-    calendar_of,
-    row_forecast,
-    season_for,
-)
+from foretrace.forecast._forecasts import Forecasts
 from foretrace.forecast._members import Member, SeriesScore, score_of, to_cell
+from foretrace.forecast._row_forecast import Ahead, RowForecast, calendar_of, row_forecast, season_for
 from foretrace.forecast._rows import Row
 from foretrace.forecast._scores import HEADING, Score, ScoreKeeper
 from foretrace.forecast._side_by_side import TOGETHER, SideBySide
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 _LISTED = 3  # series that do best and worst in the summary
 

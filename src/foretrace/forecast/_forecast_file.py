@@ -14,7 +14,8 @@ from foretrace.forecast._forecasts import Forecasts
 from foretrace.forecast._rows import RowReader
 from foretrace.forecast._settings import Settings
 from foretrace.forecast._sources import Source, open_source
-from foretrace.runs._folder import SaveInterval, open_run, read_config
+from foretrace.runs._config import read_config
+from foretrace.runs._folder import SaveInterval, open_run
 from foretrace.runs._signals import StopSignal
 
 

@@ -5,8 +5,8 @@ import math
 from typing import Any, NamedTuple
 
 from foretrace.forecast._clock import Clock
-from foretrace.forecast._forecasts import Ahead
 from foretrace.forecast._replay import Replay
+from foretrace.forecast._row_forecast import Ahead
 from foretrace.forecast._scores import ScoreKeeper
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from foretrace import stream
 from foretrace._checks import UserError
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 _LAGS = 24
 

@@ -14,7 +14,7 @@ from foretrace.learners._engine import learner_of
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule, Terms
 from foretrace.learners._engine._sparse import arriving, matrices_of_sets, product_of_sets, scatter_columns
-from foretrace.structure._jacobians import linearisation
+from foretrace.structure._linearisation import linearisation
 from foretrace.structure._sparsity import find_sparsity, sets_within
 from foretrace.structure._structure import Structure
 

@@ -22,7 +22,7 @@ from foretrace.learners._engine._sparse import (
     product_of_sets,
     scatter_columns,
 )
-from foretrace.structure._jacobians import linearisation
+from foretrace.structure._linearisation import linearisation
 from foretrace.structure._pattern import by_rows
 from foretrace.structure._sparsity import ColumnSets, find_sparsity, sets_within
 from foretrace.structure._structure import Structure

@@ -1,12 +1,10 @@
-"""The folder of one run: its configuration, its metrics and the checkpoints it continues from."""
+"""The folder of one run: its metrics, and the checkpoints it continues from."""
 
 import contextlib
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import time
 import warnings
@@ -14,30 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import jax
-
 from foretrace._checks import UserError, checked_path
 from foretrace.runs import _together, checkpoint
+from foretrace.runs._config import identity_of, read_config, refuse_other, versions, warn_of_versions
 from foretrace.runs._lock import RunError, lock
 from foretrace.runs._signals import StopSignal
 
-# Where a run is, how it was called, when it is saved and where else its numbers go does not change it.
-_MAY_DIFFER = frozenset(
-    (
-        "out",
-        "command",
-        "resume",
-        "checkpoint_every",
-        "on_nonfinite",
-        "versions",
-        "tensorboard",
-        "mesh",
-        "engine",
-        *("coordinator", "processes", "process", "coordinator_timeout"),
-        *("gaps", "on_bad", "source", "heading"),
-        *("file", "valid", "test"),  # their checksums may not differ
-    )
-)
 # EDQUOT, a quota that is used up, is unknown to Windows.
 _DISK = ("ENOSPC", "EDQUOT", "EIO", "EFBIG", "EROFS")
 _OF_A_DISK = {getattr(errno, name) for name in _DISK if hasattr(errno, name)}
@@ -202,7 +182,7 @@ class RunFolder:
                 self.metrics.write_bytes(b"")
             return None
         newest = checkpoint.restore(self.checkpoints, like)
-        _refuse_other(self.path, newest.info["config"], self._identity)
+        refuse_other(self.path, newest.info["config"], self._identity)
         self.saved = newest.step
         if not _together.is_first():
             return newest.tree, newest.info["record"]
@@ -258,8 +238,8 @@ def open_run(
                         f"go on with it by --resume, or choose another folder."
                     )
                 if old:
-                    _refuse_other(path, identity_of(old), identity_of(config))
-                    _warn_of_versions(old.get("versions", {}), config["versions"])
+                    refuse_other(path, identity_of(old), identity_of(config))
+                    warn_of_versions(old.get("versions", {}), config["versions"])
                 checkpoint.replace_file(path / "config.json", to_bytes(config))
                 (path / lines).touch()
 
@@ -276,66 +256,15 @@ def open_run(
             ) from error
 
 
-def read_config(path: Path) -> dict[str, Any] | None:
-    """The configuration of the run in a folder: None if there is none, empty if it cannot be read."""
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
 def read_records(metrics: Path) -> list[dict[str, Any]]:
     """All whole lines of a file of metrics: a process that was killed may have left half of one."""
     whole, _, _ = metrics.read_text().rpartition("\n")
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def versions() -> dict[str, str]:
-    """The versions and the device that a run's numbers depend on."""
-    names = {name: importlib.metadata.version(name) for name in ("foretrace", "jax", "optax")}
-    return names | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-
-
 def to_bytes(content: Any) -> bytes:
     """One JSON document for people to read."""
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def identity_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries that have to be the same for a run to go on; of foretrace's version two numbers."""
-    version = str(config.get("versions", {}).get("foretrace")).split(".")[:2]
-    entries = {name: value for name, value in config.items() if name not in _MAY_DIFFER}
-    return entries | {"foretrace": ".".join(version)}
-
-
-def _refuse_other(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    differ = [
-        f"{name}: {old.get(name, 'nothing')} there, {new.get(name, 'nothing')} now"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
-    if differ:
-        raise UserError(
-            f"options must be those of the run in {str(path)!r}; got others ({'; '.join(differ)}); "
-            f"foretrace resume takes them from there."
-        )
-
-
-def _warn_of_versions(old: dict[str, Any], new: dict[str, Any]) -> None:
-    differ = [
-        f"{name} {old.get(name)} there, {new.get(name)} now"
-        for name in dict.fromkeys([*new, *old])
-        if new.get(name) != old.get(name)
-    ]
-    if differ:
-        warnings.warn(
-            f"the run was made elsewhere ({'; '.join(differ)}); it goes on, but not bit for bit",
-            checkpoint.CheckpointWarning,
-            stacklevel=2,
-        )
 
 
 def _appending(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from foretrace._checks import UserError, checked_path, import_extra
-from foretrace.runs._folder import versions
+from foretrace.runs._config import versions
 
 # As often as this a task whose process ends, however it ends, is started again.
 _RETRIES = 20

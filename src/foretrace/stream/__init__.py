@@ -20,11 +20,12 @@ from foretrace.stream._compiled import (
 )
 from foretrace.stream._forecast import ForecastResult, ForecastState
 from foretrace.stream._interval import offsets
-from foretrace.stream._model import Config, State, expert_names, weights_of
+from foretrace.stream._model import expert_names, weights_of
 from foretrace.stream._network import CELLS, enlarge
 from foretrace.stream._origin import from_pairs, pairs
 from foretrace.stream._regression import Prediction
 from foretrace.stream._seasons import FOUND
+from foretrace.stream._state import Config, State
 
 __all__ = [
     "CELLS",

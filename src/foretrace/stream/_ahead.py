@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _least_squares, _model
-from foretrace.stream._model import MOST, Config, State
+from foretrace.stream import _least_squares, _values
+from foretrace.stream._state import Config, State
+from foretrace.stream._values import MOST
 
 _BASELINES = 5  # the last value, and two for each of two seasons
 _PRIOR = 0.01  # variance of the readouts' weights at first: there are many
@@ -97,7 +98,7 @@ def init(config: Config, plain: int, inputs: int) -> Readouts:
 
 def predict(config: Config, state: State, readouts: Readouts, moment: Moment) -> jax.Array:
     """The values ahead by every expert, (H, experts)."""
-    unit, mean, spread = _model.units(state)
+    unit, mean, spread = _values.units(state)
     inputs, last = network_inputs(moment, moment.output), moment.last
     plain = _least_squares.predict(readouts.plain, _plain(readouts, moment))
     weights = state.network.params

@@ -11,7 +11,7 @@ import numpy as np
 from foretrace._xla import in_one_kernel, jit_unoptimised
 from foretrace.stream import _classification, _forecast, _regression
 from foretrace.stream._classification import ClassConfig
-from foretrace.stream._model import Config
+from foretrace.stream._state import Config
 
 # Rows of one dispatch. The rest goes one by one, so that no other length is ever compiled.
 _CHUNK = 256

@@ -22,9 +22,11 @@ from foretrace.stream import (
     _origin,
     _scale,
     _seasons,
+    _state,
+    _values,
 )
 from foretrace.stream._ahead import Moment
-from foretrace.stream._model import Config, State
+from foretrace.stream._state import Config, State
 
 _BASIS = 3
 
@@ -106,7 +108,7 @@ def init(config: Config, key: Any) -> ForecastState:
     if config.period:
         common += _calendar.count(has_calendar=config.has_calendar) + _seasons.DEVIATIONS
     return ForecastState(
-        state=_model.init(
+        state=_state.init(
             config,
             parts,
             key,
@@ -141,7 +143,7 @@ def learn(
         calendar: of the row, (5,), as `_calendar.SIZE` says; given if `has_calendar`.
     """
     parts, horizon = network_parts(config), config.horizon
-    state, x, y = _model.differences(stream.state, x, y)
+    state, x, y = _values.differences(stream.state, x, y)
     steps = jnp.arange(horizon)
     predictions, weights = stream.predictions[steps, steps], stream.weights[steps, steps]
     previous = _mixture.combined(state.experts, predictions, weights)
@@ -158,7 +160,7 @@ def learn(
         readouts = _ahead.fit_stack(state, state.linear, predictions, truth, standard)
         state = state._replace(linear=readouts)
     time = state.time
-    state = _model.add_value(config, state, y, stream.forecast[0])
+    state = _values.add_value(config, state, y, stream.forecast[0])
     calendars, named = stream.calendars, jnp.zeros(2)
     if calendar is not None:
         calendars, named = jnp.concatenate([calendar[None], calendars[:-1]]), calendar[3:]
@@ -170,7 +172,7 @@ def learn(
             experts = _mixture.begin_anew(state.experts, is_new)
             linear = _ahead.begin_anew(state.linear, has_changed)
             state = state._replace(experts=experts, linear=linear)
-    state, shift, input_shift = _model.follow(state)
+    state, shift, input_shift = _values.follow(state)
     x = x - input_shift
     stream = stream._replace(
         state=state,
@@ -184,7 +186,7 @@ def learn(
     if config.learning:
         stream = _fit(config, parts, stream, y)
     state = stream.state
-    new = jnp.concatenate([_model.basis(state, state.recent), _scale.standard(state.inputs, x)])
+    new = jnp.concatenate([_values.basis(state, state.recent), _scale.standard(state.inputs, x)])
     stream = stream._replace(pending=jnp.concatenate([new[None], stream.pending[:-1]]))
     predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
     offsets = _interval.offsets(state.interval)
@@ -274,8 +276,8 @@ def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, la
     """What was known so many rows ago, with the standardised features, (H, n), of the times after it."""
     state, horizon = stream.state, config.horizon
     recent = state.recent[late:]
-    basis, last = _model.basis(state, recent), recent[0]
-    common = [basis, _model.lags(config, state, recent)]
+    basis, last = _values.basis(state, recent), recent[0]
+    common = [basis, _values.lags(config, state, recent)]
     baselines = jnp.full((horizon, 1), last)
     if config.period:
         seasonal = _seasons.baselines(stream.seasons, state.time - late, horizon)

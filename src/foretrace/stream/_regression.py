@@ -5,8 +5,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _experts, _interval, _least_squares, _model, _network, _origin, _scale
-from foretrace.stream._model import Config, Regressors, State
+from foretrace.stream import (
+    _experts,
+    _interval,
+    _least_squares,
+    _model,
+    _network,
+    _origin,
+    _scale,
+    _state,
+    _values,
+)
+from foretrace.stream._model import Regressors
+from foretrace.stream._state import Config, State
 
 _BASIS = 3
 
@@ -40,7 +51,7 @@ def init(config: Config, key: Any) -> State:
     """The state before the first value."""
     parts = network_parts(config)
     inputs = _network.output_size(parts) + _BASIS + (config.period > 0) + config.features
-    return _model.init(
+    return _state.init(
         config,
         parts,
         key,
@@ -91,7 +102,7 @@ def learn(
         late: the prediction that the label belongs to, if others were made since.
     """
     parts = network_parts(config)
-    state, x, y = _model.differences(state, x, y)
+    state, x, y = _values.differences(state, x, y)
     recent = state.recent
     if late is not None:
         moved = _origin.between(state.origin, late.origin)
@@ -118,9 +129,9 @@ def learn(
             inputs=_scale.update(state.inputs, x),
         )
         state = _model.fit(config, parts, state, regressors, truth, weight)
-    state = _model.add_value(config, state, y, state.recent[0])
+    state = _values.add_value(config, state, y, state.recent[0])
     output = jnp.concatenate([combined, *state.origin])
-    return _model.follow(state)[0], jnp.where(is_known, output, 0)
+    return _values.follow(state)[0], jnp.where(is_known, output, 0)
 
 
 def _standard(state: State, x: jax.Array) -> jax.Array:
@@ -129,7 +140,7 @@ def _standard(state: State, x: jax.Array) -> jax.Array:
 
 
 def _network_input(state: State, recent: jax.Array, ahead: jax.Array) -> jax.Array:
-    return jnp.concatenate([_model.basis(state, recent), ahead[0]])
+    return jnp.concatenate([_values.basis(state, recent), ahead[0]])
 
 
 def _regressors(
@@ -137,8 +148,8 @@ def _regressors(
 ) -> Regressors:
     season = recent[config.period - 1 : config.period] if config.period else recent[:0]
     if config.period:
-        distance = _model.seasonal(state, season, recent[0])
+        distance = _values.seasonal(state, season, recent[0])
         ahead = jnp.concatenate([distance[:, None], ahead], axis=1)
-    lags = _model.lags(config, state, recent)
+    lags = _values.lags(config, state, recent)
     output = network_parts(config).cell.output(hidden)
-    return Regressors(output, _model.basis(state, recent), lags, ahead, recent[0], season)
+    return Regressors(output, _values.basis(state, recent), lags, ahead, recent[0], season)

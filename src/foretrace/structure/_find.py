@@ -1,6 +1,5 @@
 """From a cell to its `Structure`: traces it, finds its groups, checks them against `jax.jvp`."""
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -13,8 +12,9 @@ from jax.flatten_util import ravel_pytree
 from foretrace._checks import UserError, UserTypeError, check_kind, noted
 from foretrace._types import Cell, Params
 from foretrace._xla import at_construction, default_flags, jit_unoptimised
+from foretrace.structure._groups import find_groups
 from foretrace.structure._structure import Structure
-from foretrace.structure._trace import DenseLeaf, Group, Member, Trace
+from foretrace.structure._trace import Trace
 
 _REMEMBERED = 64  # structures per process: of more cells than a comparison has; each is about 1 MB
 
@@ -86,22 +86,8 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
     state = jax.ShapeDtypeStruct(flat.shape, flat.dtype)
     # Leaf by leaf as lists, so that the trace's variables come in the order of the leaves.
     trace = Trace(step, [leaf for _, leaf in paths], state, x_leaves)
-    # Leaves that end in the same z share its Jacobian: they are one group, whatever module they come from.
-    by_preact: dict[Any, list[Member]] = {}
-    dense, unused = [], []
-    for i, (path, leaf) in enumerate(paths):
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
-        match trace.locate(i, name):
-            case "unused":
-                unused.append(name)
-            case str(reason):
-                dense.append(DenseLeaf(i, name, math.prod(leaf.shape), reason))
-            case z, member:
-                by_preact.setdefault(z, []).append(member)
-    groups = tuple(
-        Group(tuple(members), z, sum(m.rows for m in members), z.aval.size)
-        for z, members in by_preact.items()
-    )
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") or "params" for path, _ in paths]
+    groups, dense, unused = find_groups(trace, names)
     structure = Structure(
         hidden=hidden,
         x=x,
@@ -110,8 +96,8 @@ def _find(same: _Same, treedef: Any, leaves: tuple, settings: tuple) -> Structur
         treedef=treedef,
         leaves=tuple(leaf for _, leaf in paths),
         groups=groups,
-        dense=tuple(dense),
-        unused=tuple(unused),
+        dense=dense,
+        unused=unused,
         ravel=ravel,
         unravel=unravel,
         _trace=trace,

@@ -8,86 +8,30 @@ weights of that factor,
 
 The places of the non-zeros are found once; their values come from a few tangents. An LSTM's weights read
 half of its state: the columns of V_m outside of that half are zero, and a block multiplies by none of them.
-Any other cell gets its Jacobians row by row, by pulling back.
+Any other cell gets its Jacobians row by row.
 """
 
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache, reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from foretrace._types import Params
+from foretrace.structure._jacobian_rule import JacobianRule, RowByRow
 from foretrace.structure._pattern import (
-    Entries,
     Pattern,
-    by_rows,
     entries_of,
     find_pattern,
     gathered_rows,
     rows_times,
     times_columns,
 )
-from foretrace.structure._sparsity import Sparsity, find_cut_sparsity
+from foretrace.structure._sparsity import find_cut_sparsity
 from foretrace.structure._structure import Structure
-
-
-class JacobianRule(ABC):
-    """Maps rows Q, (N, S) or None for the identity, to Q times each Jacobian of one step.
-
-    Split into several functions, so that a block can make once what it needs at every step, and can choose
-    where its large matrices are made, which is outside of its loop.
-    """
-
-    def __init__(self, structure: Structure):
-        self.structure = structure
-
-    @abstractmethod
-    def weights(self, params: Params) -> Any:
-        """The part of the parameters that `step` reads, in the form in which it does."""
-
-    @abstractmethod
-    def values(self, params: Params, residuals: tuple) -> Any:
-        """The values of one step, few numbers."""
-
-    @abstractmethod
-    def step(
-        self, weights: Any, values: Any, rows: jax.Array | None, cut: jax.Array
-    ) -> tuple[jax.Array, Any, tuple[jax.Array, ...]]:
-        """Rows through one step.
-
-        Args:
-            weights: of `weights`.
-            values: of `values`.
-            rows: Q.
-            cut: bool; where it is true, nothing comes from the state before.
-
-        Returns:
-            Q state_jacobian (N, S), slopes, and per dense leaf Q immediate_jacobian (N, size).
-        """
-
-    @abstractmethod
-    def rights(self, slopes: Any, rows: jax.Array | None) -> tuple[jax.Array, ...]:
-        """Per group Q preact_jacobian (N, Z)."""
-
-    def entries(self, slopes: Any) -> tuple[tuple[jax.Array, np.ndarray], ...] | None:
-        """Per group the entries (n,) of preact_jacobian and their places (n,) in the flattened matrix.
-
-        Places are fixed and all different, all other entries are zero; None where they are not known.
-        """
-        del slopes
-
-    def jacobians(
-        self, params: Params, residuals: tuple
-    ) -> tuple[jax.Array, tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-        """state_jacobian (S, S), per group preact_jacobian (S, Z), per dense leaf (S, size)."""
-        values, cut = self.values(params, residuals), jnp.zeros((), bool)
-        state, slopes, dense = self.step(self.weights(params), values, None, cut)
-        return state, self.rights(slopes, None), dense
 
 
 @lru_cache(maxsize=64)  # as many as there are structures
@@ -95,31 +39,6 @@ def jacobian_rule(structure: Structure) -> JacobianRule:
     """The rule from non-zeros where these have fixed places, else row by row."""
     patterns = find_patterns(structure)
     return RowByRow(structure) if patterns is None else FromEntries(structure, patterns)
-
-
-class RowByRow(JacobianRule):
-    """Pulls every row back through the step: for any cell."""
-
-    def weights(self, params: Params) -> Params:
-        """The parameters."""
-        return params
-
-    def values(self, params: Params, residuals: tuple) -> tuple:
-        """The residuals."""
-        return residuals
-
-    def step(self, weights, values, rows, cut):
-        """See `JacobianRule`; the slopes are the products with preact_jacobian."""
-        structure = self.structure
-        rows = jnp.eye(structure.state_size, dtype=structure.dtype) if rows is None else rows
-        pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
-        state, preacts, dense = pullback(weights, values, rows)
-        dense = tuple(leaf.reshape(leaf.shape[0], -1) for leaf in dense)
-        return jnp.where(cut, 0, state), preacts, dense
-
-    def rights(self, slopes, rows):
-        """The slopes."""
-        return slopes
 
 
 class Patterns(NamedTuple):
@@ -140,7 +59,7 @@ class Patterns(NamedTuple):
 
 def find_patterns(structure: Structure) -> Patterns | None:
     """The patterns; None where some z feeds another, or one is too dense."""
-    if not structure.is_elementwise:
+    if not structure.linear_part.is_elementwise:
         return None
     sparsity = find_cut_sparsity(structure)
     if sparsity.chained:
@@ -151,7 +70,9 @@ def find_patterns(structure: Structure) -> Patterns | None:
     if len(patterns) < len(matrices):
         return None
     factors = dict(zip(used, patterns[1:], strict=False))
-    return Patterns(patterns[0], factors, tuple(patterns[1 + len(used) :]), structure.fixed_factors())
+    return Patterns(
+        patterns[0], factors, tuple(patterns[1 + len(used) :]), structure.linear_part.fixed_factors()
+    )
 
 
 class FromEntries(JacobianRule):
@@ -263,69 +184,3 @@ class FromEntries(JacobianRule):
     def _tangents(self, pattern: Pattern, push: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """(colours, rows), what `push` makes of the tangent of each colour."""
         return jnp.stack([push(seed) for seed in jnp.asarray(pattern.seeds, self.structure.dtype)])
-
-
-# `(params, residuals, rule) -> (state_jacobian, immediate_jacobian per group and dense leaf)`.
-Linearise = Callable[[Params, tuple, JacobianRule], tuple[Entries, list[Entries]]]
-
-
-def linearisation(structure: Structure, sparsity: Sparsity, without_weights: bool = False) -> Linearise:
-    """A function that finds a step's Jacobians by their entries.
-
-    Rows that share no column are pulled back together, as one credit; columns that share no row are pushed
-    forward together, as one tangent. A matrix with too many colours both ways is found row by row.
-
-    Args:
-        structure: of the cell.
-        sparsity: its non-zeros.
-        without_weights: whether the state Jacobian is to be that through no weight of a group.
-    """
-    size, groups = structure.state_size, len(structure.groups)
-    matrices = [sparsity.direct if without_weights else sparsity.state, *sparsity.immediate]
-    # One credit gives rows of all matrices, so that as many as possible share the colours of their rows.
-    joint, together = np.zeros((size, 0), bool), []
-    rows = Pattern(joint.T, np.zeros(size, int))
-    for i in range(int(without_weights), len(matrices)):
-        more = np.concatenate([joint, matrices[i]], axis=1)
-        if (pattern := find_pattern(more.T)) is not None:
-            joint, rows, together = more, pattern, [*together, i]
-    apart = {i: find_pattern(m) for i, m in enumerate(matrices) if i not in together}
-    columns = {i: pattern for i, pattern in apart.items() if pattern is not None}
-    whole = [i for i in apart if i not in columns]
-
-    # The matrices are numbered: the state Jacobian 0, then the groups' from 1, then the dense leaves'.
-    def forward(params, residuals, i, seed):
-        """The product of matrix i with a tangent."""
-        if i == 0:
-            return structure.pushforward(params, residuals, seed, without_weights=without_weights)
-        if i <= groups:
-            preacts = [seed if i == g + 1 else None for g in range(groups)]
-            return structure.pushforward(params, residuals, None, preacts)
-        leaves = [structure.leaves[leaf.leaf] for leaf in structure.dense]
-        pairs = enumerate(leaves, start=groups + 1)
-        dense = [seed.reshape(a.shape).astype(a.dtype) if i == n else None for n, a in pairs]
-        return structure.pushforward(params, residuals, None, None, dense)
-
-    def linearise(params, residuals, rule):
-        out: dict[int, Entries] = {}
-        if together:
-            pullback = jax.vmap(structure.pullback, in_axes=(None, None, 0))
-            seeds = jnp.asarray(rows.seeds, structure.dtype)
-            state, preacts, dense = pullback(params, residuals, seeds)
-            values = [state, *preacts, *(leaf.reshape(len(state), -1) for leaf in dense)]
-            out |= {i: by_rows(values[i], matrices[i], rows.colour) for i in together}
-        for i, pattern in columns.items():
-            seeds = jnp.asarray(pattern.seeds, structure.dtype)
-            values = jax.vmap(lambda seed, i=i: forward(params, residuals, i, seed))(seeds)
-            out[i] = Entries(pattern, values)
-        if whole:  # what has too many colours is made as a matrix, once for all of it
-            state, preacts, dense = rule.jacobians(params, residuals)
-            values = [state, *preacts, *dense]
-            if without_weights:
-                eye = jnp.eye(size, dtype=structure.dtype)
-                values[0] = jax.vmap(lambda seed: forward(params, residuals, 0, seed), out_axes=1)(eye)
-            out |= {i: by_rows(values[i], matrices[i], np.arange(size)) for i in whole}
-        state, *immediate = (out[i] for i in range(len(matrices)))
-        return state, immediate
-
-    return linearise

@@ -16,28 +16,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from foretrace._types import Hidden, Input, Params
-from foretrace._xla import at_construction, computed_once, jit_unoptimised
-from foretrace.structure._trace import (
-    ELEMENTWISE,
-    FIXED_PLACES,
-    DenseLeaf,
-    Equation,
-    Group,
-    Member,
-    Trace,
-    dtype_of,
-    evaluate,
-    nonzeros,
-    read,
-    variables,
-)
-
-# A rule for linear equations: `(equation, values of its inputs) -> values of its outputs`. A tangent that
-# is zero everywhere is written None, so that nothing is computed from it.
-Rule = Callable[[Equation, list], list]
+from foretrace._xla import computed_once
+from foretrace.structure._equations import Equation, evaluate
+from foretrace.structure._generic import generic_rule, generic_values
+from foretrace.structure._groups import DenseLeaf, Group, Member
+from foretrace.structure._linear import LinearPart
+from foretrace.structure._trace import Trace, dtype_of, read, variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,12 +117,12 @@ class Structure:
         `without_weights=True` drops every path through a weight matrix of a group (the leak of a unit
         remains).
         """
-        env = self._known_values(params, residuals)
-        rule = self._without_weights(self._linear) if without_weights else self._linear
-        return self._run(env, rule, self._narrow(tangent), preacts, dense).astype(self.dtype)
+        env, part = self._known_values(params, residuals), self.linear_part
+        rule = part.without_weights(part.derivative) if without_weights else part.derivative
+        return part.run(env, rule, self._narrow(tangent), preacts, dense).astype(self.dtype)
 
     def cut(self, params: Params, residuals: tuple, tangent: Any, preacts: Any = None) -> tuple:
-        """The linear part cut at every z, which becomes an input, without products with a group's weights.
+        """Tangents through the linear part cut at every z, without products with a group's weights.
 
         Args:
             params: the cell's parameters.
@@ -145,10 +131,10 @@ class Structure:
             preacts: of every z, (Z,) or None each.
 
         Returns:
-            Tangents of hidden'; of the factor that every group's weights multiply, in the order of
-            `recurrent_members`; and of what reaches each z beside those products. None where all is zero.
+            Tangents as those of `LinearPart.cut`.
         """
-        out = self._cut(self._known_values(params, residuals), self._linear, self._narrow(tangent), preacts)
+        env, part = self._known_values(params, residuals), self.linear_part
+        out = part.cut(env, part.derivative, self._narrow(tangent), preacts)
         return jax.tree.map(lambda a: a.astype(self.dtype), out)
 
     def generic_tangent(
@@ -162,14 +148,15 @@ class Structure:
 
         So an entry of the output is zero only if it is zero for all parameters, states and inputs.
         """
-        rule = self._generic_rule()
-        rule = self._without_weights(rule) if without_weights else rule
-        out = self._run(self._generic_values, rule, self._narrow(tangent), preacts, dense)
-        return out.astype(self.dtype)
+        env, part = self._generic_values, self.linear_part
+        rule = generic_rule(part, env)
+        rule = part.without_weights(rule) if without_weights else rule
+        return part.run(env, rule, self._narrow(tangent), preacts, dense).astype(self.dtype)
 
     def generic_cut(self, tangent: Any, preacts: Any = None) -> tuple:
         """Like `cut`, with every number that is known only at run time replaced by a random one."""
-        return self._cut(self._generic_values, self._generic_rule(), self._narrow(tangent), preacts)
+        env, part = self._generic_values, self.linear_part
+        return part.cut(env, generic_rule(part, env), self._narrow(tangent), preacts)
 
     def pullback(
         self, params: Params, residuals: tuple, credit: jax.Array
@@ -209,49 +196,16 @@ class Structure:
             for group in self.groups
         )
 
-    @cached_property
-    def recurrent_members(self) -> tuple[Member, ...]:
-        """The members whose factor depends on the hidden state, group by group."""
-        return tuple(m for group in self.groups for m in group.members if m.recurrent_use is not None)
-
-    @cached_property
-    def is_elementwise(self) -> bool:
-        """Whether the linear part only scales, adds and moves entries, beside products with weights.
-
-        The non-zeros of all its Jacobians then have fixed places.
-        """
-        reached = {self._trace.hidden_tangent, *self._preact_index}
-        elementwise = not self.dense
-        for e in self._trace.linear:
-            if not reached.isdisjoint(variables(e.inputs)):
-                reached.update(e.outputs)
-                elementwise &= e.primitive.name in ELEMENTWISE or e in self._use_index
-        return elementwise
-
-    def fixed_factors(self) -> tuple[bool, ...]:
-        """Per recurrent member, whether d factor / d hidden is the same at every step."""
-        env = dict.fromkeys(self._trace.stepwise, True)
-
-        # The same program, run on flags in place of numbers: True once a tangent met a number of the step.
-        def rule(e, values):
-            pairs = zip(e.inputs, values, strict=True)
-            present = [(v, flag) for v, flag in pairs if flag is not None and variables([v])]
-            if not any(self._trace.is_tangent(v) for v, _ in present):
-                return [None] * len(e.outputs)
-            return [any(flag for _, flag in present)] * len(e.outputs)
-
-        _, flags, _ = self._cut(env, rule, False)
-        return tuple(flag is False for flag in flags)
-
     # What follows is read off the trace once, since every function above asks for it at every trace.
 
     @cached_property
-    def _preact_index(self) -> dict:
-        return {group.preact: i for i, group in enumerate(self.groups)}
+    def linear_part(self) -> LinearPart:
+        """The linear part of the step."""
+        return LinearPart(self._trace, self.groups, self.dense)
 
     @cached_property
-    def _use_index(self) -> dict[Any, int]:
-        return {member.recurrent_use: i for i, member in enumerate(self.recurrent_members)}
+    def _generic_values(self) -> dict:
+        return generic_values(self._trace)
 
     @cached_property
     def _residuals(self) -> tuple:
@@ -293,165 +247,7 @@ class Structure:
         """A tangent of hidden in the dtype of the cell's program."""
         return None if tangent is None else tangent.astype(dtype_of(self._trace.hidden))
 
-    def _run(self, known: dict, rule: Rule, tangent: Any, preacts: Any = None, dense: Any = None) -> Any:
-        """The tangent of hidden': the linear part, equation by equation.
-
-        Args:
-            known: values of the variables that are no tangents.
-            rule: what becomes of an equation.
-            tangent: of hidden.
-            preacts: of every z, added to what the equations give.
-            dense: of every dense leaf.
-        """
-        trace = self._trace
-        preacts = preacts or [None] * len(self.groups)
-        leaves = [trace.param_tangents[leaf.leaf] for leaf in self.dense]
-        env = known | {trace.hidden_tangent: tangent}
-        env.update(zip(leaves, dense or [None] * len(leaves), strict=True))
-        for e in trace.linear:
-            outputs = rule(e, [_operand(env, v) for v in e.inputs])
-            for v, value in zip(e.outputs, outputs, strict=True):
-                # A tangent of z enters at z, beside the one that the equations give it.
-                shift = preacts[self._preact_index[v]] if v in self._preact_index else None
-                env[v] = _plus(value, shift, v.aval)
-        out = _operand(env, trace.tangent_output)
-        like = trace.tangent_output.aval
-        return jnp.zeros(like.shape, like.dtype) if out is None else out
-
-    def _cut(self, known: dict, rule: Rule, tangent: Any, preacts: Any = None) -> tuple:
-        """See `cut`."""
-        factors: list = [None] * len(self._use_index)
-        rests: list = [None] * len(self.groups)
-
-        def cut_rule(e, values):
-            if e in self._use_index:
-                pairs = zip(e.inputs, values, strict=True)
-                factors[self._use_index[e]] = next(a for v, a in pairs if self._trace.is_tangent(v))
-                return [None]
-            outputs = list(rule(e, values))
-            # What else reaches z is told apart, and z goes on with the tangent of the caller alone.
-            for i, v in enumerate(e.outputs):
-                if v in self._preact_index:
-                    rests[self._preact_index[v]], outputs[i] = outputs[i], None
-            return outputs
-
-        return self._run(known, cut_rule, tangent, preacts), factors, rests
-
-    def _without_weights(self, rule: Rule) -> Rule:
-        """The rule, without products of a group's weights with the tangent of their factor."""
-        return lambda e, values: [None] if e in self._use_index else rule(e, values)
-
-    def _linear(self, e: Equation, values: list) -> list:
-        """The rule of the derivative itself."""
-        pairs = zip(e.inputs, values, strict=True)
-        present = [value for v, value in pairs if self._trace.is_tangent(v) and value is not None]
-        if not present:
-            return [None] * len(e.outputs)
-        # A sum with one zero is the other: the most usual case of a product rule with one zero factor.
-        if e.primitive.name in ("add", "add_any") and len(present) == 1:
-            return present
-        filled = [
-            jnp.zeros(v.aval.shape, v.aval.dtype) if value is None else value
-            for v, value in zip(e.inputs, values, strict=True)
-        ]
-        return evaluate(e, filled)
-
-    def _generic_rule(self) -> Rule:
-        """The rule of a cell with the same program and other numbers.
-
-        Every branch of a selection counts, since which one is taken may change from step to step; an
-        equation whose non-zeros may move spreads everywhere.
-        """
-        # Positive numbers of one size: sums of them do not cancel, products do not vanish.
-        trace, rng = self._trace, np.random.default_rng(1)
-
-        def rule(e, values):
-            known = [v for v in variables(e.inputs) if not trace.is_tangent(v)]
-            if all(v in self._generic_values for v in known) and e.primitive.name in FIXED_PLACES:
-                if e.primitive.name == "div":  # a denominator that is always zero says nothing of places
-                    below: Any = values[1]
-                    values = [values[0], jnp.where(below == 0, 1, below)]
-                return self._linear(e, values)
-            if e.primitive.name == "select_n":
-                # Each entry is chosen on its own, so that none is like another for every choice.
-                weighted = [
-                    a * rng.uniform(0.5, 1.5, a.shape).astype(a.dtype) for a in values[1:] if a is not None
-                ]
-                return [sum(weighted[1:], start=weighted[0]) if weighted else None]
-            pairs = zip(e.inputs, values, strict=True)
-            return _dense_random_map(rng, [a for v, a in pairs if trace.is_tangent(v) and a is not None], e)
-
-        return rule
-
-    @cached_property
-    def _generic_values(self) -> dict:
-        """Constants as they are; random numbers for known floats, zero where these always are.
-
-        So a constant mask on a weight shows as zeros. Known values that are no floats, such as an index
-        that comes with the input, are left out.
-        """
-        trace, rng = self._trace, np.random.default_rng(0)
-        reads = {v: None for e in trace.linear for v in variables(e.inputs) if not trace.is_tangent(v)}
-        floats = [v for v in reads if jnp.issubdtype(v.aval.dtype, jnp.inexact)]
-        # In one compiled program, since there are hundreds of small operations; variables cannot leave it,
-        # so that their order comes out beside the values.
-        names: list = []
-
-        @jit_unoptimised
-        def find():
-            constant, places = dict(trace.consts), {}
-
-            def place(v):
-                """Ones where v may differ from zero."""
-                if not variables([v]) or v in constant:
-                    return (jnp.asarray(read(constant, v)) != 0).astype(v.aval.dtype)
-                return places.get(v, jnp.ones(v.aval.shape, v.aval.dtype))
-
-            def value(v):
-                # Away from zero, so that a product of many of them is not taken for a zero by underflow.
-                parts = [rng.uniform(0.5, 1.5, v.aval.shape) for _ in range(2)]
-                number = parts[0] + 1j * parts[1] if jnp.iscomplexobj(v.aval) else parts[0]
-                return place(v) * jnp.asarray(number, v.aval.dtype)
-
-            # Constants are computed; of other floats only the places are followed.
-            for e in trace.known:
-                if all(v in constant for v in variables(e.inputs)):
-                    values = evaluate(e, [read(constant, v) for v in e.inputs])
-                    constant.update(zip(e.outputs, values, strict=True))
-                elif all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in (*e.inputs, *e.outputs)):
-                    masks = nonzeros(e, [place(v) for v in e.inputs])
-                    places.update(zip(e.outputs, masks, strict=True) if masks else ())
-            values = {v: value(v) for v in floats if v not in constant} | constant
-            names.extend(values)
-            return list(values.values())
-
-        with at_construction():  # or the first trace to ask would keep its own tracers here
-            return dict(zip(names, find(), strict=True))
-
 
 def _factor(member: Member, known: dict, dtype) -> jax.Array:
     one = jnp.ones(1, dtype) if member.factor is None else known[member.factor].ravel()
     return member.sign * one.astype(dtype)
-
-
-def _operand(env: dict, v: Any) -> Any:
-    return env.get(v) if variables([v]) else read(env, v)
-
-
-def _plus(value, shift, like):
-    if shift is None:
-        return value
-    shift = shift.reshape(like.shape).astype(like.dtype)
-    return shift if value is None else value + shift
-
-
-def _dense_random_map(rng, tangents: list, e: Equation) -> list:
-    """A random linear map from all entries of the tangents to all entries of the outputs."""
-    if not tangents:
-        return [None] * len(e.outputs)
-    sums = [jnp.sum(jnp.asarray(rng.uniform(0.5, 1.5, a.shape), a.real.dtype) * a.real) for a in tangents]
-    total = sum(sums[1:], start=sums[0])
-    return [
-        (total * jnp.asarray(rng.uniform(0.5, 1.5, v.aval.shape), total.dtype)).astype(v.aval.dtype)
-        for v in e.outputs
-    ]

@@ -1,8 +1,6 @@
-"""Reads jaxprs, the only file that does: a cell's traced derivative, and where its parameters enter."""
+"""Reads jaxprs, the only file that does: a cell's traced derivative as one list of equations."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,69 +10,10 @@ from jax.core import Tracer
 from jax.extend import core as jex
 
 from foretrace._checks import UserError, UserTypeError
+from foretrace.structure._equations import PRODUCTS, Equation, evaluate
 
 # Equations that only call a jaxpr, which is inlined: JAX 0.10 and later name that of `jax.jit` "jit".
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
-# Equations that keep every entry, up to its place and dtype.
-_LAYOUT = {"transpose", "reshape", "squeeze", "convert_element_type", "broadcast_in_dim", "copy"}
-_SUMS = {"add", "add_any", "sub", "neg", "reshape", "squeeze", "broadcast_in_dim"}
-_MOVES = {"slice", "split", "concatenate", "pad", "rev", "select_n", "mul", "div"}
-_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
-ELEMENTWISE = _LAYOUT | _SUMS | _MOVES
-# Linear equations whose non-zeros stay where they are when their known operands change.
-FIXED_PLACES = ELEMENTWISE | {"dot_general", "reduce_sum", "cumsum", "complex", "real", "imag", "conj"}
-FIXED_PLACES |= {"gather", "dynamic_slice", "dynamic_update_slice", "conv_general_dilated"}
-
-
-@dataclass(frozen=True, eq=False)
-class Equation:
-    primitive: Any
-    params: dict
-    inputs: tuple
-    outputs: tuple
-
-
-class Member(NamedTuple):
-    """One leaf of a group: its rows of the group's (F, Z) matrix.
-
-    Attributes:
-        leaf: position among the leaves of the parameters.
-        path: the leaf's name, such as `['recurrent']`.
-        factor: the variable that multiplies it, or None where that is 1 (a bias).
-        origin: of the factor: "hidden", "input", "computed" or "1".
-        rows: how many rows of the matrix are this leaf's.
-        sign: -1 where the product is subtracted.
-        matrix: leaf -> (rows, Z), a permutation of its entries.
-        recurrent_use: the linear equation that multiplies the leaf by the tangent of its factor, or None
-            where the factor has none.
-    """
-
-    leaf: int
-    path: str
-    factor: Any
-    origin: str
-    rows: int
-    sign: int
-    matrix: Callable[[Any], Any]
-    recurrent_use: Equation | None
-
-
-class Group(NamedTuple):
-    """Leaves summed into one pre-activation z: F = `factor_size` rows, Z = `preact_size` columns."""
-
-    members: tuple[Member, ...]
-    preact: Any
-    factor_size: int
-    preact_size: int
-
-
-class DenseLeaf(NamedTuple):
-    """A leaf that does not factorise, and why."""
-
-    leaf: int
-    path: str
-    size: int
-    reason: str
 
 
 class _Branch(NamedTuple):
@@ -145,7 +84,7 @@ class Trace:
                     "key, which is the same at every step; make the key a part of the input, x, a new one "
                     "for each step, or draw once, outside of the step."
                 )
-        self._producers = {v: e for e in self.known for v in e.outputs}
+        self.producers = {v: e for e in self.known for v in e.outputs}
         self.uses: dict[Any, list[Equation | None]] = {}
         for e in self.linear:
             for v in variables(e.inputs):
@@ -224,7 +163,7 @@ class Trace:
         A coefficient may be infinite there, and the transpose of a selection multiplies it by zero.
         """
         divides = name == "div" and i == 1
-        if isinstance(v, jex.Literal) or self.is_tangent(v) or not (divides or name in _PRODUCTS):
+        if isinstance(v, jex.Literal) or self.is_tangent(v) or not (divides or name in PRODUCTS):
             return v
 
         def mask(index, value, place=0):
@@ -288,78 +227,6 @@ class Trace:
         uses = self.uses.get(v, [])
         return uses[0] if len(uses) == 1 else None
 
-    def _sum_of(self, v) -> tuple[Any, int]:
-        """The last of the single-use sums that v enters, and the sign with which it does."""
-        sign = 1
-        while (e := self.only_use(v)) and e.primitive.name in _SUMS and _same_size(e):
-            if e.primitive.name == "neg" or (e.primitive.name == "sub" and e.inputs[1] is v):
-                sign = -sign
-            (v,) = e.outputs
-        return v, sign
-
-    def _source(self, v, through):
-        """The variable that v is a form of, through equations of these names."""
-        while v in self._producers and self._producers[v].primitive.name in through:
-            v = self._producers[v].inputs[0]
-        return v
-
-    def _origin(self, factor) -> str:
-        v = self._source(factor, (*_LAYOUT, "slice", "split"))
-        return {None: "1", self.hidden: "hidden"}.get(v, "input" if v in self.x else "computed")
-
-    def _recurrent_use(self, leaf: int, product: Equation, side: int) -> Equation | None:
-        """The product of the leaf itself with its factor's tangent: the other half of the product rule."""
-        for e in self.linear:
-            if e.primitive.name == "dot_general" and e.params == product.params and e is not product:
-                weight = self._source(e.inputs[side], _LAYOUT)
-                if weight is self.params[leaf] and self._sum_of(e.outputs[0]) == self._sum_of(
-                    product.outputs[0]
-                ):
-                    return e
-        return None
-
-    def locate(self, leaf: int, path: str) -> tuple[Any, Member] | str:
-        """(z, member) of a leaf that factorises, or the reason why it does not."""
-        v: Any = self.param_tangents[leaf]
-        # From the leaf forwards: layout, one product or sum, then the sums that end in z.
-        layout: list[Equation] = []
-        while (e := self.only_use(v)) and e.primitive.name in _LAYOUT and _same_size(e):
-            layout.append(e)
-            (v,) = e.outputs
-        if v not in self.uses:
-            return "unused"
-        if e is None:
-            return f"it is used {len(self.uses[v])} times"
-        factor, axes, use = None, None, None
-        if e.primitive.name == "dot_general":
-            contract, batch = e.params["dimension_numbers"]
-            side = e.inputs.index(v)
-            factor = e.inputs[1 - side]
-            if self.is_tangent(factor) or any(batch[0]):
-                return "it is multiplied by something that is not one known vector"
-            # All of the factor is contracted, so that it acts as a vector whatever its shape.
-            if math.prod(factor.aval.shape[i] for i in contract[1 - side]) != factor.aval.size:
-                return "it is multiplied by a matrix, not by a vector"
-            pairs = sorted(zip(contract[1 - side], contract[side], strict=True))
-            axes = [i for _, i in pairs]
-            axes += [i for i in range(v.aval.ndim) if i not in axes]
-            rows = factor.aval.size
-            z = e.outputs[0]
-            use = self._recurrent_use(leaf, e, side)
-        elif e.primitive.name in _SUMS and _same_size(e):
-            rows, z = 1, v
-        else:
-            return f"it enters through '{e.primitive.name}', not through a product with a vector"
-        z, sign = self._sum_of(z)
-
-        def matrix(w):
-            for step in layout:
-                (w,) = evaluate(step, [w])
-            w = w if axes is None else w.transpose(axes)
-            return w.reshape(rows, -1)
-
-        return z, Member(leaf, path, factor, self._origin(factor), rows, sign, matrix, use)
-
 
 def _not_forwards(cause: Any) -> UserTypeError:
     return UserTypeError(
@@ -378,34 +245,9 @@ def _is_inexact(v) -> bool:
     return jnp.issubdtype(v.aval.dtype, jnp.inexact)
 
 
-def _same_size(e: Equation) -> bool:
-    return all(v.aval.size == e.outputs[0].aval.size for v in e.inputs)
-
-
 def variables(operands) -> list:
     return [v for v in operands if isinstance(v, jex.Var)]
 
 
 def read(env: dict, v):
     return v.val if isinstance(v, jex.Literal) else env[v]
-
-
-def evaluate(e: Any, values: list) -> list:
-    out = e.primitive.bind(*values, **e.primitive.get_bind_params(e.params))
-    return list(out) if e.primitive.multiple_results else [out]
-
-
-def nonzeros(e: Equation, places: list) -> list | None:
-    """Where the outputs of a known equation may differ from zero, from where its operands may.
-
-    Places are ones and zeros; None where the equation tells nothing.
-    """
-    name, (out,) = e.primitive.name, e.outputs[:1]
-    if name == "mul" or name in _LAYOUT or name in ("slice", "split", "concatenate", "pad", "rev"):
-        return evaluate(e, places)
-    if name == "neg":
-        return places
-    if name in ("add", "add_any", "sub"):
-        terms = [jnp.broadcast_to(a, out.aval.shape) != 0 for a in places]
-        return [jnp.any(jnp.stack(terms), axis=0).astype(out.aval.dtype)]
-    return None

@@ -10,7 +10,6 @@ streams, and raise AssertionError with the claim that fails. They need no test f
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +18,7 @@ import numpy as np
 from foretrace._types import Cell, Learner, at_phase
 from foretrace.learners import rtrl, run_blocks
 from foretrace.structure._find import structure_of
-
-__all__ = [
-    "assert_close",
-    "check_cell",
-    "check_learner",
-    "dot",
-    "draw",
-    "exact",
-    "exact_lanes",
-    "noise",
-    "stream",
-]
+from foretrace.testing._oracles import assert_close, assert_that, draw, exact, stream
 
 _STEPS = 7
 
@@ -116,7 +104,7 @@ def check_learner(
         hidden = step(params, hidden, _at(xs, t))
     assert_close(last.hidden, hidden, tolerance, "state.hidden must be the cell's hidden state")
     for name, part in (("state", last), ("info", infos)):
-        _claim(hasattr(part, "_fields"), f"{name} must be a NamedTuple; got a {type(part).__name__}")
+        assert_that(hasattr(part, "_fields"), f"{name} must be a NamedTuple; got a {type(part).__name__}")
 
     _check_calls(learner, params, xs, credits, gradients, tolerance)
     _check_restarts(learner, params, scanned, xs, credits, tolerance)
@@ -129,79 +117,6 @@ def check_learner(
         _assert_gradients(learner, cell, params, *single[:2])
     if unbiased:
         _check_mean(learner, cell, params, *single)
-
-
-# What learners are measured against, computed the stupid way.
-
-
-def noise(tree: Any, seed: int, scale: float = 1.0) -> Any:
-    """Random arrays shaped like a tree's."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), tree)
-
-
-def draw(cell: Cell, seed: int = 0, scale: float = 0.6) -> Any:
-    """Random parameters, larger than a cell's own so that nothing hides in small numbers."""
-    return noise(jax.eval_shape(cell.init, jax.random.key(0)), seed, scale)
-
-
-def stream(cell: Cell, steps: int, lanes: int | None = None, seed: int = 1) -> tuple[Any, Any]:
-    """Random inputs and credits, leaves (steps, ..) or (steps, lanes, ..)."""
-    axes = (steps,) if lanes is None else (steps, lanes)
-
-    def repeat(tree):
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(axes + a.shape, a.dtype), tree)
-
-    x, hidden = jax.eval_shape(cell.example_input), jax.eval_shape(cell.initial_hidden)
-    return noise(repeat(x), seed), noise(repeat(hidden), seed + 1)
-
-
-def dot(a: Any, b: Any) -> Any:
-    """Inner product of two trees."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum(jnp.sum(u * v) for u, v in pairs)
-
-
-def exact(cell: Cell, params: Any, xs: Any, credits: Any, restart: Any = None) -> Any:
-    """d(credit_t . h_t)/d(params) of one unrolled stream, leaves (steps, ..).
-
-    `restart` (steps,) tells before which steps the stream begins again.
-    """
-    initial = cell.initial_hidden()
-    restart = jnp.zeros(len(jax.tree.leaves(xs)[0]), bool) if restart is None else restart
-
-    def losses(params):
-        def step(hidden, inputs):
-            x, credit, again = inputs
-            hidden = jax.tree.map(lambda a, b: jnp.where(again, a, b), initial, hidden)
-            hidden = cell.step(params, hidden, x)
-            return hidden, dot(credit, hidden)
-
-        return jax.lax.scan(step, initial, (xs, credits, restart))[1]
-
-    return jax.jit(jax.jacrev(losses))(params)
-
-
-def exact_lanes(cell: Cell, params: Any, xs: Any, credits: Any, restart: Any = None) -> Any:
-    """The sum of `exact` over lanes; arrays are (steps, lanes, ..)."""
-    restart = jnp.zeros(jax.tree.leaves(xs)[0].shape[:2], bool) if restart is None else restart
-    one = jax.vmap(lambda *lane: exact(cell, params, *lane), in_axes=1)
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), one(xs, credits, restart))
-
-
-def assert_close(got: Any, expected: Any, tolerance: float | int = 1e-10, claim: str = "") -> None:
-    """Trees agree; the tolerance is relative to the largest entry."""
-    _claim(jax.tree.structure(got) == jax.tree.structure(expected), f"{claim}: the trees differ")
-    paths = jax.tree_util.tree_leaves_with_path(expected)
-    for (path, want), have in zip(paths, jax.tree.leaves(got), strict=True):
-        have, want = np.asarray(have), np.asarray(want)
-        where = f"{claim} {jax.tree_util.keystr(path)}".strip()
-        _claim(have.shape == want.shape, f"{where}: shape {have.shape}, not {want.shape}")
-        scale = 1 + np.abs(want).max(initial=0)
-        np.testing.assert_allclose(have, want, rtol=0, atol=tolerance * scale, err_msg=where)
-
-
-# The claims, one by one.
 
 
 def _check_calls(learner, params, xs, credits, gradients, tolerance) -> None:
@@ -221,10 +136,10 @@ def _check_calls(learner, params, xs, credits, gradients, tolerance) -> None:
     for t in range(len(jax.tree.leaves(xs)[0])):
         state, _, gradient = both(params, state, _at(xs, t), _at(credits, t))
         assert_close(gradient, _at(gradients, t), tolerance, "a scan must be the loop:")
-    _claim(
+    assert_that(
         jax.tree.map(lambda a: (a.shape, a.dtype), state) == kinds, "a step must keep the state's shapes"
     )
-    _claim(len(traces) == 1, f"one program must do for all steps; it was compiled {len(traces)} times")
+    assert_that(len(traces) == 1, f"one program must do for all steps; it was compiled {len(traces)} times")
 
 
 def _check_restarts(learner, params, scanned, xs, credits, tolerance) -> None:
@@ -285,7 +200,9 @@ def _check_mean(learner, cell, params, xs, credits, never) -> None:
         # Where nothing is random, rounding remains.
         bound = 5 * error + _tolerance(cell.initial_hidden()) * (1 + np.abs(want).max(initial=0))
         wrong = np.abs(np.mean(got, axis=0) - want)
-        _claim(bool(np.all(wrong <= bound)), f"the mean gradient must be exact; it is off by {wrong.max()}")
+        assert_that(
+            bool(np.all(wrong <= bound)), f"the mean gradient must be exact; it is off by {wrong.max()}"
+        )
 
 
 def _scan(learner, params, xs, credits, restart, lanes, key=None):
@@ -311,11 +228,6 @@ def _compiled(learner: Learner) -> Learner:
     """The learner with functions that compile as a whole, not operation by operation."""
     init = jax.jit(learner.init, static_argnums=2)
     return learner._replace(init=init, grad=jax.jit(learner.grad), reset=jax.jit(learner.reset))
-
-
-def _claim(holds: bool, message: str) -> None:
-    if not holds:
-        raise AssertionError(message)
 
 
 def _tolerance(hidden) -> float:

@@ -123,7 +123,7 @@ class CellSizes:
         self.area = self.state * sum(g.preact_size for g in structure.groups)
         self.dense = sum(leaf.size for leaf in structure.dense)
         self.groups = len(structure.groups)
-        self.is_elementwise = structure.is_elementwise
+        self.is_elementwise = structure.linear_part.is_elementwise
 
     def window(self, block: int) -> Operations:
         """A step forward, and a gradient that runs back through half a block in the mean."""

@@ -10,7 +10,7 @@ from foretrace._types import Params
 from foretrace._xla import is_spread
 from foretrace.learners._engine._past import GroupedGradient, Terms
 from foretrace.learners._engine._right_factors import DenseRight, RightFactors, SparseRight
-from foretrace.structure._jacobians import JacobianRule
+from foretrace.structure._jacobian_rule import JacobianRule
 from foretrace.structure._structure import Structure
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from foretrace._types import Info
-from foretrace.structure._jacobians import JacobianRule, jacobian_rule
+from foretrace.structure._jacobian_rule import JacobianRule
+from foretrace.structure._jacobians import jacobian_rule
 from foretrace.structure._structure import Structure
 
 

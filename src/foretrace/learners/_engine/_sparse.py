@@ -12,7 +12,7 @@ from foretrace.learners._catalogue._requirements import Requirement
 from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._pairs import as_numbers, find_turn, turned
 from foretrace.learners._engine._past import GroupedGradient, NoInfo, PastRule
-from foretrace.structure._jacobians import linearisation
+from foretrace.structure._linearisation import linearisation
 from foretrace.structure._pattern import Entries, gather
 from foretrace.structure._sparsity import ColumnSets, find_sparsity, sets_within
 from foretrace.structure._structure import Structure

@@ -15,7 +15,7 @@ from foretrace.learners._engine._block import Block
 from foretrace.learners._engine._past import GroupedGradient, PastRule
 from foretrace.learners._engine._sparse import SparsePast, SparseRule, advance_entries
 from foretrace.learners._kronecker import random_signs
-from foretrace.structure._jacobians import linearisation
+from foretrace.structure._linearisation import linearisation
 from foretrace.structure._pattern import by_rows
 from foretrace.structure._sparsity import find_sparsity
 from foretrace.structure._structure import Structure

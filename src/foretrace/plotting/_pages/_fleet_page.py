@@ -13,7 +13,7 @@ from foretrace.plotting._pages._layout import band, layout, line, numbers, text
 from foretrace.plotting._pages._page import Entry, Figure, Page, Table
 from foretrace.plotting._style import PALETTE
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 _ROWS = 200_000  # that a page draws, of all series together: some ten megabytes
 _FEWEST, _MOST = 20, 500  # of one series

@@ -16,7 +16,7 @@ from foretrace.plotting._pages._page import Figure, Page, Table, View
 from foretrace.plotting._pages._thin import thinned
 from foretrace.plotting._style import styles_of
 from foretrace.runs import checkpoint
-from foretrace.runs._folder import read_config
+from foretrace.runs._config import read_config
 
 
 def forecast_page(run: Path, rows: Predictions | None = None) -> Page:
