@@ -47,6 +47,14 @@ def test_shapes_and_dtypes_stay_and_vmap_and_scan_play_it(name):
     assert isinstance(environment.actions, Discrete | Continuous | None)
 
 
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_action_may_be_a_plain_int(name):
+    environment = ENVIRONMENTS[name].make()
+    starts = (environment.reset(jax.random.key(0))[0] for _ in range(2))
+    (_, plain), (_, array) = map(environment.step, starts, (0, jnp.int32(0)))
+    jax.tree.map(np.testing.assert_array_equal, plain, array)
+
+
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(4))
 def test_memory_chain_asks_once_for_the_bit_that_it_showed_twice(length, seed):

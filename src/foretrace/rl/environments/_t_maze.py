@@ -54,7 +54,7 @@ def t_maze(length: int = 20) -> Environment:
         return state, observe(state)
 
     def step(state: MazeState, action: Any) -> tuple[MazeState, Outcome]:
-        forward = action == _FORWARD
+        forward = jnp.equal(action, _FORWARD)
         turned = (state.place == length) & ~forward
         earned = jnp.where(action - 1 == state.side, 4.0, -0.4)
         place = jnp.minimum(state.place + forward.astype(jnp.int32), length)
