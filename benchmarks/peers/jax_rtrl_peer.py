@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from ours import params_of
-from rows import INPUTS, LEAK, Contender, Row, looped
+from rows import INPUTS, LEAK, Contender, Row, differentiated
 
 NAME = "jax_rtrl"
 PACKAGE = "jax_rtrl.models.cells.ctrnn"
@@ -35,10 +35,4 @@ def contenders(row: Row) -> dict[str, Contender]:
         state, out = jax.vmap(lambda state, x: cell.apply({"params": params}, state, x))(state, x)
         return 0.5 * jnp.sum(out**2), state
 
-    def step(carry, x):
-        params, state, total = carry
-        gradient, state = jax.grad(loss, has_aux=True)(params, state, x)  # its own rule, not the chain's
-        return (params, state, jax.tree.map(jnp.add, total, gradient)), None
-
-    carry = params, state, jax.tree.map(jnp.zeros_like, params)
-    return {NAME: looped(lambda carry, xs: jax.lax.scan(step, carry, xs)[0], carry, row)}
+    return {NAME: differentiated(loss, params, state, row)}

@@ -63,3 +63,15 @@ def looped(program: Callable[[Any, Any], Any], carry: Any, row: Row) -> Contende
         return jax.block_until_ready(compiled(carry, xs))
 
     return Contender(run, jax.tree.map(jnp.copy, carry), STEPS)
+
+
+def differentiated(loss: Callable[[Any, Any, Any], Any], params: Any, state: Any, row: Row) -> Contender:
+    """A contender from `loss(params, state, x) -> (loss, state)`, by its own rule of gradients."""
+
+    def step(carry, x):
+        params, state, total = carry
+        gradient, state = jax.grad(loss, has_aux=True)(params, state, x)
+        return (params, state, jax.tree.map(jnp.add, total, gradient)), None
+
+    carry = params, state, jax.tree.map(jnp.zeros_like, params)
+    return looped(lambda carry, xs: jax.lax.scan(step, carry, xs)[0], carry, row)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from ours import params_of
-from rows import INPUTS, Contender, Row, looped
+from rows import INPUTS, Contender, Row, differentiated
 
 NAME = "rtus"
 PACKAGE = "src.nets.rtus.linear_rtus"
@@ -46,10 +46,4 @@ def contenders(row: Row) -> dict[str, Contender]:
         state, out = cell.apply({"params": {inner: params}}, state, x)
         return 0.5 * sum(jnp.sum(jnp.abs(part) ** 2) for part in jax.tree.leaves(out)), state
 
-    def step(carry, x):
-        params, state, total = carry
-        gradient, state = jax.grad(loss, has_aux=True)(params, state, x)  # its own rule, not the chain's
-        return (params, state, jax.tree.map(jnp.add, total, gradient)), None
-
-    carry = params, state, jax.tree.map(jnp.zeros_like, params)
-    return {NAME: looped(lambda carry, xs: jax.lax.scan(step, carry, xs)[0], carry, row)}
+    return {NAME: differentiated(loss, params, state, row)}
