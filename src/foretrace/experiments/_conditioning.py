@@ -92,7 +92,7 @@ TRACE_CONDITIONING = Experiment(
     ),
     scales={
         "quick": {"seeds": 1, "common": _COMMON | {"hidden": 16}, "steps": 100_000, "isi": (10,)} | _ALL,
-        "day": {"seeds": 3, "common": _COMMON | {"hidden": 96}, "steps": 2_000_000, "isi": (10, 20, 40)}
+        "day": {"seeds": 3, "common": _COMMON | {"hidden": 96}, "steps": 2_000_000, "isi": (10, 20, 40, 80)}
         | _ALL,
         "full": {"seeds": 3, "common": _COMMON, "steps": 2_000_000, "isi": (10, 20, 40, 80)} | _ALL,
     },
