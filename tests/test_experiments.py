@@ -12,10 +12,10 @@ import numpy as np
 import optax
 import pytest
 
-from foretrace import experiments, learners, tasks
+from foretrace import cells, experiments, learners, tasks
 from foretrace._checks import UserError
 from foretrace.cli import main
-from foretrace.experiments import _balance, _block, _noise, _ptb, _record, _variance
+from foretrace.experiments import _balance, _bench, _block, _noise, _ptb, _record, _variance
 from foretrace.experiments._curves import curves
 from foretrace.experiments._experiment import Experiment, Finding, Reported
 from foretrace.experiments._fixed_networks import highway, stream
@@ -390,3 +390,11 @@ def test_networks_that_training_broke_are_counted(no_types, monkeypatch):
     settings = _noise.NOISE_TIME.scales["quick"] | {"seeds": 2, "learners": ("uoro",)}
     with pytest.raises(UserError, match="training must leave finite parameters; got 2 of 2 networks"):
         _noise._measure("trained", 4, settings, np.arange(2), print, lambda name, make: make())
+
+
+def test_a_recurrence_within_units_stands_on_no_product():
+    analysed = {
+        name: learners.analyse(cells.CELLS[name](hidden=8, inputs=3)) for name in ("diagonal", "rnn")
+    }
+    assert _bench._floor_name(analysed["rnn"], "rtrl", 0) == "product (S,S) @ (S,P)"
+    assert _bench._floor_name(analysed["diagonal"], "rtrl", 0) is None

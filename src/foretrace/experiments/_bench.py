@@ -23,7 +23,7 @@ from foretrace import cells
 from foretrace._checks import UserError
 from foretrace._types import Cell, Learner
 from foretrace.experiments._timing import Loop, compiled, learning_loop, spread, state_bytes, take_turns
-from foretrace.learners import SPECS, analyse, parse
+from foretrace.learners import SPECS, Explanation, analyse, parse
 
 _REFERENCE = "tbptt:25"  # timed in every setting, with one sweep per window
 
@@ -106,7 +106,7 @@ def measure_setting(
         choice = parse(text)
         kind, number, learner = choice.spec.name, choice.number, choice.build(cell)
         loops[text] = _learning_loop(cell, learner, setting, sweep=text == _REFERENCE)
-        floor = _floor_name(kind, number)
+        floor = _floor_name(explanation, kind, number)
         if floor and floor not in loops:
             loops[floor] = _floor_loop(explanation.structure, kind, number, setting.lanes)
     if setting.svd:
@@ -117,7 +117,7 @@ def measure_setting(
         loop, us = loops[text], times[text]
         cost = explanation.cost(text, lanes=setting.lanes)
         row = {"learner": text, **spread(us)}
-        floor = _floor_name(kind, number)
+        floor = _floor_name(explanation, kind, number)
         if floor:
             row |= {"floor": floor, "floor_us": float(np.median(times[floor]))}
             row["floor_per_step"] = float(np.median(times[floor] / us))
@@ -233,7 +233,12 @@ def _learning_loop(cell: Cell, learner: Learner, setting: Setting, *, sweep: boo
     return learning_loop(learner, params, inputs, sweep=sweep)
 
 
-def _floor_name(kind: str, number: int) -> str | None:
+def _floor_name(explanation: Explanation, kind: str, number: int) -> str | None:
+    """The product that a learner stands on; None where it takes none."""
+    structure = explanation.structure
+    dense = structure.state_size * sum(g.preact_size * g.factor_size for g in structure.groups)
+    if kind == "rtrl" and explanation.cost("rtrl").bytes < dense * jnp.dtype(structure.dtype).itemsize:
+        return None  # a recurrence within units: its influence is no matrix of S rows
     return {"ok": f"product R={number}", "kf_rtrl": "product R=1", "rtrl": "product (S,S) @ (S,P)"}.get(
         kind
     )
