@@ -109,7 +109,7 @@ BAD_INPUT = {
     "train copy --learner ok:99999999999999": "memory must hold ok:99999999999999/64 twice, ",
     "train copy --lanes 1000000000": "memory must hold ok:8/16 twice, ",
     "train copy --hidden 1000000": "memory must hold the network twice, ",
-    "train copy --learner ok:two": "learner must be NAME:NUMBER/BLOCK*COPIES with ints",
+    "train copy --learner ok:two": "learner must be NAME:NUMBER/BLOCK+AGE*COPIES with ints",
     "train copy --learner rtrl:3": "rtrl has no number; got 'rtrl:3'",
     "train copy --learner tbptt:0": "window must be an int >= 1; got 0",
     "train copy --lanes 0": "lanes must be an int >= 1; got 0; 1 is a single stream.",

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 
 import foretrace as ft
-from foretrace.learners._engine import learner_of
-from foretrace.learners._ok import _OKRule
-from foretrace.learners._uoro import _UORORule
 from foretrace.testing import check_learner
 from oracles import (
     CELLS,
@@ -28,16 +25,12 @@ from oracles import (
 )
 
 
-def aged(rule, block=2):
-    """Another method behind the longer window."""
-    return lambda cell: learner_of(cell, rule, block, age=1)
-
-
 AGED = {
     "low_rank": partial(ft.low_rank, rank=1, probes=1, block=2),
     "low_rank of full rank": lambda cell: ft.low_rank(cell, rank=3, probes=1, block=2),
-    "ok": aged(lambda structure: _OKRule(structure, 2)),
-    "uoro": aged(lambda structure: _UORORule(structure, 1e-7)),
+    "ok": partial(ft.ok, rank=2, block=2, age=1),
+    "kf_rtrl": partial(ft.kf_rtrl, block=2, age=1),
+    "uoro": partial(ft.uoro, block=2, age=1),
 }
 
 
@@ -82,7 +75,9 @@ TWO = partial(ft.low_rank, rank=2, probes=1, block=2)
         ("gru", AGED["low_rank"], None),
         ("gain", AGED["low_rank"], None),
         ("gain", TWO, 1),
-        ("rnn", aged(lambda structure: _OKRule(structure, 1)), None),
+        ("rnn", partial(ft.ok, rank=1, block=2, age=1), None),
+        ("rnn", partial(ft.ok, rank=1, block=1, age=1), None),
+        ("rnn", AGED["kf_rtrl"], 1),
         ("gru", AGED["uoro"], 1),
     ],
 )
@@ -228,6 +223,13 @@ def test_a_step_that_divides_has_no_trouble_with_the_block_before_the_first(x64)
 @pytest.mark.parametrize("cell_name", ["gru", "gain"])
 def test_keeps_to_the_protocol(cell_name):
     check_learner(partial(ft.low_rank, rank=2, probes=1, block=2), CELLS[cell_name]())
+
+
+@pytest.mark.parametrize("make", [partial(ft.ok, rank=1), ft.kf_rtrl, ft.uoro])
+@pytest.mark.parametrize("age", [-1, 2, True])
+def test_an_age_of_anything_but_no_block_or_one_is_refused(make, age):
+    with pytest.raises(ValueError, match="age must be 0 or 1, in blocks; got"):
+        make(CELLS["rnn"](), age=age)
 
 
 def test_a_rank_above_the_state_is_refused():

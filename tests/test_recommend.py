@@ -1,5 +1,6 @@
 """The table of learners, what they cost and which fit a cell: against the code itself."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -52,6 +53,36 @@ def test_what_a_learner_asks_of_a_cell_is_what_it_refuses():
             assert shown[name].cost is None and shown[name].reason
             with pytest.raises(ValueError, match=f"^{name} needs "):
                 TESTED[name][0](cell)
+
+
+def test_names_of_learners_have_an_age():
+    choice = parse("ok:2/4+1*2")
+    assert (choice.block, choice.age, choice.copies) == (4, 1, 2) and str(choice) == "ok:2/4+1*2"
+    assert str(parse("kf_rtrl+0")) == "kf_rtrl"
+    for spec in SPECS.values():
+        assert spec.takes_age == ("age" in inspect.signature(spec.factory).parameters)
+    cell = ft.cells.rnn(hidden=3, inputs=2)
+    windows = [
+        parse(name).build(cell).init(jax.random.key(0), cell.init(jax.random.key(0))).restarts.shape[0]
+        for name in ("uoro/4", "uoro/4+1")
+    ]
+    assert windows == [5, 9]
+    explained = analyse(cell)
+    assert explained.cost("ok:2/4").operations < explained.cost("ok:2/4+1").operations
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ok:8/16+2", "age must be 0 or 1, in blocks; got 2"),
+        ("low_rank:8/16+1", "low_rank has no age; got"),
+        ("rflo+1", "rflo has no age; got"),
+        ("ok:8+", "learner must be NAME:NUMBER/BLOCK"),
+    ],
+)
+def test_a_name_of_another_age_is_refused(text, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        parse(text)
 
 
 # RFLO takes units of one number, and an LSTM's have two.

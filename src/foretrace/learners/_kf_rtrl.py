@@ -33,7 +33,7 @@ class KFInfo(NamedTuple):
     scalings: Float[Array, "..."]
 
 
-def kf_rtrl(cell: Cell, *, block: int = 1, past_dtype: Any = None) -> Learner:
+def kf_rtrl(cell: Cell, *, block: int = 1, age: int = 0, past_dtype: Any = None) -> Learner:
     """KF-RTRL: the influence matrix as an unbiased random Kronecker product u (x) A per group.
 
     With H the state Jacobian, f the input factor, D the preactivation Jacobian, c random signs:
@@ -52,13 +52,14 @@ def kf_rtrl(cell: Cell, *, block: int = 1, past_dtype: Any = None) -> Learner:
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         block: steps per reduction; 1 is the paper's algorithm, more is cheaper.
+        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `KFInfo`.
 
     Raises:
-        TypeError, ValueError: `block` is not an int >= 1, or `past_dtype` not bfloat16. At
+        TypeError, ValueError: `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not bfloat16. At
             `init`: the cell does not factorise.
 
     Example:
@@ -76,7 +77,7 @@ def kf_rtrl(cell: Cell, *, block: int = 1, past_dtype: Any = None) -> Learner:
     """
     check_positive_int("block", block, "1 is the paper's algorithm")
 
-    return learner_of(cell, _KFRule, block, past_dtype=past_dtype)
+    return learner_of(cell, _KFRule, block, age=age, past_dtype=past_dtype)
 
 
 class _KFRule(KroneckerSumRule):
@@ -128,5 +129,6 @@ SPEC = Spec(
     papers=("mujika2018approximating",),
     operations=_operations,
     order=2,
+    takes_age=True,
     takes_past_dtype=True,
 )

@@ -38,7 +38,7 @@ class OKInfo(NamedTuple):
     share: Float[Array, "..."]
 
 
-def ok(cell: Cell, *, rank: int, block: int = 1, past_dtype: Any = None) -> Learner:
+def ok(cell: Cell, *, rank: int, block: int = 1, age: int = 0, past_dtype: Any = None) -> Learner:
     """OK: the influence matrix as an unbiased sum of `rank` Kronecker products, of least variance.
 
     Per group, with f_i the input factors and D_i the preactivation Jacobians of a block's k steps, and Q_i
@@ -57,13 +57,14 @@ def ok(cell: Cell, *, rank: int, block: int = 1, past_dtype: Any = None) -> Lear
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         rank: number of Kronecker products kept, R.
         block: steps per reduction; 1 is the papers' algorithm, more is cheaper and less noisy.
+        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is an `OKInfo`.
 
     Raises:
-        TypeError, ValueError: `rank` or `block` is not an int >= 1, or `past_dtype` not bfloat16. At
+        TypeError, ValueError: `rank` or `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not bfloat16. At
             `init`: the cell does not factorise.
 
     Example:
@@ -83,7 +84,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1, past_dtype: Any = None) -> Lear
     check_positive_int("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_positive_int("block", block, "1 is the papers' algorithm")
 
-    return learner_of(cell, lambda structure: _OKRule(structure, rank), block, past_dtype=past_dtype)
+    return learner_of(cell, lambda structure: _OKRule(structure, rank), block, age=age, past_dtype=past_dtype)
 
 
 class _OKRule(KroneckerSumRule):
@@ -152,5 +153,6 @@ SPEC = Spec(
     operations=_operations,
     order=1,
     number=Number("rank", 8, recommended=(16, 8, 2)),
+    takes_age=True,
     takes_past_dtype=True,
 )

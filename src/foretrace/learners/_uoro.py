@@ -43,7 +43,7 @@ class UOROPast(NamedTuple):
     epsilon: jax.Array
 
 
-def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7, past_dtype: Any = None) -> Learner:
+def uoro(cell: Cell, *, block: int = 1, age: int = 0, epsilon: float = 1e-7, past_dtype: Any = None) -> Learner:
     """UORO: the influence matrix as an unbiased random rank-one matrix s (x) w.
 
         s' = state_jacobian s,  g = nu^T immediate_jacobian,  nu random signs                    (1)
@@ -62,6 +62,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7, past_dtype: Any =
         cell: the dynamics, any differentiable cell.
         block: steps per update of the past; 1 is the paper's algorithm.
         epsilon: as in (2).
+        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
@@ -86,7 +87,7 @@ def uoro(cell: Cell, *, block: int = 1, epsilon: float = 1e-7, past_dtype: Any =
     check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block, past_dtype=past_dtype)
+    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block, age=age, past_dtype=past_dtype)
 
 
 class _UORORule(PastRule[UOROPast]):
@@ -147,5 +148,6 @@ SPEC = Spec(
     papers=("tallec2018unbiased",),
     operations=_operations,
     order=4,
+    takes_age=True,
     takes_past_dtype=True,
 )

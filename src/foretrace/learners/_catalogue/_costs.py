@@ -58,7 +58,7 @@ class Explanation:
         init = choice.build(self._cell).init
         state = jax.eval_shape(lambda params: init(jax.random.key(0), params, lanes), params)
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-        operations = choice.spec.operations(self._sizes, choice.number, choice.block or choice.spec.block)
+        operations = choice.operations(self._sizes, choice.block or choice.spec.block)
         return Cost(size, int(lanes * choice.copies * sum(operations.values())))
 
     def best_block(self, learner: str | Choice, *, lanes: int = 1) -> int:
@@ -82,7 +82,7 @@ class Explanation:
         def time(block):
             # In a block lanes share the weights that they are carried through: one large product for all.
             weights = WEIGHTS | {"jacobians": 0.5} if lanes > 1 and block > 1 else WEIGHTS
-            counts = choice.spec.operations(self._sizes, choice.number, block)
+            counts = choice.operations(self._sizes, block)
             each = sum(weights[kind] * count for kind, count in counts.items())
             return lanes * each + WEIGHTS["keep"] * step_weights * (block > 1)
 

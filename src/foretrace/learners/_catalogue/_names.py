@@ -1,4 +1,4 @@
-"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][*COPIES][@bfloat16], for commands and records."""
+"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][+1][*COPIES][@bfloat16], for commands and records."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from foretrace._checks import UserError, check_kind, check_positive_int
 from foretrace._types import Cell, Learner
-from foretrace.learners._catalogue._spec import Spec
+from foretrace.learners._catalogue._spec import CellSizes, Operations, Spec
+from foretrace.learners._engine import check_age
 from foretrace.learners._engine._rounded import check_past_dtype
 from foretrace.learners._online import average
 
@@ -30,6 +31,7 @@ class Choice(NamedTuple):
         spec: of the learner.
         number: rank, order or window; 1 for a learner that has none.
         block: steps per block, or None where the name leaves it open.
+        age: blocks, 0 or 1, that steps wait before they join the past.
         copies: independent copies whose gradients are averaged.
         past_dtype: "bfloat16", or None for the precision of the parameters.
     """
@@ -37,6 +39,7 @@ class Choice(NamedTuple):
     spec: Spec
     number: int
     block: int | None = None
+    age: int = 0
     copies: int = 1
     past_dtype: str | None = None
 
@@ -51,10 +54,21 @@ class Choice(NamedTuple):
         options: dict[str, Any] = {self.spec.number.keyword: self.number} if self.spec.number else {}
         if self.spec.takes_block:
             options["block"] = self.block or block or self.spec.block
+        if self.age:
+            options["age"] = self.age
         if self.past_dtype:
             options["past_dtype"] = self.past_dtype
         learner = self.spec.factory(cell, **options)
         return learner if self.copies == 1 else average(learner, self.copies)
+
+    def operations(self, sizes: CellSizes, block: int) -> Operations:
+        """Floating-point operations of one lane's step, by kind, at a block of so many steps."""
+        counts = self.spec.operations(sizes, self.number, block)
+        if not self.age:
+            return counts
+        # A way back that is a block longer, and a block more to carry what joins the past through.
+        longer = {"backward": 4 * sizes.weights * block, "jacobians": counts["jacobians"]}
+        return counts | {kind: counts[kind] + more for kind, more in longer.items()}
 
     @property
     def update_every(self) -> int:
@@ -64,18 +78,19 @@ class Choice(NamedTuple):
     def __str__(self) -> str:
         number = f":{self.number}" if self.spec.number else ""
         block = f"/{self.block}" if self.block else ""
+        age = f"+{self.age}" if self.age else ""
         copies = f"*{self.copies}" if self.copies > 1 else ""
         past = f"@{self.past_dtype}" if self.past_dtype else ""
-        return f"{self.spec.name}{number}{block}{copies}{past}"
+        return f"{self.spec.name}{number}{block}{age}{copies}{past}"
 
 
 def parse(text: str) -> Choice:
     """Reads a learner's name: NAME, then `:` and its number, `/` and its block, `*` and copies to average.
 
-    `@bfloat16` at its end is the `past_dtype`.
+    `+1` after the block is the `age`, and `@bfloat16` at the end the `past_dtype`.
 
     Args:
-        text: such as `ok`, `ok:8`, `ok:8/16`, `kf_rtrl*8`, `tbptt:25`, `rtrl/16@bfloat16`.
+        text: such as `ok`, `ok:8`, `ok:8/16`, `ok:8/16+1`, `kf_rtrl*8`, `tbptt:25`, `rtrl/16@bfloat16`.
 
     Raises:
         ValueError: there is no such learner, or it has no such size.
@@ -86,27 +101,31 @@ def parse(text: str) -> Choice:
         'ok:8/16'
     """
     check_kind("learner", text, str, "write its name, such as ok:8")
-    name = re.split(r"[:/*@]", text, maxsplit=1)[0]
+    name = re.split(r"[:/+*@]", text, maxsplit=1)[0]
     if name not in SPECS:
         raise UserError(f"learner must be one of {', '.join(SPECS)}; got {text!r}; choose one of them.")
     spec = SPECS[name]
-    sizes = re.fullmatch(r"\w+(?::(-?\d+))?(?:/(-?\d+))?(?:\*(-?\d+))?(?:@(\w+))?", text)
+    sizes = re.fullmatch(r"\w+(?::(-?\d+))?(?:/(-?\d+))?(?:\+(-?\d+))?(?:\*(-?\d+))?(?:@(\w+))?", text)
     example = (
         name + (f":{spec.number.default}" if spec.number else "") + ("/16" if spec.takes_block else "")
     )
     if not sizes:
         raise UserError(
-            f"learner must be NAME:NUMBER/BLOCK*COPIES with ints, each part but the name optional, then "
-            f"@bfloat16 or nothing; got {text!r}; write {example}."
+            f"learner must be NAME:NUMBER/BLOCK+AGE*COPIES with ints, each part but the name optional, "
+            f"then @bfloat16 or nothing; got {text!r}; write {example}."
         )
-    number, block, copies = (None if size is None else int(size) for size in sizes.groups()[:3])
-    past_dtype = sizes[4]
+    number, block, age, copies = (None if size is None else int(size) for size in sizes.groups()[:4])
+    past_dtype = sizes[5]
     if number is not None and not spec.number:
         raise UserError(f"{name} has no number; got {text!r}; write {example}.")
     if block is not None and not spec.takes_block:
         raise UserError(f"{name} has no block; got {text!r}; write {example}.")
     if block is not None:
         check_positive_int("block", block, "1 is the papers' algorithm")
+    if age is not None and not spec.takes_age:
+        raise UserError(f"{name} has no age; got {text!r}; write {example}.")
+    if age is not None:
+        check_age(age)
     if past_dtype and not spec.takes_past_dtype:
         raise UserError(f"{name} has no past_dtype; got {text!r}; write {example}.")
     check_past_dtype(past_dtype)
@@ -117,7 +136,7 @@ def parse(text: str) -> Choice:
             raise UserError(f"copies must be 1 for {name}, which is {why}; got {copies}; leave them out.")
     if number is None:
         number = spec.number.default if spec.number else 1
-    return Choice(spec, number, block, copies or 1, past_dtype)
+    return Choice(spec, number, block, age or 0, copies or 1, past_dtype)
 
 
 SPECS: dict[str, Spec] = _collect()

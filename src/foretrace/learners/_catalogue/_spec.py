@@ -73,6 +73,7 @@ class Spec(NamedTuple):
         order: its place among learners of the same claims, from little noise or bias to much.
         number: its size, or None.
         takes_block: whether the factory has the keyword `block`.
+        takes_age: whether it has the keyword `age`.
         takes_past_dtype: whether it has the keyword `past_dtype`.
         block: the fewest steps that a block should have; it has them where a name leaves it open.
         one_update: whether it is always used with one update per window.
@@ -92,6 +93,7 @@ class Spec(NamedTuple):
     order: int
     number: Number | None = None
     takes_block: bool = True
+    takes_age: bool = False
     takes_past_dtype: bool = False
     block: int = 1
     one_update: bool = False

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from foretrace._checks import UserError
 from foretrace._types import Cell, Learner
 from foretrace.learners._engine._immediate import ImmediateEngine, sweep_of_steps
 from foretrace.learners._engine._past import PastRule
@@ -10,6 +11,12 @@ from foretrace.learners._engine._rounded import check_past_dtype, rounded
 from foretrace.learners._engine._window import WindowEngine
 from foretrace.structure._find import structure_of
 from foretrace.structure._structure import Structure
+
+
+def check_age(age: Any) -> None:
+    """Raises ValueError unless it is 0 or 1."""
+    if isinstance(age, bool) or age not in (0, 1):
+        raise UserError(f"age must be 0 or 1, in blocks; got {age!r}; 0 is the papers' algorithm.")
 
 
 def learner_of(
@@ -32,8 +39,9 @@ def learner_of(
         past_dtype: bfloat16, or None for the structure's own dtype.
 
     Raises:
-        ValueError: `past_dtype` is another one.
+        ValueError: `age` or `past_dtype` is another one.
     """
+    check_age(age)
     is_rounded = check_past_dtype(past_dtype)
     rule = make_rule(structure_of(cell))
     rule = rounded(rule) if is_rounded else rule

@@ -120,14 +120,21 @@ class Block:
         """Input factors of every group, (k, F)."""
         return jax.vmap(self.structure.factors, axis_size=self.length)(self._steps[0])
 
-    def matrices(self) -> tuple[jax.Array, tuple[RightFactors, ...], tuple[jax.Array, ...]]:
+    def matrices(
+        self, after: jax.Array | None = None
+    ) -> tuple[jax.Array, tuple[RightFactors, ...], tuple[jax.Array, ...]]:
         """The state Jacobian of the block, and the influence that its steps add at its end.
+
+        Args:
+            after: a Jacobian (S, S) that carries all of it on from there, to the end of a later block.
 
         Returns:
             Q_0 (S, S), with Q_i the product of the state Jacobians after step i; per group the right
             factors Q_i D_i of every step; per dense leaf sum_i Q_i I_i, (S, size).
         """
-        return self._single_step() if self.length == 1 else self._suffix_products()
+        if self.length == 1 and after is None:
+            return self._single_step()
+        return self._suffix_products(after)
 
     def _single_step(self):
         """`matrices` of a block of one step, where Q_1 is the identity and needs no product."""
@@ -146,7 +153,7 @@ class Block:
         pairs = zip(entries, shapes, strict=True)
         return jacobian, tuple(SparseRight(*each, shape) for each, shape in pairs), dense
 
-    def _suffix_products(self):
+    def _suffix_products(self, after: jax.Array | None):
         """`matrices` of a longer block, in a loop from its last step to its first."""
         rule = self._jacobians
         each, common = (self._matrices, None) if self._steps[1] else (None, self._matrices)
@@ -162,7 +169,8 @@ class Block:
 
         size, dtype = self.structure.state_size, self.structure.dtype
         zeros = tuple(jnp.zeros((size, d.size), dtype) for d in self.structure.dense)
-        start = jnp.where(self.ends_empty, 0, jnp.eye(size, dtype=dtype)), zeros
+        last = jnp.eye(size, dtype=dtype) if after is None else after
+        start = jnp.where(self.ends_empty, 0, last), zeros
         steps = self._restarts[:-1], values, each
         (suffix, dense), (slopes, suffixes) = jax.lax.scan(step, start, steps, reverse=True)
         # After the loop, for all steps at once: the loop carries S x S numbers, these have S x Z each.
@@ -209,9 +217,8 @@ class AgedBlock:
     def matrices(self) -> tuple[jax.Array, tuple[RightFactors, ...], tuple[jax.Array, ...]]:
         """See `Block.matrices`."""
         jacobian = self._newer.matrices()[0]
-        _, rights, dense = self._older.matrices()
-        moved = tuple(DenseRight(jacobian @ right.dense) for right in rights)
-        return jacobian, moved, tuple(jacobian @ leaf for leaf in dense)
+        _, rights, dense = self._older.matrices(jacobian)
+        return jacobian, rights, dense
 
 
 # What joins a past: the steps of one block, seen from its end or from that of the next.
