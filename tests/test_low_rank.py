@@ -24,7 +24,6 @@ from oracles import (
     user_cell,
 )
 
-
 AGED = {
     "low_rank": partial(ft.low_rank, rank=1, probes=1, block=2),
     "low_rank of full rank": lambda cell: ft.low_rank(cell, rank=3, probes=1, block=2),

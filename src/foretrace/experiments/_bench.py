@@ -64,9 +64,9 @@ SETTINGS = {
         "highway", 128, 4, 16, ("ok:16", "ok:16/8", "ok:16/16", "ok:16/32", "kf_rtrl", "kf_rtrl/16")
     ),
     "highway-256": Setting("highway", 256, 50, 32, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32")),
-    "low-rank-128": Setting("highway", 128, 4, 16, ("ok:8/8", "ok:8/16", *_LOW_RANK)),
-    "low-rank-256": Setting("highway", 256, 50, 32, ("ok:8/16", "ok:8/32", *_LOW_RANK)),
-    "low-rank-512": Setting("highway", 512, 50, 8, ("ok:8/16", "ok:8/32", *_LOW_RANK)),
+    "low-rank-128": Setting("highway", 128, 4, 16, ("ok:8/8", "ok:8/16", "ok:8/16+1", *_LOW_RANK)),
+    "low-rank-256": Setting("highway", 256, 50, 32, ("ok:8/16", "ok:8/32", "ok:8/16+1", *_LOW_RANK)),
+    "low-rank-512": Setting("highway", 512, 50, 8, ("ok:8/16", "ok:8/32", "ok:8/16+1", *_LOW_RANK)),
     "low-rank-1024": Setting("lstm", 1024, 32, 1, ("tbptt:1", *_LOW_RANK)),
     "highway-32": Setting("highway", 32, 4, 16, ("ok:8", "ok:8/8", "ok:8/16", "ok:8/32", "kf_rtrl"), svd=9),
     "lstm-128": Setting("lstm", 128, 32, 8, ("ok:8", "ok:8/16")),

@@ -52,15 +52,15 @@ def kf_rtrl(cell: Cell, *, block: int = 1, age: int = 0, past_dtype: Any = None)
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         block: steps per reduction; 1 is the paper's algorithm, more is cheaper.
-        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
+        age: 1 keeps steps exactly for a block more before they join the past; most of the noise goes.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is a `KFInfo`.
 
     Raises:
-        TypeError, ValueError: `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not bfloat16. At
-            `init`: the cell does not factorise.
+        TypeError, ValueError: `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not bfloat16.
+            At `init`: the cell does not factorise.
 
     Example:
         >>> import jax, foretrace as ft

@@ -57,15 +57,15 @@ def ok(cell: Cell, *, rank: int, block: int = 1, age: int = 0, past_dtype: Any =
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
         rank: number of Kronecker products kept, R.
         block: steps per reduction; 1 is the papers' algorithm, more is cheaper and less noisy.
-        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
+        age: 1 keeps steps exactly for a block more before they join the past; most of the noise goes.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
         A learner; `info` is an `OKInfo`.
 
     Raises:
-        TypeError, ValueError: `rank` or `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not bfloat16. At
-            `init`: the cell does not factorise.
+        TypeError, ValueError: `rank` or `block` is not an int >= 1, `age` not 0 or 1, or `past_dtype` not
+            bfloat16. At `init`: the cell does not factorise.
 
     Example:
         >>> import jax, foretrace as ft
@@ -84,7 +84,10 @@ def ok(cell: Cell, *, rank: int, block: int = 1, age: int = 0, past_dtype: Any =
     check_positive_int("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_positive_int("block", block, "1 is the papers' algorithm")
 
-    return learner_of(cell, lambda structure: _OKRule(structure, rank), block, age=age, past_dtype=past_dtype)
+    def rule(structure: Structure) -> _OKRule:
+        return _OKRule(structure, rank)
+
+    return learner_of(cell, rule, block, age=age, past_dtype=past_dtype)
 
 
 class _OKRule(KroneckerSumRule):

@@ -43,7 +43,9 @@ class UOROPast(NamedTuple):
     epsilon: jax.Array
 
 
-def uoro(cell: Cell, *, block: int = 1, age: int = 0, epsilon: float = 1e-7, past_dtype: Any = None) -> Learner:
+def uoro(
+    cell: Cell, *, block: int = 1, age: int = 0, epsilon: float = 1e-7, past_dtype: Any = None
+) -> Learner:
     """UORO: the influence matrix as an unbiased random rank-one matrix s (x) w.
 
         s' = state_jacobian s,  g = nu^T immediate_jacobian,  nu random signs                    (1)
@@ -62,7 +64,7 @@ def uoro(cell: Cell, *, block: int = 1, age: int = 0, epsilon: float = 1e-7, pas
         cell: the dynamics, any differentiable cell.
         block: steps per update of the past; 1 is the paper's algorithm.
         epsilon: as in (2).
-        age: 1 lets steps wait for a block more, exact, before they join the past: most of the noise is gone.
+        age: 1 keeps steps exactly for a block more before they join the past; most of the noise goes.
         past_dtype: `jnp.bfloat16` stores the past in half the bytes, rounded at random.
 
     Returns:
@@ -87,7 +89,10 @@ def uoro(cell: Cell, *, block: int = 1, age: int = 0, epsilon: float = 1e-7, pas
     check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
 
-    return learner_of(cell, lambda structure: _UORORule(structure, epsilon), block, age=age, past_dtype=past_dtype)
+    def rule(structure: Structure) -> _UORORule:
+        return _UORORule(structure, epsilon)
+
+    return learner_of(cell, rule, block, age=age, past_dtype=past_dtype)
 
 
 class _UORORule(PastRule[UOROPast]):

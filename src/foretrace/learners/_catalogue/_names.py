@@ -1,4 +1,4 @@
-"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][+1][*COPIES][@bfloat16], for commands and records."""
+"""Learners by name: one grammar, NAME[:NUMBER][/BLOCK][+1][*COPIES][@bfloat16], for all commands."""
 
 import importlib
 import pkgutil
