@@ -46,7 +46,7 @@ def _network(kind: str, settings: dict[str, Any], key: Any) -> tuple[Cell, Any, 
         learners.low_rank(cell, rank=min(8, units)),
         task,
         optax.adam(settings["rate"]),
-        lanes=4,
+        lanes=settings["lanes"],
         steps=-(-settings["training"] // 16) * 16,
         clip=1.0,
     )
@@ -218,9 +218,9 @@ def _charts(result):
 
 _SHAPES = tuple(product((4, 8), (4, 8), (8, 16)))
 _COMMON = {
-    "rate": 3e-3, "length": 24, "streams": 2, "draws": 8, "ages": (0, 4, 8, 16, 32),
-    "learners": ("uoro/16", "kf_rtrl/16", "ok:4/16", "ok:8/16", "ok:16/16", "low_rank:4/16",
-                 "low_rank:8/16"),
+    "rate": 3e-3, "lanes": 4, "length": 24, "streams": 2, "draws": 8, "ages": (0, 4, 8, 16, 32),
+    "learners": ("uoro/16", "uoro/16+1", "kf_rtrl/16", "kf_rtrl/16+1", "ok:4/16", "ok:8/16", "ok:16/16",
+                 "ok:4/16+1", "ok:8/16+1", "ok:8/8+1", "low_rank:4/16", "low_rank:8/16"),
     "shapes": _SHAPES,
 }  # fmt: skip
 
@@ -253,12 +253,12 @@ LOW_RANK = Experiment(
         },
         "day": _COMMON
         | {
-            "seeds": 5, "units": 32, "steps": 400, "training": 60_000,
+            "seeds": 5, "units": 32, "steps": 400, "lanes": 16, "length": 18, "training": 60_000,
             "networks": (*_TRAINED, *_SLOW),
         },
         "full": _COMMON
         | {
-            "seeds": 5, "units": 128, "steps": 400, "training": 400_000, "draws": 16,
+            "seeds": 5, "units": 128, "steps": 400, "lanes": 16, "training": 400_000, "draws": 16,
             "networks": (*_TRAINED, *_SLOW),
         },
     },
