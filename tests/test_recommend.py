@@ -116,6 +116,11 @@ def test_what_fits_comes_first_and_the_rest_says_why_not():
     assert tight.best in str(tight)
 
 
+def test_of_ok_an_age_is_recommended_first():
+    names = [str(c.choice) for c in ft.recommend(ft.cells.gru(hidden=8, inputs=2)).candidates]
+    assert names[:4] == ["rtrl", "ok:16/16+1", "ok:8/16+1", "low_rank:8"]
+
+
 def test_no_rank_above_the_state_is_recommended():
     names = [str(c.choice) for c in ft.recommend(ft.cells.rnn(hidden=8, inputs=2)).candidates]
     assert [name for name in names if name.startswith("low_rank")] == ["low_rank:8", "low_rank:4"]

@@ -9,6 +9,9 @@ from foretrace.learners._catalogue._costs import Cost, analyse
 from foretrace.learners._catalogue._names import SPECS, Choice
 from foretrace.learners._catalogue._spec import Spec
 
+# The age is recommended with blocks of so many steps, and from this rank on.
+_AGED_BLOCK, _AGED_RANK = 16, 4
+
 _HEADING = ("learner", "influence matrix", "exact", "unbiased")
 _HEADING += ("memory", "time per step", "asks for", "source")
 
@@ -92,8 +95,10 @@ def recommend(
     for spec in SPECS.values():
         refusal = spec.requires.refusal(explanation.structure)
         size = explanation.structure.state_size
-        for number in spec.number.fitting(size) if spec.number else (1,):
-            choice = Choice(spec, number)
+        numbers = spec.number.fitting(size) if spec.number else (1,)
+        # Of one or two products, an age leaves more noise than others have.
+        aged = [Choice(spec, n, _AGED_BLOCK, age=1) for n in numbers if spec.takes_age and n >= _AGED_RANK]
+        for choice in (*aged, *(Choice(spec, number) for number in numbers)):
             if refusal is not None:
                 reason = f"needs {refusal.needs}; got {refusal.got}"
                 candidates.append(Candidate(choice, None, False, reason))
@@ -104,7 +109,9 @@ def recommend(
             elif unbiased and not spec.unbiased:
                 reason = "biased"
             candidates.append(Candidate(choice, cost, not reason, reason))
-    return Recommendation(tuple(sorted(candidates, key=lambda candidate: not candidate.fits)))
+    # Stable: otherwise in the order of the specs.
+    candidates.sort(key=lambda c: (not c.fits, not c.choice.spec.exact, not c.choice.age))
+    return Recommendation(tuple(candidates))
 
 
 def table() -> list[tuple[str, ...]]:
