@@ -236,8 +236,8 @@ def _charts_size(result):
     return charts
 
 
-_FEW = ("uoro", "kf_rtrl", "ok:8", "low_rank:8/16")
-_MANY = ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16", "low_rank:8/16")
+_FEW = ("uoro", "kf_rtrl", "ok:8", "ok:8/16+1", "low_rank:8/16")
+_MANY = ("uoro", "kf_rtrl", "kf_rtrl*8", "ok:8", "ok:8/16", "ok:8/16+1", "low_rank:8/16")
 
 NOISE_TIME = Experiment(
     name="noise-time",
