@@ -9,7 +9,7 @@ import pytest
 
 import foretrace as ft
 from foretrace.cli import main
-from foretrace.experiments import _compare, _timing, measure_noise
+from foretrace.experiments import _compare, _measure_noise, _timing, measure_noise
 from oracles import CELLS, draw, exact_lanes, run, stream
 
 STEPS = 12
@@ -66,6 +66,28 @@ def test_unbiased_learners_have_no_bias_and_their_order(problem):
     assert all(abs(row.bias) < 4 * row.bias_error for row in table.rows)
     errors = [row.error for row in table.rows]
     assert errors[0] > errors[1] > 0 and errors[2] > 0
+
+
+def test_auto_is_a_sweep_of_what_fits_the_cell_and_the_cheapest_quiet_one_is_named(monkeypatch):
+    dense, plain = CELLS["gain"](), CELLS["rnn"]()
+    monkeypatch.setattr(_measure_noise, "_AUTO", ("low_rank:2/2", "ok:2/2+1", "low_rank:64/2"))
+    swept = _measure_noise._sweep(ft.learners.analyse(plain))
+    assert swept == ["low_rank:2/2", "ok:2/2+1"]
+    params, (xs, credits) = draw(plain), stream(plain, 20, 1)
+    table = measure_noise(plain, params, xs, credits, ["auto", "tbptt:3", "low_rank:2/2"], draws=2)
+    assert [row.learner for row in table.rows] == [*swept, "tbptt:3"]
+
+    def row(name, error, time):
+        return table.rows[0]._replace(learner=name, error=error, microseconds=time)
+
+    rows = row("dear", 1e-9, 5.0), row("quiet", 0.009, 2.0), row("noisy", 0.02, 1.0)
+    said = str(table._replace(rows=rows))
+    assert said.endswith("cheapest with an error of a hundredth or less: quiet")
+    said = str(table._replace(rows=rows[2:]))
+    assert said.endswith("none with an error of a hundredth or less; the least is that of noisy")
+    # What is not offered: a learner that the cell is not one for.
+    names = _measure_noise._sweep(ft.learners.analyse(dense))
+    assert all(not ft.learners.parse(n).spec.requires.refusal(ft.structure_of(dense)) for n in names)
 
 
 def test_an_estimate_stands_in_for_a_gradient_that_is_too_dear(problem, monkeypatch):

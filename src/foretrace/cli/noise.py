@@ -30,14 +30,16 @@ class Options:
 
     Examples:
       foretrace noise runs/ok
+      foretrace noise runs/ok --learners auto
       foretrace noise runs/ok --learners low_rank:4,low_rank:8,ok:8/16,kf_rtrl --draws 16
       foretrace noise runs/maze --learners low_rank:4,uoro,tbptt:10
     """
 
     run: tyro.conf.Positional[Path]
     """The folder of a run of foretrace train, or of foretrace rl in one of our own environments."""
-    learners: str = "low_rank:4,low_rank:8,ok:8,kf_rtrl,uoro,tbptt:25"
-    """Names of learners with commas between them; of the fastest block unless they name one."""
+    learners: str = "low_rank:4,low_rank:8,ok:8/16+1,ok:8,kf_rtrl,uoro,tbptt:25"
+    """Names of learners with commas between them; of the fastest block unless they name one. "auto" stands
+    for a sweep over ranks and blocks of those with little noise."""
     steps: int = 400
     """Length of the streams."""
     streams: int = 2

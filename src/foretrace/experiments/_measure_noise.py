@@ -12,7 +12,13 @@ from foretrace._types import Cell, Learner, Params
 from foretrace.experiments._compare import compare
 from foretrace.experiments._noise_table import Noise, NoiseTable
 from foretrace.experiments._timing import learning_loop, spread, take_turns
-from foretrace.learners import Choice, analyse, parse
+from foretrace.learners import Choice, Explanation, analyse, parse
+
+# From cheap to quiet; a longer block is cheaper for OK and dearer for low_rank.
+_AUTO = (
+    *(f"low_rank:{rank}/{block}" for block in (8, 16, 32) for rank in (2, 4, 8)),
+    *(f"ok:{rank}/{block}+1" for block in (8, 16) for rank in (4, 8)),
+)
 
 
 def measure_noise(
@@ -37,7 +43,8 @@ def measure_noise(
         params: its parameters.
         xs: inputs, leaves (steps, streams, ..).
         credits: dL_t/dh_t, shaped like the hidden state, leaves (steps, streams, ..).
-        names: learners, such as "low_rank:4" or "ok:8/16"; the block is the fastest unless given.
+        names: learners, such as "low_rank:4" or "ok:8/16+1"; the block is the fastest unless given. "auto"
+            stands for those of little noise that fit the cell, in several ranks and blocks.
         restarts: (steps, streams) bool, where a stream begins anew; nowhere unless given.
         draws: independent copies of every learner.
         lanes: streams side by side when time and bytes are taken.
@@ -61,7 +68,8 @@ def measure_noise(
     check_positive_int("draws", draws, "8 is the default")
     check_positive_int("lanes", lanes, "1 is the default")
     explanation = analyse(cell, params)
-    choices = [_with_block(explanation, name, lanes) for name in names]
+    every = [one for name in names for one in (_sweep(explanation) if name == "auto" else (name,))]
+    choices = [_with_block(explanation, name, lanes) for name in dict.fromkeys(every)]
     members = {str(choice): choice.build(cell) for choice in choices}
     compared = compare(cell, members, params, xs, credits, restarts=restarts, draws=draws, memory=memory)
     times = _times(members, params, xs, lanes)
@@ -84,7 +92,17 @@ def measure_noise(
     return NoiseTable(tuple(rows), compared.reference, compared.reference_error)
 
 
-def _with_block(explanation: Any, name: str, lanes: int) -> Choice:
+def _sweep(explanation: Explanation) -> list[str]:
+    """What "auto" stands for."""
+    structure = explanation.structure
+    return [
+        name
+        for name in _AUTO
+        if not parse(name).spec.requires.refusal(structure) and parse(name).number <= structure.state_size
+    ]
+
+
+def _with_block(explanation: Explanation, name: str, lanes: int) -> Choice:
     """The learner of that name, with the fastest block where it names none."""
     choice = parse(name)
     if choice.block is None and choice.spec.takes_block:

@@ -26,22 +26,43 @@ def _run(settings: dict[str, Any], say: Any, part: Any) -> dict[str, Any]:
     }
 
 
+# The best that was published, after ten million steps.
+_PUBLISHED = {"repeat_previous": 0.99, "repeat_first": 0.48}
+_LONG = 1_000_000
+
+
 def _check(result: dict[str, Any]) -> list[Finding]:
     findings = []
     for name, curves in result.items():
-        for label, curve in curves.items():
-            # The suit in sight does not help, and chance is a quarter: -1/2.
-            score = ends(curve)
+        scores = {label: _score(curve) for label, curve in curves.items()}
+        for label, score in scores.items():
+            if label.endswith("immediate"):
+                continue
+            # The suit in sight does not help: what is said without a memory is right by chance.
             claim = f"{name}: {label} is better than chance"
-            findings.append(Finding(claim, bool(score.mean() > -0.4), mean_spread((score + 1) / 2)))
+            findings.append(Finding(claim, bool(score.mean() > 0.3), mean_spread(score)))
+            other = label.replace("rtrl", "immediate")
+            if other in scores:
+                measured = f"{mean_spread(score)} against {mean_spread(scores[other])}"
+                claim = f"{name}: {label} scores more than {other}"
+                findings.append(Finding(claim, bool(score.mean() > scores[other].mean()), measured))
+            if curves[label]["steps"][-1] >= _LONG:
+                claim = f"{name}: {label} reaches the published best, {_PUBLISHED[name]}"
+                enough = bool(score.mean() >= _PUBLISHED[name])
+                findings.append(Finding(claim, enough, mean_spread(score)))
     return findings
+
+
+def _score(curve: dict[str, Any]) -> Any:
+    """Of every seed, from 0 to 1."""
+    return (ends(curve) + 1) / 2
 
 
 def _table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = [("agent", "world", "score", "steps")]
     for name, curves in result.items():
         for label, curve in curves.items():
-            rows.append((label, name, mean_spread((ends(curve) + 1) / 2), f"{curve['steps'][-1]:,}"))
+            rows.append((label, name, mean_spread(_score(curve)), f"{curve['steps'][-1]:,}"))
     return rows
 
 
@@ -52,10 +73,14 @@ def _charts(result: dict[str, Any]) -> list[Chart]:
 
 
 _AGENTS = {
-    "minGRU, rtrl": {},
-    "minGRU, immediate": {"learner": "immediate"},
+    "RTU, rtrl": {"cell": "rtu"},
+    "minGRU, rtrl": {"cell": "mingru"},
+    "RTU, immediate": {"cell": "rtu", "learner": "immediate"},
 }
-_COMMON = {"rule": "adaptive_obgd", "hidden": 64, "trace_decay": 0.8, "entropy": 0.05}
+_COMMON = {
+    "rule": "adaptive_obgd", "hidden": 64, "trace_decay": 0.95, "entropy": 0.095,
+    "kappa": 1.0, "policy_kappa": 1.5,
+}  # fmt: skip
 
 REPEAT = Experiment(
     name="repeat",
@@ -69,14 +94,16 @@ REPEAT = Experiment(
         Reported("RepeatPrevious, streaming / recurrent PPO", ".99 / .81", "Farr et al., 10M frames", True),
         Reported("RepeatFirst, streaming / recurrent PPO", ".48 / .31", "Farr et al., 10M frames", True),
     ),
-    deviations=("64 units and no encoder; an entropy weight of .05 instead of .095.",),
+    deviations=(
+        "64 units and no encoder. Rule, lambda and cell were chosen on seed 5, which is none of these.",
+    ),
     scales={
         "quick": {
             "seeds": 1,
             "common": _COMMON | {"hidden": 16},
             "steps": 200_000,
             "worlds": ("repeat_previous",),
-            "agents": {"minGRU, rtrl": {}},
+            "agents": {"RTU, rtrl": {"cell": "rtu"}},
         },
         "day": {
             "seeds": 3,
