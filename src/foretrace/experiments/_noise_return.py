@@ -67,6 +67,10 @@ def _unbiased(result: dict[str, Any]) -> dict[str, float]:
     return {name: error for name, error in noise.items() if learners.parse(name).spec.unbiased}
 
 
+def _bias(name: str) -> str:
+    return "" if learners.parse(name).spec.unbiased else ", biased"
+
+
 def _solved(result: dict[str, Any], names: Any) -> tuple[int, int]:
     """How many lives of these learners ended with the maze solved, and their number."""
     returns = np.concatenate([ends(result["lives"][name]) for name in names])
@@ -99,13 +103,12 @@ def _check(result: dict[str, Any]) -> list[Finding]:
 
 
 def _table(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = [("learner", "error, policy", "error, value", "bias", "return", "solved")]
+    rows = [("learner", "error, policy", "error, value", "return", "solved")]
     for name, errors in result["noise"].items():
         solved, number = _solved(result, [name])
-        bias = "none" if learners.parse(name).spec.unbiased else "yes"
         policy, value = (f"{errors[network]:.2g}" if name != _EXACT else "0" for network in _NETWORKS)
         end = mean_spread(ends(result["lives"][name]))
-        rows.append((name, policy, value, bias, end, f"{solved} of {number}"))
+        rows.append((name + _bias(name), policy, value, end, f"{solved} of {number}"))
     return rows
 
 
@@ -118,7 +121,7 @@ def _chart(result: dict[str, Any], network: str) -> Chart:
     end = {name: float(np.mean(ends(result["lives"][name]))) for name in (_EXACT, *ours)}
     span = [min(ours.values()), max(ours.values())]
     exact = Line("exact (rtrl)", span, [[end[_EXACT]] * 2], theory=True)
-    points = [Line(name, [error], [[end[name]]]) for name, error in ours.items()]
+    points = [Line(name + _bias(name), [error], [[end[name]]]) for name, error in ours.items()]
     x = f"relative squared error of the {network}'s gradient"
     return Chart("Return, last tenth", x, [*points, exact], ("x",), None, result["best"], points=True)
 
