@@ -82,7 +82,7 @@ def _check(result: dict[str, Any]) -> list[Finding]:
     least = {name: max(everyone[name].values()) for name in everyone if name not in unbiased}
     quiet = [name for name, error in unbiased.items() if error < 1 and name != _EXACT]
     loud = [name for name, error in unbiased.items() if error >= 1]
-    louder = [name for name, error in unbiased.items() if error >= min(least.values())]
+    louder = [name for name, error in unbiased.items() if error > max(least.values())]
 
     def compared(claim, ours, theirs, slack):
         (a, of_a), (b, of_b) = _solved(result, ours), _solved(result, theirs)
@@ -145,8 +145,8 @@ _ALL = (
 
 NOISE_RETURN = Experiment(
     name="noise-return",
-    claim="An agent learns to remember with gradients that are right in the mean, though their variance be "
-    "as large as the squared gradient itself; with a bias of that size it does not.",
+    claim="Noise in a gradient that is right in the mean costs an agent nothing up to a variance of the "
+    "squared gradient itself; a bias whose squared error is smaller costs more than noise far above that.",
     protocol="T-maze, stream AC(lambda) with AdaptiveObGD, GRU of 16 units; agents that differ in their "
     "learner alone. The return is that of the last tenth of a life; a maze is solved at .9 of the largest "
     "one. Squared errors of the gradients of policy and value, relative to the exact ones, are measured "
@@ -156,6 +156,7 @@ NOISE_RETURN = Experiment(
         Reported("return against a learner's variance", "nobody has it", "no paper that we know of", True),
     ),
     deviations=(
+        "Length, lambda and entropy were chosen on seeds 0 to 3, so that exact gradients solve the maze.",
         "The noise is that of networks that remember already; before they do, it is another.",
         "A life either solves the maze or turns blindly, so that few seeds tell little of a learner alone: "
         "claims are about groups of them.",
