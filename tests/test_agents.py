@@ -450,6 +450,9 @@ MAKERS = {
         body(learner=learner, encoder=rl.normed_layer(4), inside=True),
         rule=rule,
     ),
+    "qrc": lambda learner, rule: rl.qrc(
+        environments.t_maze(length=3), body(learner=learner), rule=rule, correction_rule=rule
+    ),
     "td": lambda learner, rule: rl.td(
         environments.trace_conditioning(), body("leaky", learner, features=jnp.tanh), rule=rule
     ),

@@ -328,6 +328,38 @@ def test_errors_are_those_of_exact_gradients_and_exact_learners_have_none():
     assert jnp.all(noisy.error[:2] <= 1e-9 * noisy.size[:2]) and jnp.all(noisy.error[4:] > 1e-4)
 
 
+def test_returns_are_judged_by_noise_and_bias_and_drawn_against_them(tmp_path):
+    result = {
+        "best": 4.0,
+        "lives": {
+            name: {"steps": [1, 2], "values": [[0.0] * 2 + [end] * 18 for end in values]}
+            for name, values in {
+                "rtrl": (3.9, 3.8),
+                "ok:1": (3.7, 3.9),
+                "uoro": (3.7, 1.0),
+                "immediate": (1.0, 1.2),
+            }.items()
+        },
+        "noise": {
+            name: {"policy": error, "value": error / 2}
+            for name, error in {"rtrl": 1e-14, "ok:1": 0.2, "uoro": 40.0, "immediate": 0.5}.items()
+        },
+    }
+    experiment = experiments.EXPERIMENTS["noise-return"]
+    findings = experiment.check(result)
+    assert [finding.holds for finding in findings] == [True] * 3
+    assert findings[1].measured == "2 of 2 lives solve the maze, against 1 of 2"
+    assert findings[2].claim.startswith(
+        "bias costs more than variance: uoro solve it more often than immed"
+    )
+    assert experiment.table(result)[3] == ("uoro", "40", "20", "2.35 ± 1.4", "1 of 2")
+    draw_record(experiment, {"result": result, "settings": {"seeds": 2}}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    result["lives"]["immediate"] = result["lives"]["uoro"]
+    result["lives"]["ok:1"] = {"steps": [1, 2], "values": [[0.0] * 20] * 2}
+    assert [finding.holds for finding in experiment.check(result)] == [False] * 3
+
+
 def test_a_slope_is_the_exponent_of_a_power():
     x = np.array([16, 32, 64, 128])
     value, width = _noise.slope(x, np.array([3.0 * x**1.25, 0.1 * x**1.15]))

@@ -234,6 +234,53 @@ def test_a_game_that_goes_on_is_the_one_that_was_never_stopped():
             np.testing.assert_array_equal(x, y)
 
 
+def numbers(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def test_streams_of_a_game_give_the_gradients_that_the_agent_takes():
+    def make(learner, rule):
+        own = rl.Body(lambda inputs: ft.cells.gru(hidden=3, inputs=inputs), learner)
+        return rl.stream_ac(rl.from_gymnasium(Walk()), own, value_rule=rule, policy_rule=rule)
+
+    keeps_gradient = rl.StepRule(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradient, trace, error, state: (jax.tree.map(jnp.zeros_like, trace), gradient),
+    )
+    env, agent = Walk(), make(ft.rtrl, keeps_gradient)
+    state = agent.init(jax.random.key(4))
+    streams = rl.played_streams(make, env, state, steps=12, seed=4, lives=2)
+    assert env.seeds == [4, 6, 8, 5, 7, 9]
+
+    # The same lives, with the learner in them.
+    world = rl.from_gymnasium(Walk())
+    for life in (0, 1):
+        mind = agent.init(jax.random.key(4 + life))
+        mind = mind._replace(learned=mind.learned._replace(params=state.learned.params))
+        restarts, taken = [], []
+        for game in range(3):
+            env = Walk()
+            observation, call = env.reset(4 + life + 2 * game)[0], (0.0, False, False, True)
+            for _ in range(5):
+                mind, action = agent.act(mind, world.observe(observation), *call)
+                restarts.append(call[3])
+                taken.append(mind.learned.rules)
+                observation, reward, *over, _ = env.step(world.act(action))
+                call = (reward, *over, False)
+        for network, (cell, params, *arrays) in streams.items():
+            learner = ft.rtrl(cell)
+            memory = learner.init(jax.random.key(0), params)
+            np.testing.assert_array_equal(arrays[2][:, life], restarts[:12])
+            for t in range(12):
+                x, credit, restart = jax.tree.map(lambda a, at=(t, life): a[at], arrays)
+                memory, _ = learner.step(params, learner.reset(memory, restart), x)
+                wanted = jax.tree.leaves(taken[t + 1][network]["cell"])
+                for got, own in zip(
+                    jax.tree.leaves(learner.grad(params, memory, credit)), wanted, strict=True
+                ):
+                    np.testing.assert_allclose(got, 0 if restarts[t + 1] else own, rtol=1e-4, atol=1e-6)
+
+
 def test_a_game_with_a_bad_number_ends_or_is_left():
     world = rl.from_gymnasium(Walk())
     agent = rl.stream_q(world, body(), explore_steps=20)

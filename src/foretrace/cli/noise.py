@@ -36,7 +36,7 @@ class Options:
     """
 
     run: tyro.conf.Positional[Path]
-    """The folder of a run of foretrace train, or of foretrace rl in one of our own environments."""
+    """The folder of a run of foretrace train or rl."""
     learners: str = "low_rank:4,low_rank:8,ok:8/16+1,ok:8,kf_rtrl,uoro,tbptt:25"
     """Names of learners with commas between them; of the fastest block unless they name one. "auto" stands
     for a sweep over ranks and blocks of those with little noise."""
@@ -117,22 +117,20 @@ def _of_training(options: Options, words: list[str]) -> _Trained:
 def _of_agent(options: Options, words: list[str]) -> _Trained:
     """The networks of a run of `foretrace rl`, and what they read when the agent lives on."""
     name, words = live.split_world(words)
-    if name.startswith(live.GYM):
-        raise UserError(
-            f"run must be of one of our own environments; got {str(options.run)!r} of {name}; measure on "
-            "streams that you have written down with ft.measure_noise."
-        )
     lived = parse(live.options_for(name, live.Rl, ""), words, f"foretrace rl {name}")
     scene = live.scene_of(name, lived, lived.seed)
-    life, step = _restored(options, scene.state)
+    saved, step = _restored(options, scene.state)
+    discount = getattr(scene.world, "discount", live.GYM_DISCOUNT)
 
     def make(learner: Any, rule: Any) -> rl.Agent:
-        return rl.build(lived, scene.world, scene.world.discount, learner=learner, rule=rule)
+        return rl.build(lived, scene.world, discount, learner=learner, rule=rule)
 
-    key = jax.random.key(lived.seed)
-    streams = rl.streams_of(
-        make, scene.world, life.agent, steps=options.steps, lives=options.streams, key=key
-    )
+    size = {"steps": options.steps, "lives": options.streams}
+    if name.startswith(live.GYM):
+        streams = rl.played_streams(make, live.gymnasium_env(name), saved, seed=lived.seed, **size)
+    else:
+        key = jax.random.key(lived.seed)
+        streams = rl.streams_of(make, scene.world, saved.agent, key=key, **size)
     network = f"{lived.agent} in {name}, {lived.cell} of {lived.hidden} units"
     return _Trained(streams, network, step, 1)
 

@@ -25,6 +25,7 @@ from foretrace.runs._signals import StopSignal
 from foretrace.tasks._task import Measured
 
 GYM = "gym:"  # before the name of a world of Gymnasium
+GYM_DISCOUNT = 0.99  # Gymnasium names none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,16 +180,9 @@ def _pure(name: str, options: Any, seed: int) -> Scene:
 
 def _gymnasium(name: str, options: Any, seed: int) -> Scene:
     """A world of Gymnasium: one call per step."""
-    gymnasium = import_extra("gymnasium", "rl")
-    try:
-        env = gymnasium.make(name.removeprefix(GYM))
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(
-            f"environment must be one that Gymnasium has; got {name!r}: {error}; see "
-            "gymnasium.envs.registry."
-        ) from error
+    env = gymnasium_env(name)
     world = rl.from_gymnasium(env)
-    agent = rl.build(options, world, 0.99)
+    agent = rl.build(options, world, GYM_DISCOUNT)
     skip = options.on_nonfinite == "skip"
 
     def lives(start: Any) -> Iterator[Any]:
@@ -197,6 +191,22 @@ def _gymnasium(name: str, options: Any, seed: int) -> Scene:
 
     state = jax.eval_shape(agent.init, jax.random.key(0))
     return Scene(world, agent, options.steps, Playing(), state, lives)
+
+
+def gymnasium_env(name: str) -> Any:
+    """The environment that follows `gym:`.
+
+    Raises:
+        UserError: Gymnasium is missing, or has none of that name.
+    """
+    gymnasium = import_extra("gymnasium", "rl")
+    try:
+        return gymnasium.make(name.removeprefix(GYM))
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UserError(
+            f"environment must be one that Gymnasium has; got {name!r}: {error}; see "
+            "gymnasium.envs.registry."
+        ) from error
 
 
 def plan(name: str, options: Any, scene: Scene) -> list[str]:
@@ -212,7 +222,9 @@ def plan(name: str, options: Any, scene: Scene) -> list[str]:
     layers = f"{options.layers} layers of " if options.layers > 1 else ""
     place = "inside" if options.encoder_inside else "before"
     encoder = f"{options.encoder} features {place} " if options.encoder else ""
-    discount = options.discount if options.discount is not None else getattr(scene.world, "discount", 0.99)
+    discount = (
+        options.discount if options.discount is not None else getattr(scene.world, "discount", GYM_DISCOUNT)
+    )
     return [
         f"{name}: {scene.world.observations} numbers to see, "
         f"{scene.world.actions or 'nothing to do but to predict'}, {scene.steps:,} steps",

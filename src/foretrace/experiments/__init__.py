@@ -11,6 +11,7 @@ from foretrace.experiments import (
     _memory,
     _memory_chain,
     _noise,
+    _noise_return,
     _overview,
     _ptb,
     _repeat,
@@ -61,6 +62,7 @@ EXPERIMENTS = {
         _repeat.REPEAT,
         _encoder.ENCODER,
         _dense_error.DENSE_ERROR,
+        _noise_return.NOISE_RETURN,
     )
 }
 

@@ -21,6 +21,7 @@ def lives(
     seeds: int,
     say: Callable[[str], None],
     part: Any,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Lets an agent live once per seed.
 
@@ -32,16 +33,14 @@ def lives(
         seeds: number of lives.
         say: called with a line at the end.
         part: keeps each life.
+        metric: its name in the records; success, or the return, or the squared error of predictions,
+            whichever comes first, unless given.
 
     Returns:
-        `steps` at the end of each of twenty chunks, and `values`, (seeds, chunks): success, or the return,
-        or the squared error of predictions, whichever comes first.
+        `steps` at the end of each of twenty chunks, and `values` of the metric, (seeds, chunks).
     """
-    chosen = rl.Setting(**setting)
-    agent = rl.build(chosen, environment, environment.discount)
-    discount = environment.discount if chosen.discount is None else chosen.discount
-    living = rl.living(agent, environment, steps=max(1, steps // _CHUNKS), discount=discount)
-    metric = (*living.shown, living.loss_metric)[0].name
+    living = _living(environment, setting, steps)
+    metric = metric or (*living.shown, living.loss_metric)[0].name
 
     def one(seed):
         records = [record for _, record in rl.live(living, jax.random.key(seed), _CHUNKS)][1:]
@@ -54,6 +53,19 @@ def lives(
     result = {"steps": curves[0]["steps"], "values": [curve["values"] for curve in curves]}
     say(f"{name}: {metric} {np.mean(ends(result)):.3g} over {seeds} seeds after {steps:,} steps")
     return result
+
+
+def grown(environment: Environment, setting: dict[str, Any], steps: int, seed: int) -> rl.AgentState:
+    """The agent at the end of the life that `lives` gives it with this seed."""
+    *_, (life, _) = rl.live(_living(environment, setting, steps), jax.random.key(seed), _CHUNKS)
+    return life.agent
+
+
+def _living(environment: Environment, setting: dict[str, Any], steps: int) -> rl.Living:
+    chosen = rl.Setting(**setting)
+    agent = rl.build(chosen, environment, environment.discount)
+    discount = environment.discount if chosen.discount is None else chosen.discount
+    return rl.living(agent, environment, steps=max(1, steps // _CHUNKS), discount=discount)
 
 
 def ends(curve: dict[str, Any]) -> np.ndarray:

@@ -134,7 +134,7 @@ def _scale(axes: Axes, chart: Chart) -> None:
         axes.set_xscale("log")
         if max(x) < 100 * min(x):  # powers of ten alone would leave a tick or two
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(EngFormatter(sep="") if max(x) > 100 else ScalarFormatter())
             axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_formatter(EngFormatter(sep="") if max(x) > 10 else ScalarFormatter())

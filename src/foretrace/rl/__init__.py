@@ -7,6 +7,7 @@ from foretrace.rl._encoder import Encoder, encoded, normed_layer, sparse_uniform
 from foretrace.rl._life import Life, Living, Tally, living
 from foretrace.rl._live import live
 from foretrace.rl._network import Body, Network, network
+from foretrace.rl._played_streams import played_streams
 from foretrace.rl._policy import Policy, discrete, gaussian, policy_of
 from foretrace.rl._qrc import qrc
 from foretrace.rl._senses import Senses, senses
@@ -49,6 +50,7 @@ __all__ = [
     "network",
     "normed_layer",
     "obgd",
+    "played_streams",
     "policy_of",
     "qrc",
     "senses",

@@ -4,11 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from foretrace._checks import check_number
 from foretrace._xla import with_new_keys
-from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, network_of, senses_of
+from foretrace.rl._agent import Agent, Learned, Parts, World, assemble, fade, follow, network_of, senses_of
 from foretrace.rl._network import Body
+from foretrace.rl._steps import StepRule, by_optax
 from foretrace.rl._stream_q import cut, discrete_policy, greedy_or_not
 
 
@@ -21,6 +23,8 @@ def qrc(
     rate: float = 1e-4,
     correction_rate: float = 1e-5,
     regularisation: float = 1.0,
+    rule: StepRule | None = None,
+    correction_rule: StepRule | None = None,
     explore: float = 0.01,
     explore_steps: int = 25_000,
     scale_observations: bool = True,
@@ -30,8 +34,8 @@ def qrc(
 
         error = r + discount (1 - terminated) max_b q(o', b) - q(o, a)                      (1)
         z_q, z_h, b <- discount trace_decay (z_q, z_h, b) + (grad q, grad h, h)(o, a)         (2)
-        w_h += correction_rate [error z_h - h grad h - regularisation w_h]                   (3)
-        w_q += rate [error z_q - h grad q - b grad error]                                   (4)
+        w_h += correction_rule(error z_h - h grad h - regularisation w_h)                    (3)
+        w_q += rule(error z_q - h grad q - b grad error)                                    (4)
 
     In (4) the error is differentiated in q(o', .) too, one step of the influence ahead. All traces are
     0 after an action that was not greedy.
@@ -41,9 +45,12 @@ def qrc(
         body: the parts of both networks.
         discount: gamma.
         trace_decay: lambda.
-        rate: step size of q.
-        correction_rate: step size of h.
+        rate: step size of q, where it has no rule.
+        correction_rate: step size of h, likewise.
         regularisation: beta.
+        rule: the step rule of q, to which (4) is trace and error in one; `by_optax(optax.sgd(rate))` unless
+            given.
+        correction_rule: that of h, likewise with (3).
         explore: epsilon in the end.
         explore_steps: steps over which it falls to that, from 1.
         scale_observations: whether observations are scaled by their statistics.
@@ -65,6 +72,10 @@ def qrc(
     check_number("regularisation", regularisation, ">= 0", "1 is usual")
     policy = discrete_policy(world)
     nets = {name: network_of(body, world, policy, policy.outputs) for name in ("value", "correction")}
+    rules = {
+        "value": rule or by_optax(optax.sgd(rate)),
+        "correction": correction_rule or by_optax(optax.sgd(correction_rate)),
+    }
     q, h = nets.values()
     stray, fading = greedy_or_not(explore, explore_steps, "value"), discount * trace_decay
 
@@ -88,16 +99,23 @@ def qrc(
         b = fading * b + foretold
 
         def correct(w, z, g):
-            return w + correction_rate * (error * z - foretold * g - regularisation * w)  # (3)
+            return error * z - foretold * g - regularisation * w  # (3)
 
-        def improve(w, z, g, after):
-            return w + rate * (error * z - foretold * g - b * (goes_on * after - g))  # (4)
+        def improve(z, g, after):
+            return error * z - foretold * g - b * (goes_on * after - g)  # (4)
 
-        w_h = jax.tree.map(correct, w_h, z_h, grad_h)
-        w_q = jax.tree.map(improve, w_q, z_q, grad_q, grad_ahead)
+        gradients = {"value": grad_q, "correction": grad_h}
+        directions = {
+            "value": jax.tree.map(improve, z_q, grad_q, grad_ahead),
+            "correction": jax.tree.map(correct, w_h, z_h, grad_h),
+        }
+        params, slots, one = {}, {}, jnp.ones((), q.dtype)  # the error is in the directions already
+        for name, w in state.learned.params.items():
+            params[name], slots[name] = follow(
+                rules[name], gradients[name], directions[name], one, state.learned.rules[name], w
+            )
         traces = {"value": cut(z_q, is_stray), "correction": cut(z_h, is_stray)}
-        params = {"value": w_q, "correction": w_h}
-        return Learned(params, traces, {}, (is_stray, cut(b, is_stray))), error
+        return Learned(params, traces, slots, (is_stray, cut(b, is_stray))), error
 
     def choose(key, state, outputs):
         is_stray, action = stray(key, state, outputs)
@@ -105,4 +123,4 @@ def qrc(
 
     start = jnp.zeros((), bool), jnp.zeros((), q.dtype)
     vector = lambda action: policy.vector(action, q.dtype)  # noqa: E731
-    return assemble(Parts(nets, {}, learn, choose, policy.none(q.dtype), vector, start), sense)
+    return assemble(Parts(nets, rules, learn, choose, policy.none(q.dtype), vector, start), sense)

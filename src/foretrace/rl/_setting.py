@@ -116,7 +116,8 @@ def build(
         return stream_q(world, body, rule=value, **common, **explored, **scaled)
     if setting.agent == "qrc":
         rate = {} if setting.rate is None else {"rate": setting.rate}
-        return qrc(world, body, **rate, **common, **explored, **scaled)
+        # The rules of a setting are for traces; qrc has its own.
+        return qrc(world, body, rule=rule, correction_rule=rule, **rate, **common, **explored, **scaled)
     policy = rule or rule_of(setting, discount, for_policy=True)
     return stream_ac(
         world, body, value_rule=value, policy_rule=policy, entropy=setting.entropy, **common, **scaled

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace._checks import UserError, check_positive_int
+from foretrace._checks import check_positive_int
 from foretrace._types import Cell, Learner
 from foretrace._xla import map_sequentially
 from foretrace.rl._agent import Agent, AgentState
@@ -67,7 +67,7 @@ def streams_of(
         A stream for each network, by its name.
 
     Raises:
-        TypeError, ValueError: a number is not an int >= 1, or the agent has no step rules.
+        TypeError, ValueError: a number is not an int >= 1.
 
     Example:
         >>> import jax, foretrace as ft
@@ -83,27 +83,51 @@ def streams_of(
     """
     check_positive_int("steps", steps, "400 is usual")
     check_positive_int("lives", lives, "2 is usual")
-    agent = make(_no_learner, _NOTES_THE_COTANGENT)
+    agent = observer(make)
     one = living(agent, environment, steps=1, discount=environment.discount)
-    params = state.learned.params
-    if set(jax.eval_shape(one.init, key).agent.learned.rules) != set(params):
-        raise UserError(
-            f"agent must have a step rule for each network, as stream_ac, stream_q and td do; got none for "
-            f"{' and '.join(params)}; take another."
-        )
 
     def live(key):
         life = one.init(key)
-        learned = life.agent.learned._replace(params=params)
-        mind = life.agent._replace(learned=learned, senses=state.senses, steps=state.steps)
 
         def step(life, _):
             life, *_ = one.chunk(life)
-            last = {name: memory.learner for name, memory in life.agent.memory.items()}
-            return life, (last, life.agent.learned.rules)
+            return life, noted(life.agent)
 
         # The gradient of a step is taken in the next one, when it is known what it led to.
-        return jax.lax.scan(step, life._replace(agent=mind), length=steps + 1)[1]
+        life = life._replace(agent=frozen(life.agent, state))
+        return jax.lax.scan(step, life, length=steps + 1)[1]
+
+    @jax.jit
+    def all_notes(keys):
+        return map_sequentially(live, keys)  # side by side, each step would begin an episode too
+
+    return streams_from(agent, state.learned.params, all_notes(jax.random.split(key, lives)))
+
+
+def observer(make: Callable[[Callable[[Cell], Learner], StepRule], Agent]) -> Agent:
+    """An agent that learns nothing, and notes what it reads; see `noted`."""
+    return make(_no_learner, _NOTES_THE_COTANGENT)
+
+
+def frozen(mind: AgentState, state: AgentState) -> AgentState:
+    """The state of an observer with parameters and statistics of the agent that it stands for."""
+    learned = mind.learned._replace(params=state.learned.params)
+    return mind._replace(learned=learned, senses=state.senses, steps=state.steps)
+
+
+def noted(mind: AgentState) -> Any:
+    """By network the last step, and the vector that the outputs of the one before were weighed by."""
+    return {name: (memory.learner, mind.learned.rules[name]) for name, memory in mind.memory.items()}
+
+
+def streams_from(agent: Agent, params: dict[str, Any], notes: Any) -> dict[str, Stream]:
+    """The streams of lives.
+
+    Args:
+        agent: the observer.
+        params: of its networks.
+        notes: those of `noted`, leaves (lives, steps + 1, ..).
+    """
 
     def credit_of(net, own, last, cotangent):
         def outputs(hidden):
@@ -111,27 +135,16 @@ def streams_of(
 
         return jax.vjp(outputs, last.hidden)[1](cotangent)[0]
 
-    def stream(name, net, last, cotangents):
-        later, last = last.restart[:, 1:], jax.tree.map(lambda a: a[:, :-1], last)
+    def stream(name, last, cotangents):
+        net, later = agent.networks[name], last.restart[:, 1:]
+        last = jax.tree.map(lambda a: a[:, :-1], last)
         cotangents = jnp.where(later[..., None], 0, cotangents[:, 1:])
         credits = jax.vmap(jax.vmap(lambda *step: credit_of(net, params[name], *step)))(last, cotangents)
-        xs, credits, restarts = jax.tree.map(
-            lambda a: jnp.swapaxes(a, 0, 1), (last.x, credits, last.restart)
-        )
-        return xs, credits, restarts
+        return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (last.x, credits, last.restart))
 
-    @jax.jit
-    def all_streams(keys):
-        last, cotangents = map_sequentially(
-            live, keys
-        )  # side by side, each step would begin an episode too
-        return {
-            name: stream(name, net, last[name], cotangents[name]) for name, net in agent.networks.items()
-        }
-
+    arrays = jax.jit(lambda notes: {name: stream(name, *note) for name, note in notes.items()})(notes)
     return {
-        name: Stream(agent.networks[name].cell, params[name]["cell"], *arrays)
-        for name, arrays in all_streams(jax.random.split(key, lives)).items()
+        name: Stream(agent.networks[name].cell, params[name]["cell"], *own) for name, own in arrays.items()
     }
 
 
