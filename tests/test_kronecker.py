@@ -284,3 +284,17 @@ def test_a_gram_matrix_that_is_none_still_gives_finite_factors_with_the_right_me
     means, info = jax.jit(jax.vmap(mean_over))(jnp.asarray(scipy.linalg.hadamard(32), jnp.float32))
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((means, info)))
     np.testing.assert_allclose(jnp.mean(means, axis=0), left.T, atol=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-5, 0.0])
+def test_right_factors_that_hardly_differ_are_reduced_with_little_noise_in_float32(scale):
+    def one(key):
+        keys = jax.random.split(key, 4)
+        # Rounding of such long sums leaves a Gram matrix without a Cholesky factor in every third case.
+        mixing, few = jax.random.normal(keys[0], (16, 3)), jax.random.normal(keys[1], (3, 4000))
+        right = mixing @ few + scale * jax.random.normal(keys[2], (16, 4000))
+        left, new, _ = reduce_optimally(keys[3], jnp.eye(16), right @ right.T, 8)
+        return jnp.sum((left.T @ (new @ right) - right) ** 2) / jnp.sum(right**2)
+
+    errors = jax.vmap(one)(jax.random.split(jax.random.key(0), 64))
+    assert float(errors.max()) < 1e-5

@@ -197,11 +197,22 @@ def _reflected(
 def _root(gram: Float[Array, "q q"], widths: Float[Array, " q"]) -> Float[Array, "q q"]:
     """Lower Cholesky factor of the correlations in a Gram matrix, raised to the level of their rounding.
 
-    Any invertible factor keeps a reduction unbiased: where none is found, the identity serves.
+    Right factors that hardly differ leave correlations that rounding, of sums over all their entries, makes
+    indefinite by more than that: the level rises until there is a factor. Any invertible one keeps a
+    reduction unbiased, but one that knows nothing of the correlations makes it as loud as can be.
     """
     count = gram.shape[0]
     inverse = jnp.where(widths > 0, 1 / jnp.where(widths > 0, widths, 1), 0)
-    level = count * jnp.finfo(gram.dtype).eps
+    correlations = gram * inverse[:, None] * inverse[None, :]
     eye = jnp.eye(count, dtype=gram.dtype)
-    root = jnp.linalg.cholesky(gram * inverse[:, None] * inverse[None, :] + level * eye)
+
+    def factor(level):
+        return level, jnp.linalg.cholesky(correlations + level * eye)
+
+    def fails(raised):
+        level, root = raised
+        return (level < 1) & ~jnp.all(jnp.isfinite(root))
+
+    least = factor(jnp.asarray(count * jnp.finfo(gram.dtype).eps, gram.dtype))
+    _, root = jax.lax.while_loop(fails, lambda raised: factor(4 * raised[0]), least)
     return jnp.where(jnp.all(jnp.isfinite(root)), root, eye)
