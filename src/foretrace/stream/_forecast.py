@@ -166,7 +166,7 @@ def learn(
         calendars, named = jnp.concatenate([calendar[None], calendars[:-1]]), calendar[3:]
     seasons = stream.seasons
     if config.period:
-        seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named)
+        seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named, horizon)
         if config.learning:
             is_new = _ahead.are_of_seasons(config, has_changed)
             experts = _mixture.begin_anew(state.experts, is_new)
