@@ -49,25 +49,27 @@ def weights(state: ExpertWeights) -> jax.Array:
 def update_weights(
     state: ExpertWeights,
     predictions: jax.Array,
-    used: jax.Array,
+    combined: jax.Array,
     truth: jax.Array,
     scale: jax.Array,
     weight: jax.Array | float = 1.0,
+    *,
+    keep: float = 1.0,
 ) -> ExpertWeights:
     """Adds the regrets of one forecast each.
 
     Args:
         state: regrets so far.
         predictions: of the experts, (forecasts, experts).
-        used: the weights with which they were combined, (forecasts, experts).
+        combined: the mixture's own, (forecasts,).
         truth: (forecasts,); no regret where it is not finite.
         scale: the unit of errors, (forecasts,).
         weight: of this sample beside the others.
+        keep: weight of a past regret, per new one; below 1 experts that are good of late weigh more.
     """
-    combined = jnp.sum(used * predictions, axis=1)
     # The slope of the absolute error turns a bound for the experts into one for their mixture.
     slope = jnp.sign(combined - truth) / scale
     regret = weight * slope[:, None] * (combined[:, None] - predictions)
     # No single moment may decide for ever.
     regret = jnp.where(jnp.isfinite(regret), jnp.clip(regret, -_LIMIT, _LIMIT), 0)
-    return ExpertWeights(state.regret + regret, state.squares + regret**2)
+    return ExpertWeights(keep * state.regret + regret, keep * state.squares + regret**2)
