@@ -15,7 +15,8 @@ from foretrace.stream import _experts
 from foretrace.stream._experts import ExpertWeights
 
 FORECASTS = 5  # of each time ahead: of the four mixtures, then of the mixture of these
-_KEEP = 0.99  # weight of a past regret, per new one, of the mixtures that forget
+_KEEP = 1.0, 0.99, 0.99  # weight of a past regret, per new one
+_IS_COMMON = True, False, True  # whether every time ahead has the same weights
 _KEEP_ANEW = 0.3  # of the squares of the regrets of an expert that has become another
 
 
@@ -23,17 +24,14 @@ class Mixture(NamedTuple):
     """Regrets of the experts in each mixture, and of the four mixtures.
 
     Attributes:
-        few: of the first experts alone.
-        common: of all, with weights that are the same for every time ahead.
-        late: of all, forgetting.
-        late_common: of all, forgetting, with weights that are the same for every time ahead.
-        top: of the four.
+        few: of the first experts alone, (H, few).
+        all: of all experts, (3, H, experts): in one with the same weights for every time ahead, in one that
+            forgets, and in one that does both.
+        top: of the four, (H, 4).
     """
 
     few: ExpertWeights
-    common: ExpertWeights
-    late: ExpertWeights
-    late_common: ExpertWeights
+    all: ExpertWeights
     top: ExpertWeights
 
 
@@ -45,17 +43,15 @@ def init(forecasts: int, few: int, experts: int) -> Mixture:
         few: number of experts, the first ones, of the mixture of few.
         experts: number of all.
     """
-    sizes = few, experts, experts, experts, FORECASTS - 1
-    return Mixture(*(_experts.init(forecasts, n) for n in sizes))
+    three = ExpertWeights(*(jnp.zeros((len(_KEEP), forecasts, experts)) for _ in range(2)))
+    return Mixture(_experts.init(forecasts, few), three, _experts.init(forecasts, FORECASTS - 1))
 
 
 def combine(mixture: Mixture, predictions: jax.Array) -> jax.Array:
     """The forecasts of the four mixtures and of all together, (H, 5), of the experts' (H, experts)."""
-    forecasts = [
-        jnp.sum(weights * predictions[:, : weights.shape[1]], axis=1, keepdims=True)
-        for weights in _weights_of_each(mixture)
-    ]
-    four = jnp.concatenate(forecasts, axis=1)
+    few = jnp.sum(_experts.weights(mixture.few) * predictions[:, : mixture.few.regret.shape[1]], axis=1)
+    others = jnp.sum(_weights_of_all(mixture) * predictions[None], axis=2)
+    four = jnp.concatenate([few[None], others]).T
     together = jnp.sum(_experts.weights(mixture.top) * four, axis=1, keepdims=True)
     return jnp.concatenate([four, together], axis=1)
 
@@ -72,50 +68,41 @@ def update(
         truth: (H,); no regret where it is not finite.
         scale: the unit of errors, (H,).
     """
-
-    def add(old, forecasts, together, keep=1.0):
-        return _experts.update_weights(old, forecasts, together, truth, scale, keep=keep)
-
     few = predictions[:, : mixture.few.regret.shape[1]]
-    of_few, of_common, of_late, of_late_common, together = combined.T
+    add = _experts.update_weights
     return Mixture(
-        few=add(mixture.few, few, of_few),
-        common=add(mixture.common, predictions, of_common),
-        late=add(mixture.late, predictions, of_late, _KEEP),
-        late_common=add(mixture.late_common, predictions, of_late_common, _KEEP),
-        top=add(mixture.top, combined[:, :-1], together),
+        few=add(mixture.few, few, combined[:, 0], truth, scale),
+        all=add(
+            mixture.all,
+            predictions[None],
+            combined[:, 1:-1].T,
+            truth[None],
+            scale[None],
+            keep=jnp.array(_KEEP)[:, None, None],
+        ),
+        top=add(mixture.top, combined[:, :-1], combined[:, -1], truth, scale),
     )
 
 
 def begin_anew(mixture: Mixture, are_new: jax.Array) -> Mixture:
     """Forgets how well experts did, by flags (experts,): they have become others."""
-
-    def forget(old):
-        # With no squares a single lucky forecast would outweigh all that others have shown.
-        keep = jnp.where(are_new[None], _KEEP_ANEW, 1.0)
-        return ExpertWeights(jnp.where(are_new[None], 0, old.regret), keep * old.squares)
-
-    return mixture._replace(
-        common=forget(mixture.common),
-        late=forget(mixture.late),
-        late_common=forget(mixture.late_common),
-    )
+    # With no squares a single lucky forecast would outweigh all that others have shown.
+    are_new = are_new[None, None]
+    regret, squares = mixture.all
+    keep = jnp.where(are_new, _KEEP_ANEW, 1.0)
+    return mixture._replace(all=ExpertWeights(jnp.where(are_new, 0, regret), keep * squares))
 
 
 def weights(mixture: Mixture) -> jax.Array:
     """The weight of each expert in the end, (H, experts)."""
-    each, top = _weights_of_each(mixture), _experts.weights(mixture.top)
-    experts = each[-1].shape[1]
-    padded = [jnp.pad(one, ((0, 0), (0, experts - one.shape[1]))) for one in each]
-    return sum((top[:, i : i + 1] * one for i, one in enumerate(padded)), jnp.zeros(padded[-1].shape))
+    few, top = _experts.weights(mixture.few), _experts.weights(mixture.top)
+    others = _weights_of_all(mixture)
+    few = jnp.pad(few, ((0, 0), (0, others.shape[2] - few.shape[1])))
+    return top[:, :1] * few + jnp.sum(top[:, 1:].T[:, :, None] * others, axis=0)
 
 
-def _weights_of_each(mixture: Mixture) -> list[jax.Array]:
-    """The weights in each of the four mixtures, (H, experts)."""
-
-    def same_for_every_time(old):
-        means = ExpertWeights(*(jnp.mean(each, axis=0, keepdims=True) for each in old))
-        return jnp.broadcast_to(_experts.weights(means), old.regret.shape)
-
-    few, late = (_experts.weights(each) for each in (mixture.few, mixture.late))
-    return [few, same_for_every_time(mixture.common), late, same_for_every_time(mixture.late_common)]
+def _weights_of_all(mixture: Mixture) -> jax.Array:
+    """The weights of all experts in the mixtures of all, (3, H, experts)."""
+    is_common = jnp.array(_IS_COMMON)[:, None, None]
+    old = (jnp.where(is_common, jnp.mean(each, axis=1, keepdims=True), each) for each in mixture.all)
+    return _experts.weights(ExpertWeights(*old))
