@@ -20,7 +20,7 @@ def after(y, period, horizon=3, named=None):
 
     def step(seasons, row):
         value, time, names = row
-        seasons, has_changed = _seasons.add(seasons, value, time, names)
+        seasons, has_changed = _seasons.add(seasons, value, time, names, horizon)
         return seasons, has_changed
 
     names = jnp.zeros((len(y), 2)) if named is None else jnp.tile(jnp.asarray(named, float), (len(y), 1))
@@ -68,6 +68,12 @@ class TestSeasons:
         seasons, _ = after(day, stream.FOUND)
         assert seasons.periods.tolist() == [24, 168]
 
+    def test_a_clear_day_is_found_after_two_and_a_clear_week_a_day_after_it_has_passed(self):
+        t = np.arange(24 * 7 * 2)
+        y = np.sin(2 * np.pi * t / 24) * np.where(t // 24 % 7 < 5, 1.0, 0.4)
+        assert after(y[:48], stream.FOUND)[0].periods.tolist() == [24, 0]
+        assert after(y[:192], stream.FOUND)[0].periods.tolist() == [24, 168]
+
     def test_one_season_is_found_and_only_one(self):
         t, rng = np.arange(1500), np.random.default_rng(0)
         seasons, _ = after(np.sin(2 * np.pi * t / 37) + 0.2 * rng.normal(size=len(t)), stream.FOUND)
@@ -80,10 +86,10 @@ class TestSeasons:
         seasons, _ = after(y, stream.FOUND)
         assert seasons.periods.tolist() == [0, 0]
 
-    def test_a_season_that_the_calendar_names_counts_once_it_has_passed(self):
+    def test_a_season_that_the_calendar_names_counts_once_a_value_says_something_of_a_time_ahead(self):
         y = np.random.default_rng(0).normal(size=300)
-        seasons, has_changed = after(y, stream.FOUND, named=[24, 168])
-        assert np.argwhere(has_changed).tolist() == [[24, 0], [168, 1]]
+        seasons, has_changed = after(y, stream.FOUND, horizon=3, named=[24, 168])
+        assert np.argwhere(has_changed).tolist() == [[24 - 3, 0], [168 - 3, 1]]
         assert seasons.periods.tolist() == [24, 168]
 
     def test_another_season_takes_a_free_place_beside_one_that_means_little(self):

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from foretrace import stream
-from foretrace.stream import _experts, _interval, _least_squares, _network, _origin, _scale
+from foretrace.stream import (
+    _experts,
+    _interval,
+    _least_squares,
+    _mixture,
+    _network,
+    _origin,
+    _scale,
+    _short_regression,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -128,17 +137,73 @@ class TestExperts:
         judge = jax.jit(_experts.update_weights)
         for value, error in zip(truth, errors, strict=True):
             said, weights = (value + error)[None], _experts.weights(known)
-            losses.append(abs(float((weights * said).sum()) - value))
-            known = judge(known, said, weights, jnp.array([value]), jnp.ones(1))
+            together = (weights * said).sum(axis=1)
+            losses.append(abs(float(together[0]) - value))
+            known = judge(known, said, together, jnp.array([value]), jnp.ones(1))
         assert np.mean(losses) < np.mean(abs(errors[:, 0])) + 4 / np.sqrt(2000)
         np.testing.assert_allclose(jnp.sum(_experts.weights(known)), 1, rtol=1e-6)
 
     def test_an_unknown_truth_teaches_nothing(self):
         known = _experts.init(1, 2)
         after = _experts.update_weights(
-            known, jnp.ones((1, 2)), _experts.weights(known), jnp.array([jnp.nan]), jnp.ones(1)
+            known, jnp.ones((1, 2)), jnp.ones(1), jnp.array([jnp.nan]), jnp.ones(1)
         )
         assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), known, after))
+
+
+class TestMixture:
+    def after(self, errors, truth, few=2):
+        """The mixture after forecasts that were wrong by errors (n, H, experts), and all that it said."""
+
+        def step(mixture, row):
+            error, values = row
+            predictions = values[:, None] + error
+            combined = _mixture.combine(mixture, predictions)
+            return _mixture.update(mixture, predictions, combined, values, jnp.ones(len(values))), combined
+
+        start = _mixture.init(errors.shape[1], few, errors.shape[2])
+        return jax.lax.scan(step, start, (jnp.asarray(errors), jnp.asarray(truth)))
+
+    def test_its_weights_are_those_of_its_forecast(self, x64):
+        rng = np.random.default_rng(0)
+        mixture, _ = self.after(rng.normal(size=(40, 3, 5)), rng.normal(size=(40, 3)))
+        predictions, weights = rng.normal(size=(3, 5)), _mixture.weights(mixture)
+        np.testing.assert_allclose(jnp.sum(weights, axis=1), 1, rtol=1e-12)
+        combined = _mixture.combine(mixture, jnp.asarray(predictions))
+        np.testing.assert_allclose(jnp.sum(weights * predictions, axis=1), combined[:, -1], rtol=1e-12)
+
+    def test_it_follows_the_expert_that_has_become_the_best(self):
+        rng = np.random.default_rng(1)
+        sizes = np.where(np.arange(1200)[:, None] < 600, [0.1, 1, 1, 1], [1, 1, 1, 0.1])
+        errors = rng.normal(size=(1200, 4, 4)) * sizes[:, None]
+        truth = rng.normal(size=(1200, 4))
+        _, said = self.after(errors, truth)
+        late = np.mean(abs(said[700:, :, -1] - truth[700:]))
+        assert late < 1.3 * np.mean(abs(errors[700:, :, 3]))
+
+    def test_an_expert_that_has_become_another_counts_for_nothing_at_first(self):
+        rng = np.random.default_rng(2)
+        errors = rng.normal(size=(200, 2, 4)) * np.array([1, 1, 0.1, 1])
+        mixture, _ = self.after(errors, rng.normal(size=(200, 2)))
+        before = _mixture.weights(mixture)[:, 2]
+        after = _mixture.weights(_mixture.begin_anew(mixture, jnp.array([False, False, True, False])))[:, 2]
+        assert np.all(np.asarray(before) > 0.5)
+        assert np.all(np.asarray(after) < before)
+
+
+class TestShortRegression:
+    def test_it_sees_the_seasons_of_every_time_ahead_and_forgets_one_that_changed(self):
+        lags, baselines = jnp.arange(24.0), jnp.arange(8.0).reshape(2, 4)
+        unit, phases = jnp.array([1.0, 2.0]), jnp.array([0.25, jnp.nan, jnp.nan])
+        inputs = _short_regression.inputs(lags, baselines, jnp.array(1.0), unit, phases)
+        fit = _short_regression.init(2, 24)
+        assert inputs.shape == fit.weights.shape
+        np.testing.assert_allclose(inputs[:, -4:], [[-1, 0, 1, 2], [1.5, 2, 2.5, 3]])
+        fit = _short_regression.begin_anew(
+            fit._replace(weights=jnp.ones_like(fit.weights)), jnp.array([False, True])
+        )
+        assert np.all(np.asarray(fit.weights)[:, -2:] == 0)
+        assert np.all(np.asarray(fit.weights)[:, -4:-2] == 1)
 
 
 def intervals(errors, coverage=0.9, late=0):

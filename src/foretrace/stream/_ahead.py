@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from foretrace.stream import _least_squares, _values
+from foretrace.stream import _least_squares, _short_regression, _values
 from foretrace.stream._state import Config, State
 from foretrace.stream._values import MOST
 
@@ -29,6 +29,7 @@ class Moment(NamedTuple):
         ahead: (H, n), inputs of the network's readouts that differ.
         last: the last value.
         baselines: (H, m), of each time ahead; the last value first.
+        short: (H, n), inputs of the short regression; empty without seasons.
     """
 
     output: jax.Array
@@ -37,6 +38,7 @@ class Moment(NamedTuple):
     ahead: jax.Array
     last: jax.Array
     baselines: jax.Array
+    short: jax.Array
 
 
 class Readouts(NamedTuple):
@@ -45,12 +47,14 @@ class Readouts(NamedTuple):
     Attributes:
         plain: changes from the last value, (H, inputs), without seasons.
         changes: from the baselines, (H m, inputs), with one covariance; none without seasons.
+        short: of few inputs, (H, n); none without seasons.
         stack: of the experts' own forecasts, (H, experts).
         anew: whether a season has changed since the last fit: then all readouts are unsure.
     """
 
     plain: _least_squares.LeastSquares
     changes: _least_squares.LeastSquares
+    short: _least_squares.LeastSquares
     stack: _least_squares.LeastSquares
     anew: jax.Array
 
@@ -62,7 +66,8 @@ def count(config: Config) -> int:
 
 def expert_names(config: Config) -> list[str]:
     """The experts' names, in their order, those without seasons first; some share one."""
-    names = _names_of_few(config) + ["least squares"] * count(config)
+    names = _names_of_few(config) + ["short regression"] * bool(config.period)
+    names += ["least squares"] * count(config)
     return names + ["season"] * max(count(config) - 1, 0) + ["stack"]
 
 
@@ -75,7 +80,7 @@ def are_of_seasons(config: Config, seasons: jax.Array) -> jax.Array:
     """Which experts rest on any of the seasons that are marked, (2,), as flags (experts,)."""
     of_value_and_mean = jnp.repeat(seasons, 2)
     no = jnp.zeros(1, bool)
-    others = jnp.zeros(few(config), bool)
+    others = jnp.zeros(few(config) + 1, bool)
     return jnp.concatenate([others, no, of_value_and_mean, of_value_and_mean, no])
 
 
@@ -91,6 +96,7 @@ def init(config: Config, plain: int, inputs: int) -> Readouts:
     return Readouts(
         _least_squares.init(config.horizon, plain, shared=not config.features or config.horizon == 1),
         _least_squares.init(rows, inputs if rows else 0, shared=True, prior=_PRIOR),
+        _short_regression.init(config.horizon if rows else 0, config.lags),
         _least_squares.init(config.horizon, experts - 1 + config.features, shared=False, prior=_PRIOR),
         jnp.zeros((), bool),
     )
@@ -110,6 +116,8 @@ def predict(config: Config, state: State, readouts: Readouts, moment: Moment) ->
     }
     changes = [by_name[name][:, None] for name in _names_of_few(config)]
     if config.period:
+        short = _least_squares.predict(readouts.short, moment.short)
+        changes.append((unit * jnp.clip(short, -MOST, MOST))[:, None])
         linear = _least_squares.predict(readouts.changes, _common(moment)).reshape(moment.baselines.shape)
         changes.append(moment.baselines - last + unit[:, None] * jnp.clip(linear, -MOST, MOST))
         changes.append(moment.baselines[:, 1:] - last)
@@ -143,7 +151,15 @@ def fit(state: State, readouts: Readouts, moment: Moment, truth: jax.Array, weig
         prior=_PRIOR,
         anew=readouts.anew,
     )
-    return readouts._replace(changes=changes, anew=jnp.zeros_like(readouts.anew))
+    short = _least_squares.fit(
+        readouts.short,
+        moment.short,
+        targets(last),
+        weight,
+        prior=_short_regression.PRIOR,
+        anew=readouts.anew,
+    )
+    return readouts._replace(changes=changes, short=short, anew=jnp.zeros_like(readouts.anew))
 
 
 def fit_stack(
@@ -176,7 +192,9 @@ def begin_anew(readouts: Readouts, has_changed: jax.Array) -> Readouts:
     rows = old.weights.reshape(-1, len(is_new), n)
     weights = jnp.where(is_new[:, None], 0, rows).reshape(-1, n)
     return readouts._replace(
-        changes=old._replace(weights=weights), anew=readouts.anew | jnp.any(has_changed)
+        changes=old._replace(weights=weights),
+        short=_short_regression.begin_anew(readouts.short, has_changed),
+        anew=readouts.anew | jnp.any(has_changed),
     )
 
 

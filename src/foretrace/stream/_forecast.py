@@ -22,6 +22,7 @@ from foretrace.stream import (
     _origin,
     _scale,
     _seasons,
+    _short_regression,
     _state,
     _values,
 )
@@ -41,7 +42,7 @@ class ForecastState(NamedTuple):
         calendars: (H + 1, 5), the last calendars, newest first; empty without.
         seasons: of the values.
         predictions: (H, H, experts), of the experts, newest first; then the horizon.
-        weights: (H, H, n), the weights of the mixtures at that time.
+        combined: (H, H, 5), of the mixtures, likewise.
         offsets: (H, H, 2), of the intervals at that time.
         forecast: (H,), the newest forecast.
         informed: the experts' weights where the features ahead are known; of none without features.
@@ -53,7 +54,7 @@ class ForecastState(NamedTuple):
     calendars: jax.Array
     seasons: _seasons.Seasons
     predictions: jax.Array
-    weights: jax.Array
+    combined: jax.Array
     offsets: jax.Array
     forecast: jax.Array
     informed: _experts.ExpertWeights
@@ -122,7 +123,7 @@ def init(config: Config, key: Any) -> ForecastState:
         calendars=jnp.full((horizon + 1, _calendar.SIZE * config.has_calendar), jnp.nan),
         seasons=_seasons.init(config.period, horizon),
         predictions=predictions,
-        weights=jnp.zeros((horizon, horizon, _mixture.size(few, experts))),
+        combined=jnp.zeros((horizon, horizon, _mixture.FORECASTS)),
         offsets=jnp.full((horizon, horizon, 2), jnp.inf),
         forecast=jnp.zeros(horizon),
         informed=_experts.init(horizon, experts if config.features else 0),
@@ -145,12 +146,12 @@ def learn(
     parts, horizon = network_parts(config), config.horizon
     state, x, y = _values.differences(stream.state, x, y)
     steps = jnp.arange(horizon)
-    predictions, weights = stream.predictions[steps, steps], stream.weights[steps, steps]
-    previous = _mixture.combined(state.experts, predictions, weights)
+    predictions, combined = stream.predictions[steps, steps], stream.combined[steps, steps]
+    previous = combined[:, -1]
     truth = jnp.where(steps < state.time, y, jnp.nan)
     if config.learning:
         state = state._replace(
-            experts=_mixture.update(state.experts, predictions, weights, truth, state.change),
+            experts=_mixture.update(state.experts, predictions, combined, truth, state.change),
             interval=_interval.update(
                 state.interval, truth - previous, config.coverage, stream.offsets[steps, steps]
             ),
@@ -166,7 +167,7 @@ def learn(
         calendars, named = jnp.concatenate([calendar[None], calendars[:-1]]), calendar[3:]
     seasons = stream.seasons
     if config.period:
-        seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named)
+        seasons, has_changed = _seasons.add(seasons, state.recent[0], time, named, horizon)
         if config.learning:
             is_new = _ahead.are_of_seasons(config, has_changed)
             experts = _mixture.begin_anew(state.experts, is_new)
@@ -188,11 +189,12 @@ def learn(
     state = stream.state
     new = jnp.concatenate([_values.basis(state, state.recent), _scale.standard(state.inputs, x)])
     stream = stream._replace(pending=jnp.concatenate([new[None], stream.pending[:-1]]))
-    predictions, weights, forecast = _predict(config, stream, jnp.tile(x, (horizon, 1)))
+    predictions, combined = _predict(config, stream, jnp.tile(x, (horizon, 1)))
+    forecast = combined[:, -1]
     offsets = _interval.offsets(state.interval)
     stream = stream._replace(
         predictions=jnp.concatenate([predictions[None], stream.predictions[:-1] - shift]),
-        weights=jnp.concatenate([weights[None], stream.weights[:-1]]),
+        combined=jnp.concatenate([combined[None], stream.combined[:-1] - shift]),
         offsets=jnp.concatenate([offsets[None], stream.offsets[:-1]]),
         forecast=forecast,
     )
@@ -205,10 +207,11 @@ def learn(
 def forecast(config: Config, stream: ForecastState, xs: jax.Array) -> jax.Array:
     """Forecasts the next H values with features, pairs (H, n, 2), ahead; also the origin, (H + 2,)."""
     differences = jax.vmap(_origin.difference, in_axes=(0, None))(xs, stream.state.input_origin)
-    predictions, *_, combined = _predict(config, stream, differences)
+    predictions, combined = _predict(config, stream, differences)
+    ahead = combined[:, -1]
     if config.features:
-        combined = jnp.sum(_experts.weights(stream.informed) * predictions, axis=1)
-    return jnp.concatenate([combined, *stream.state.origin])
+        ahead = jnp.sum(_experts.weights(stream.informed) * predictions, axis=1)
+    return jnp.concatenate([ahead, *stream.state.origin])
 
 
 def _fit(
@@ -224,8 +227,9 @@ def _fit(
     if config.features:
         # Other than the forecasts that were made, these have the features that came.
         predictions = _ahead.predict(config, state, state.linear, moment)
-        used, known = _experts.weights(stream.informed), jnp.where(weight > 0, truth, jnp.nan)
-        informed = _experts.update_weights(stream.informed, predictions, used, known, state.change)
+        combined = jnp.sum(_experts.weights(stream.informed) * predictions, axis=1)
+        known = jnp.where(weight > 0, truth, jnp.nan)
+        informed = _experts.update_weights(stream.informed, predictions, combined, known, state.change)
         stream = stream._replace(informed=informed)
 
     def inputs(output):
@@ -238,10 +242,8 @@ def _fit(
     return stream._replace(state=state)
 
 
-def _predict(
-    config: Config, stream: ForecastState, xs: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Predictions of the experts, (H, experts), the weights of the mixtures, and the forecast, (H,)."""
+def _predict(config: Config, stream: ForecastState, xs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Predictions of the experts, (H, experts), and of the mixtures, (H, 5)."""
     parts, state = network_parts(config), stream.state
 
     def advance(hidden, x):
@@ -251,8 +253,7 @@ def _predict(
     x = _standard(state, xs)
     moment = _moment(config, stream, hidden, x, 0)
     predictions = _ahead.predict(config, state, state.linear, moment)
-    combined, weights = _mixture.combine(state.experts, predictions)
-    return predictions, weights, combined
+    return predictions, _mixture.combine(state.experts, predictions)
 
 
 def _inputs(config: Config) -> int:
@@ -277,13 +278,16 @@ def _moment(config: Config, stream: ForecastState, hidden: Any, x: jax.Array, la
     state, horizon = stream.state, config.horizon
     recent = state.recent[late:]
     basis, last = _values.basis(state, recent), recent[0]
-    common = [basis, _values.lags(config, state, recent)]
+    lags = _values.lags(config, state, recent)
+    common, short = [basis, lags], jnp.zeros((0, 0))
     baselines = jnp.full((horizon, 1), last)
     if config.period:
         seasonal = _seasons.baselines(stream.seasons, state.time - late, horizon)
         baselines = jnp.concatenate([baselines, seasonal.ahead], axis=1)
+        phases = _seasons.phases(stream.seasons, state.time - late)
+        short = _short_regression.inputs(lags, seasonal.ahead, last, state.change, phases)
         common.append(_ahead.deviations(state, seasonal.deviations))
         common.append(_calendar.waves(_phases(config, stream, late), has_calendar=config.has_calendar))
     output = network_parts(config).cell.output(hidden)
     ahead = jnp.concatenate([jnp.tile(basis, (horizon, 1)), x], axis=1)
-    return Moment(output, jnp.concatenate([*common, x[0]]), x, ahead, last, baselines)
+    return Moment(output, jnp.concatenate([*common, x[0]]), x, ahead, last, baselines, short)

@@ -157,6 +157,7 @@ def _errors(old: LeastSquares, error: jax.Array, counts: jax.Array) -> _Errors:
 
 def _product(covariance: jax.Array, features: jax.Array) -> jax.Array:
     if len(features) > 1:
-        return jnp.matvec(covariance, features)
+        # Down the columns, which are the rows: so XLA for CPUs handles many numbers at once.
+        return jnp.sum(covariance * features[:, :, None], axis=1)
     # XLA for CPUs makes a sum of a product with a batch of one, and takes it again for every entry of P.
     return (covariance[0] @ features[0])[None]

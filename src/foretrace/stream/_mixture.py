@@ -1,7 +1,9 @@
-"""A mixture of two mixtures of experts: of the few that know of no season, and of all.
+"""A mixture of four mixtures of experts, since no one way to weigh them is best for every stream.
 
-Many experts cost rows until the best of them is known. Where a stream has no season, the mixture of few is
-as good at the end and better at the beginning; the mixture of both is nearly as good as the better one.
+Many experts cost rows until the best of them is known. A mixture of few is better at the beginning, and
+where the others are of no use. One with the same weights for every time ahead has so many more errors to
+go by, and one that forgets follows the experts that are best of late. The mixture of the four is nearly as
+good as the best of them.
 """
 
 from typing import NamedTuple
@@ -12,13 +14,25 @@ import jax.numpy as jnp
 from foretrace.stream import _experts
 from foretrace.stream._experts import ExpertWeights
 
+FORECASTS = 5  # of each time ahead: of the four mixtures, then of the mixture of these
+_KEEP = 1.0, 0.99, 0.99  # weight of a past regret, per new one
+_IS_COMMON = True, False, True  # whether every time ahead has the same weights
+_KEEP_ANEW = 0.3  # of the squares of the regrets of an expert that has become another
+
 
 class Mixture(NamedTuple):
-    """Regrets of the experts in either mixture, and of the two mixtures."""
+    """Regrets of the experts in each mixture, and of the four mixtures.
+
+    Attributes:
+        few: of the first experts alone, (H, few).
+        all: of all experts, (3, H, experts): in one with the same weights for every time ahead, in one that
+            forgets, and in one that does both.
+        top: of the four, (H, 4).
+    """
 
     few: ExpertWeights
     all: ExpertWeights
-    both: ExpertWeights
+    top: ExpertWeights
 
 
 def init(forecasts: int, few: int, experts: int) -> Mixture:
@@ -29,59 +43,66 @@ def init(forecasts: int, few: int, experts: int) -> Mixture:
         few: number of experts, the first ones, of the mixture of few.
         experts: number of all.
     """
-    return Mixture(*(_experts.init(forecasts, n) for n in (few, experts, 2)))
+    three = ExpertWeights(*(jnp.zeros((len(_KEEP), forecasts, experts)) for _ in range(2)))
+    return Mixture(_experts.init(forecasts, few), three, _experts.init(forecasts, FORECASTS - 1))
 
 
-def size(few: int, experts: int) -> int:
-    """Length of the weights that `combine` returns for each forecast."""
-    return few + experts + 2
-
-
-def combine(mixture: Mixture, predictions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mixture of the experts' predictions, (H, experts), and the weights of all three, (H, n)."""
-    used = jnp.concatenate([_experts.weights(each) for each in mixture], axis=1)
-    return combined(mixture, predictions, used), used
-
-
-def combined(mixture: Mixture, predictions: jax.Array, used: jax.Array) -> jax.Array:
-    """The mixture of predictions with given weights, (H,)."""
-    *_, of_both = _split(mixture, used)
-    return jnp.sum(of_both * _pair(mixture, predictions, used), axis=1)
+def combine(mixture: Mixture, predictions: jax.Array) -> jax.Array:
+    """The forecasts of the four mixtures and of all together, (H, 5), of the experts' (H, experts)."""
+    few = jnp.sum(_experts.weights(mixture.few) * predictions[:, : mixture.few.regret.shape[1]], axis=1)
+    others = jnp.sum(_weights_of_all(mixture) * predictions[None], axis=2)
+    four = jnp.concatenate([few[None], others]).T
+    together = jnp.sum(_experts.weights(mixture.top) * four, axis=1, keepdims=True)
+    return jnp.concatenate([four, together], axis=1)
 
 
 def update(
-    mixture: Mixture, predictions: jax.Array, used: jax.Array, truth: jax.Array, scale: jax.Array
+    mixture: Mixture, predictions: jax.Array, combined: jax.Array, truth: jax.Array, scale: jax.Array
 ) -> Mixture:
-    """Adds the regrets of one forecast each; the arguments are those of `_experts.update_weights`."""
-    of_few, of_all, of_both = _split(mixture, used)
-    pair = _pair(mixture, predictions, used)
+    """Adds the regrets of one forecast for each time ahead.
+
+    Args:
+        mixture: so far.
+        predictions: of the experts, (H, experts).
+        combined: what `combine` made of them then, (H, 5).
+        truth: (H,); no regret where it is not finite.
+        scale: the unit of errors, (H,).
+    """
+    few = predictions[:, : mixture.few.regret.shape[1]]
+    add = _experts.update_weights
     return Mixture(
-        _experts.update_weights(mixture.few, predictions[:, : of_few.shape[1]], of_few, truth, scale),
-        _experts.update_weights(mixture.all, predictions, of_all, truth, scale),
-        _experts.update_weights(mixture.both, pair, of_both, truth, scale),
+        few=add(mixture.few, few, combined[:, 0], truth, scale),
+        all=add(
+            mixture.all,
+            predictions[None],
+            combined[:, 1:-1].T,
+            truth[None],
+            scale[None],
+            keep=jnp.array(_KEEP)[:, None, None],
+        ),
+        top=add(mixture.top, combined[:, :-1], combined[:, -1], truth, scale),
     )
 
 
 def begin_anew(mixture: Mixture, are_new: jax.Array) -> Mixture:
     """Forgets how well experts did, by flags (experts,): they have become others."""
-    regret, squares = (jnp.where(are_new[None], 0, each) for each in mixture.all)
-    return mixture._replace(all=ExpertWeights(regret, squares))
+    # With no squares a single lucky forecast would outweigh all that others have shown.
+    are_new = are_new[None, None]
+    regret, squares = mixture.all
+    keep = jnp.where(are_new, _KEEP_ANEW, 1.0)
+    return mixture._replace(all=ExpertWeights(jnp.where(are_new, 0, regret), keep * squares))
 
 
 def weights(mixture: Mixture) -> jax.Array:
     """The weight of each expert in the end, (H, experts)."""
-    few, of_all, both = (_experts.weights(each) for each in mixture)
-    others = of_all.shape[1] - few.shape[1]
-    return both[:, :1] * jnp.pad(few, ((0, 0), (0, others))) + both[:, 1:] * of_all
+    few, top = _experts.weights(mixture.few), _experts.weights(mixture.top)
+    others = _weights_of_all(mixture)
+    few = jnp.pad(few, ((0, 0), (0, others.shape[2] - few.shape[1])))
+    return top[:, :1] * few + jnp.sum(top[:, 1:].T[:, :, None] * others, axis=0)
 
 
-def _split(mixture: Mixture, used: jax.Array) -> list[jax.Array]:
-    few, experts = mixture.few.regret.shape[1], mixture.all.regret.shape[1]
-    return jnp.split(used, [few, few + experts], axis=1)
-
-
-def _pair(mixture: Mixture, predictions: jax.Array, used: jax.Array) -> jax.Array:
-    """What the mixture of few and that of all predict, (H, 2)."""
-    of_few, of_all, _ = _split(mixture, used)
-    few = predictions[:, : of_few.shape[1]]
-    return jnp.stack([jnp.sum(of_few * few, axis=1), jnp.sum(of_all * predictions, axis=1)], axis=1)
+def _weights_of_all(mixture: Mixture) -> jax.Array:
+    """The weights of all experts in the mixtures of all, (3, H, experts)."""
+    is_common = jnp.array(_IS_COMMON)[:, None, None]
+    old = (jnp.where(is_common, jnp.mean(each, axis=1, keepdims=True), each) for each in mixture.all)
+    return _experts.weights(ExpertWeights(*old))

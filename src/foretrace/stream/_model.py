@@ -59,10 +59,9 @@ def predict(config: Config, state: State, regressors: Regressors) -> jax.Array:
     return regressors.last + changes
 
 
-def combine(state: State, predictions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mixture of the experts' predictions, (H,), and their weights, (H, experts)."""
-    weights = _experts.weights(state.experts)
-    return jnp.sum(weights * predictions, axis=1), weights
+def combine(state: State, predictions: jax.Array) -> jax.Array:
+    """The mixture of the experts' predictions, (H,)."""
+    return jnp.sum(_experts.weights(state.experts) * predictions, axis=1)
 
 
 def weights_of(names: Sequence[str], state: State) -> dict[str, float]:

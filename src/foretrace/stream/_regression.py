@@ -76,7 +76,7 @@ def predict(config: Config, state: State, x: jax.Array, hidden: Any) -> Predicti
     inputs = _network_input(state, state.recent, ahead)
     hidden = _network.next_hidden(network_parts(config), state.network, hidden, inputs)
     regressors = _regressors(config, state, state.recent, hidden, ahead)
-    value, _ = _model.combine(state, _model.predict(config, state, regressors))
+    value = _model.combine(state, _model.predict(config, state, regressors))
     value = jnp.where(state.time > 0, value[0], jnp.zeros_like(value[0]))
     offsets = _interval.offsets(state.interval)[0]
     return Prediction(value, offsets, state.origin, state.recent, hidden)
@@ -111,14 +111,14 @@ def learn(
     network = _network.step(parts, state.network, _network_input(state, recent, ahead))
     regressors = _regressors(config, state, recent, network.learner.hidden, ahead)
     predictions = _model.predict(config, state, regressors)
-    combined, weights = _model.combine(state, predictions)
+    combined = _model.combine(state, predictions)
     is_known = state.time > 0
     truth = jnp.where(is_known & (weight > 0), y, jnp.nan)[None]
     state = state._replace(network=network)
     if config.learning:
         state = state._replace(
             experts=_experts.update_weights(
-                state.experts, predictions, weights, truth, state.change, weight
+                state.experts, predictions, combined, truth, state.change, weight
             ),
             interval=_interval.update(
                 state.interval,

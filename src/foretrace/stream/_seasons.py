@@ -19,8 +19,11 @@ _RATE = 1 / 3  # of a mean over the last seasons
 _DIP = 0.8  # a season changes less than so much of the most that shorter distances do
 _LONG_DIP = 0.85  # the same for a long season, among the multiples of the short one
 _LEAST = 0.01  # of the largest mean change
-_SEEN = 3  # seasons that must have been seen before one is found
-_OFTEN = 256  # rows between two choices
+_CLEAR_DIP = 0.5  # the same for either before three of them, and fifty changes over one, have been seen
+_MANY = 50
+_SEEN = 2  # seasons that must have been seen before a short one is found
+_EARLIEST = 48  # rows before any is
+_OFTEN = 256  # rows between two choices, later on
 
 
 class Seasons(NamedTuple):
@@ -66,7 +69,9 @@ def init(period: int, horizon: int) -> Seasons:
     return Seasons(periods, jnp.zeros(n), jnp.zeros((2, n)), jnp.zeros(longest))
 
 
-def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -> tuple[Seasons, jax.Array]:
+def add(
+    seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array, horizon: int
+) -> tuple[Seasons, jax.Array]:
     """Adds the value after `time` others; also returns which seasons have changed, (2,).
 
     Args:
@@ -74,6 +79,7 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
         value: a difference from the origin.
         time: number of values before.
         named: (2,), periods by the calendar, 0 where it names none.
+        horizon: H; a season named is seen once it says something of the farthest time ahead.
     """
     n = len(seasons.values)
     periods, distances = seasons.periods, seasons.distances
@@ -84,8 +90,11 @@ def add(seasons: Seasons, value: jax.Array, time: jax.Array, named: jax.Array) -
         sizes = mean_size(distances, counts, value - seasons.values[(time - lags) % n])
         distances = jnp.where(lags <= time, sizes, 0)
         named = jnp.where(named > len(distances), 0, named).astype(int)
-        is_due = ((time & (time + 1)) == 0) | (time % _OFTEN == 0) | jnp.any(time == named)
-        periods = _choose_if_due(is_due, periods, distances, time, named)
+        named = jnp.where(named <= time + horizon, named, 0)
+        lowest = (time + 1) & -(time + 1)  # bit: after 1, 2, 3, 4, 6, 8, 12, 16 .. values
+        is_due = (lowest == time + 1) | (3 * lowest == time + 1) | (time % _OFTEN == 0)
+        is_due = is_due | jnp.any((named > 0) & (named != periods))
+        periods = _choose_if_due(is_due, periods, distances, time + 1, named)
     has_changed = periods != seasons.periods
     # A season that is new has no means yet: the values stand in for them.
     means = jnp.where(has_changed[:, None], seasons.values, seasons.means)
@@ -110,11 +119,12 @@ def baselines(seasons: Seasons, time: jax.Array, horizon: int) -> Baselines:
     ahead, deviations = [], []
     for i in range(2):
         period = seasons.periods[i]
-        is_known = (period > 0) & (period < time)
         rows = jnp.maximum(period, 1)
         back = -(-steps // rows) * rows - steps
         season, mean = at(seasons.values, back), at(seasons.means[i], back)
-        ahead += [jnp.where(is_known, each, last) for each in (season, mean)]
+        is_past = (period > 0) & (back < time)
+        ahead += [jnp.where(is_past, each, last) for each in (season, mean)]
+        is_known = (period > 0) & (period < time)
         differences = (
             last - at(seasons.values, rows),
             last - at(seasons.means[i], rows),
@@ -142,35 +152,37 @@ def shift(seasons: Seasons, distance: jax.Array) -> Seasons:
 def _choose_if_due(
     is_due: jax.Array, periods: jax.Array, distances: jax.Array, time: jax.Array, named: jax.Array
 ) -> jax.Array:
-    return jax.lax.cond(is_due, _choose, lambda *_: periods, distances, time, named)
+    return jax.lax.cond(is_due, _choose, lambda now, *_: now, periods, distances, time, named)
 
 
 @_choose_if_due.def_vmap
 def _choose_where_due(size: int, in_batched: Any, *arguments: jax.Array) -> tuple[jax.Array, bool]:
     """For many streams: `vmap` alone would choose at every step, due or not."""
-    is_due, periods, *rest = (
+    is_due, *rest = (
         each if batched else jnp.broadcast_to(each, (size, *each.shape))
         for each, batched in zip(arguments, in_batched, strict=True)
     )
 
     def choose():
-        return jnp.where(is_due[:, None], jax.vmap(_choose)(*rest), periods)
+        return jnp.where(is_due[:, None], jax.vmap(_choose)(*rest), rest[0])
 
-    return jax.lax.cond(jnp.any(is_due), choose, lambda: periods), True
+    return jax.lax.cond(jnp.any(is_due), choose, lambda: rest[0]), True
 
 
-def _choose(distances: jax.Array, time: jax.Array, named: jax.Array) -> jax.Array:
+def _choose(periods: jax.Array, distances: jax.Array, time: jax.Array, named: jax.Array) -> jax.Array:
     """The short and the long season, (2,): those of the calendar unless another is clearly better."""
     short, long = _find(distances, time)
-    named = jnp.where(named <= time, named, 0)
     is_free = named == 0
     found = jnp.stack([short, long])
     best = jnp.where(long > 0, long, short)
 
     def change(period):
-        return jnp.where(period > 0, distances[jnp.maximum(period, 1) - 1], jnp.inf)
+        is_measured = (period > 0) & (period < time)
+        return jnp.where(is_measured, distances[jnp.maximum(period, 1) - 1], jnp.inf)
 
-    is_better = (change(best) < _DIP * jnp.min(change(named))) & jnp.any(is_free)
+    # A season that is there already need not be as clearly better as a new one.
+    dip = jnp.where(jnp.any(periods == best), _DIP, _CLEAR_DIP)
+    is_better = (change(best) < dip * jnp.min(change(named))) & jnp.any(is_free)
     with_best = jnp.where(is_free & (jnp.cumsum(is_free) == 1) & is_better, best, named)
     return jnp.where(jnp.all(is_free), found, with_best)
 
@@ -184,17 +196,20 @@ def _find(distances: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
     lags = jnp.arange(1, len(distances) + 1)
     # Of changes that are next to nothing, none is less than another.
     distances = distances + _LEAST * jnp.max(distances)
-    is_seen = (lags >= 2) & (_SEEN * lags <= time)
 
-    def first_dip(changes, dip):
+    def first_dip(changes, dip, most):
+        is_seen = (lags >= 2) & (lags <= most) & (time >= _EARLIEST)
         highest = jax.lax.cummax(jnp.where(jnp.isfinite(changes), changes, 0))
-        is_low = is_seen & (changes < dip * highest)
+        dips = jnp.where((3 * lags <= time) & (lags <= time - _MANY), dip, _CLEAR_DIP)
+        is_low = is_seen & (changes < dips * highest)
         start = jnp.argmax(is_low) + 1
         # Changes rise for half a season and fall for the other half.
         is_near = is_seen & (lags >= start) & (lags < 2 * start)
         lag = jnp.argmin(jnp.where(is_near, changes, jnp.inf)) + 1
         return jnp.where(jnp.any(is_low), lag, 0).astype(int)
 
-    short = first_dip(distances, _DIP)
+    short = first_dip(distances, _DIP, time // _SEEN)
+    # Beside a day a week is seen once it has passed, and an eighth more.
+    long = jnp.minimum(time - short, time * 7 // 8)
     is_multiple = (short > 0) & (lags % jnp.maximum(short, 1) == 0)
-    return short, first_dip(jnp.where(is_multiple, distances, jnp.inf), _LONG_DIP)
+    return short, first_dip(jnp.where(is_multiple, distances, jnp.inf), _LONG_DIP, long)
