@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 import test_browser
 
@@ -31,6 +32,13 @@ def sized(browser, width):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
+def visit(browser, path):
+    """Opens a page and waits for all of it: under load Chromium is back when half of it has been read."""
+    browser.get(path.as_uri())
+    complete = "return document.readyState == 'complete' && location.href == arguments[0]"
+    WebDriverWait(browser, 60).until(lambda browser: browser.execute_script(complete, path.as_uri()))
+
+
 PAGE = """
 return {
     links: [...document.querySelectorAll('a[href]')].map(each => each.href),
@@ -49,7 +57,7 @@ def test_every_page_loads_every_link_leads_somewhere_and_all_fits_a_phone(browse
     pages = {}
     for path in sorted(site.rglob("*.html")):
         sized(browser, 1280)
-        browser.get(path.as_uri())
+        visit(browser, path)
         shown = pages[path] = browser.execute_script(PAGE)
         name = path.relative_to(site)
         assert browser.get_log("browser") == [], name
@@ -75,7 +83,7 @@ def test_every_page_loads_every_link_leads_somewhere_and_all_fits_a_phone(browse
 @pytest.mark.parametrize("page", ["how.html", "why.html", "learners/ok.html", "learners/rtrl.html"])
 def test_mathematics_is_drawn_without_a_script(browser, site, page):
     sized(browser, 1280)
-    browser.get((site / page).as_uri())
+    visit(browser, site / page)
     script = "return [...document.querySelectorAll('.math-block math')].map(each => each.clientHeight)"
     heights = browser.execute_script(script)
     assert len(heights) >= 2 and min(heights) > 10
