@@ -85,6 +85,8 @@ def test_auto_is_a_sweep_of_what_fits_the_cell_and_the_cheapest_quiet_one_is_nam
     assert said.endswith("cheapest with an error of a hundredth or less: quiet")
     said = str(table._replace(rows=rows[2:]))
     assert said.endswith("none with an error of a hundredth or less; the least is that of noisy")
+    tiny = ft.cells.rnn(hidden=1, inputs=1)
+    assert _measure_noise._sweep(ft.learners.analyse(tiny)) == ["rtrl"]
     # What is not offered: a learner that the cell is not one for.
     names = _measure_noise._sweep(ft.learners.analyse(dense))
     assert all(not ft.learners.parse(n).spec.requires.refusal(ft.structure_of(dense)) for n in names)

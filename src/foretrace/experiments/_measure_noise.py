@@ -95,11 +95,12 @@ def measure_noise(
 def _sweep(explanation: Explanation) -> list[str]:
     """What "auto" stands for."""
     structure = explanation.structure
-    return [
+    fitting = [
         name
         for name in _AUTO
         if not parse(name).spec.requires.refusal(structure) and parse(name).number <= structure.state_size
     ]
+    return fitting or ["rtrl"]  # a state smaller than every rank
 
 
 def _with_block(explanation: Explanation, name: str, lanes: int) -> Choice:

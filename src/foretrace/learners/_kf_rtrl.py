@@ -47,7 +47,8 @@ def kf_rtrl(cell: Cell, *, block: int = 1, age: int = 0, past_dtype: Any = None)
     Exactness: unbiased for fixed parameters. One update has variance
     2 |u| |f| |HA| |D| + 2 <u, f> <HA, D>.
 
-    Cost: memory F + S Z per lane and group; time per step S^3 + S^2 Z / block.
+    Cost: memory F + S Z per lane and group; time per step S^3 + S^2 Z / block. An age
+    of 1 adds S^3, and a block to the way back and to the window.
 
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
@@ -73,7 +74,8 @@ def kf_rtrl(cell: Cell, *, block: int = 1, age: int = 0, past_dtype: Any = None)
         (8,)
 
     Source: Mujika, Meier, Steger, NeurIPS 2018, Algorithm 1. The paper reads the gradient after (2), here
-    it is read before, with the current step exact: the same recursion and mean, less noise.
+    it is read before, with the current step exact: the same recursion and mean, less noise. Blocks longer
+    than 1, and the age, are ours.
     """
     check_positive_int("block", block, "1 is the paper's algorithm")
 

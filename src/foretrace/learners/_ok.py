@@ -51,7 +51,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1, age: int = 0, past_dtype: Any =
     of one reduction has the squared error `info.variance`.
 
     Cost: memory rank (F + S Z) per lane and group; time per step (S^3 + rank S^2 Z / block) and the mixing,
-    (rank + block) rank S Z / block.
+    (rank + block) rank S Z / block. An age of 1 adds S^3, and a block to the way back and to the window.
 
     Args:
         cell: the dynamics; every weight must factorise or be small (see `foretrace.explain`).
@@ -79,7 +79,7 @@ def ok(cell: Cell, *, rank: int, block: int = 1, age: int = 0, past_dtype: Any =
 
     Source: Benzing, Gauy, Mujika, Martinsson, Steger, ICML 2019, Algorithms 1 to 3, with block = 1. The
     paper reads the gradient after the reduction that includes the current step, here it is read before: the
-    same past, the same mean, less noise. Blocks longer than 1 are ours.
+    same past, the same mean, less noise. Blocks longer than 1, and the age, are ours.
     """
     check_positive_int("rank", rank, "for the exact influence matrix use rtrl(cell)")
     check_positive_int("block", block, "1 is the papers' algorithm")

@@ -58,7 +58,8 @@ def uoro(
 
     Exactness: unbiased for fixed parameters.
 
-    Cost: memory S + P per lane; time of a forward and a backward pass per step.
+    Cost: memory S + P per lane; time of a forward and a backward pass per step. An age of 1 adds a block to
+    the way back and to the window.
 
     Args:
         cell: the dynamics, any differentiable cell.
@@ -84,7 +85,8 @@ def uoro(
         >>> state.hidden.shape
         (8,)
 
-    Source: Tallec & Ollivier, ICLR 2018, Algorithm 1; `epsilon` is 1e-5 in the authors' code.
+    Source: Tallec & Ollivier, ICLR 2018, Algorithm 1; `epsilon` is 1e-5 in the authors' code. The age
+    is ours.
     """
     check_positive_int("block", block, "1 is the paper's algorithm")
     check_number("epsilon", epsilon, "> 0", "1e-7 is the default")
