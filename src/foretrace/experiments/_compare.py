@@ -111,6 +111,9 @@ def _along_one(
         pairs = [read(learner, state, inputs) for learner, state in zip(exact, truths, strict=True)]
         truths, gradients = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         truth = sum(gradients[1:], gradients[0]) / len(gradients)
+        square = jnp.sum(truth**2)
+        # One that is all but zero: its square may be nothing in one sum and something in another.
+        is_some = square > jnp.finfo(square.dtype).tiny
         own += jnp.sum((gradients[0] - gradients[-1]) ** 2) / 4  # of a mean of two
         for name, learner in members.items():
             states[name], got = jax.vmap(lambda state, learner=learner: read(learner, state, inputs))(
@@ -118,11 +121,10 @@ def _along_one(
             )
             difference = got - truth[None]
             lengths = jnp.linalg.norm(got, axis=1) * jnp.linalg.norm(truth)
-            cosine = got @ truth / jnp.where(lengths > 0, lengths, 1)
+            cosine = jnp.where(is_some, got @ truth / jnp.where(lengths > 0, lengths, 1), 0)
             new = jnp.sum(difference**2, axis=1), difference @ truth, cosine
             sums[name] = jax.tree.map(jnp.add, sums[name], new)
-        square = jnp.sum(truth**2)
-        return (truths, states, sums, size + square, count + (square > 0).astype(int), own), None
+        return (truths, states, sums, size + square, count + is_some.astype(int), own), None
 
     zeros = (jnp.zeros(draws),) * 3
     carry = (
